@@ -1,0 +1,142 @@
+// Package appliance holds the part of a recipe that the machine itself acts
+// on. The builder writes it as JSON to Path in the initramfs; ingot-init reads
+// it there. Both sides share these types, so this package imports nothing of
+// the builder and nothing heavy: it is part of ingot-init's budget.
+package appliance
+
+// Path is where the builder puts the Spec in the initramfs (JSON, mode 0444).
+const Path = "etc/ingot/appliance.json"
+
+// Spec is the appliance as ingot-init sees it.
+type Spec struct {
+	Format  int      `json:"format"` // 1; a reader stops at any other
+	Name    string   `json:"name"`
+	Version string   `json:"version"`
+	Arch    string   `json:"arch"`
+	Build   string   `json:"build"`             // hex sha256 of the build key; the cmdline says ingot.build= the same
+	Epoch   int64    `json:"epoch"`             // Unix seconds; the clock floor (S16)
+	Modules []string `json:"modules,omitempty"` // names to load unconditionally, in order, before coldplug
+
+	Network    []Interface `json:"network,omitempty"`
+	NTP        []string    `json:"ntp,omitempty"`
+	Services   []Service   `json:"services,omitempty"`
+	Smoke      []Smoke     `json:"smoke,omitempty"`
+	Users      []User      `json:"users,omitempty"`
+	Data       Data        `json:"data"`
+	Root       *Root       `json:"root,omitempty"`
+	Management Management  `json:"management"`
+	Layout     Layout      `json:"layout"`
+}
+
+// Layout names the partitions by GUID so that init finds its disk (S9).
+type Layout struct {
+	ID   string            `json:"id"`   // layout id, e.g. "esp128-slot256-state16"
+	Disk string            `json:"disk"` // disk GUID
+	Part map[string]string `json:"part"` // role (esp slot-a slot-b root-a root-b state data) -> partition GUID
+}
+
+// Interface configures the network links that match.
+type Interface struct {
+	Match   Match    `json:"match" yaml:"match"`
+	DHCP    bool     `json:"dhcp,omitempty" yaml:"dhcp"`
+	Address []string `json:"address,omitempty" yaml:"address"` // CIDR: "10.0.2.15/24", "fd00::2/64"
+	Gateway string   `json:"gateway,omitempty" yaml:"gateway"`
+	DNS     []string `json:"dns,omitempty" yaml:"dns"`
+	MTU     int      `json:"mtu,omitempty" yaml:"mtu"`   // bytes
+	VLAN    int      `json:"vlan,omitempty" yaml:"vlan"` // 802.1Q id 1..4094 on top of the matched link
+	Bond    *Bond    `json:"bond,omitempty" yaml:"bond"`
+	RA      bool     `json:"ra,omitempty" yaml:"ra"` // accept IPv6 router advertisements
+}
+
+// Match selects links; all fields that are set must agree. Names accept path.Match patterns.
+type Match struct {
+	Name   string `json:"name,omitempty" yaml:"name"`
+	MAC    string `json:"mac,omitempty" yaml:"mac"`
+	Driver string `json:"driver,omitempty" yaml:"driver"`
+	Path   string `json:"path,omitempty" yaml:"path"` // bus path as in sysfs: "pci-0000:00:02.0"
+}
+
+// Bond joins all matched links into one.
+type Bond struct {
+	Name string `json:"name" yaml:"name"`
+	Mode string `json:"mode" yaml:"mode"` // active-backup, 802.3ad, balance-rr, balance-xor, broadcast, balance-tlb, balance-alb
+}
+
+// Service is one supervised program.
+type Service struct {
+	Name         string            `json:"name" yaml:"name"`
+	Command      string            `json:"command" yaml:"command"` // absolute path in the initramfs or verity root
+	Args         []string          `json:"args,omitempty" yaml:"args"`
+	Env          map[string]string `json:"env,omitempty" yaml:"env"`
+	Dir          string            `json:"dir,omitempty" yaml:"dir"`
+	User         string            `json:"user,omitempty" yaml:"user"`                 // name from users; empty = root
+	Capabilities []string          `json:"capabilities,omitempty" yaml:"capabilities"` // kept as ambient, e.g. NET_BIND_SERVICE; all others dropped
+	Restart      Restart           `json:"restart" yaml:"restart"`
+	After        []string          `json:"after,omitempty" yaml:"after"` // started once these are healthy (or running, without a check)
+	Health       *Health           `json:"health,omitempty" yaml:"health"`
+	StopTimeout  Duration          `json:"stopTimeout,omitempty" yaml:"stopTimeout"` // SIGTERM to SIGKILL; default 10s
+}
+
+// Restart is what happens when a service exits.
+type Restart struct {
+	Policy  string   `json:"policy" yaml:"policy"`   // always (default), on-failure, never
+	Backoff Duration `json:"backoff" yaml:"backoff"` // first delay, doubled up to Max; default 1s
+	Max     Duration `json:"max" yaml:"max"`         // default 30s
+}
+
+// Health is one check; exactly one of Exec, TCP, HTTP is set.
+type Health struct {
+	Exec     []string   `json:"exec,omitempty" yaml:"exec"`
+	TCP      int        `json:"tcp,omitempty" yaml:"tcp"` // port on loopback
+	HTTP     *HTTPCheck `json:"http,omitempty" yaml:"http"`
+	Interval Duration   `json:"interval,omitempty" yaml:"interval"` // default 5s
+	Timeout  Duration   `json:"timeout,omitempty" yaml:"timeout"`   // default 2s
+	Retries  int        `json:"retries,omitempty" yaml:"retries"`   // failures in a row until unhealthy; default 3
+}
+
+// HTTPCheck expects an answer from a port of the machine.
+type HTTPCheck struct {
+	Port   int    `json:"port" yaml:"port"`
+	Path   string `json:"path,omitempty" yaml:"path"`     // default /
+	Status int    `json:"status,omitempty" yaml:"status"` // default 200
+	Body   string `json:"body,omitempty" yaml:"body"`     // must be contained in the answer
+}
+
+// Smoke is one expectation of `ingot test`: exactly one of Command and HTTP.
+// Commands run on the machine, asked for over the virtio port ingot.smoke.
+type Smoke struct {
+	Name    string     `json:"name" yaml:"name"`
+	Command []string   `json:"command,omitempty" yaml:"command"`
+	Output  string     `json:"output,omitempty" yaml:"output"` // must be contained in the command's output
+	HTTP    *HTTPCheck `json:"http,omitempty" yaml:"http"`
+	Timeout Duration   `json:"timeout,omitempty" yaml:"timeout"` // default 30s
+}
+
+// User is an account; root (0) and nobody (65534) always exist.
+type User struct {
+	Name string `json:"name" yaml:"name"`
+	UID  uint32 `json:"uid" yaml:"uid"` // the group of the same name has this id too
+}
+
+// Data is the writable partition p7.
+type Data struct {
+	Mount      string `json:"mount,omitempty" yaml:"mount"`           // default /data; "" after defaults means no data partition
+	Filesystem string `json:"filesystem,omitempty" yaml:"filesystem"` // ext4
+}
+
+// Root is a read-only root payload under dm-verity.
+type Root struct {
+	Format     string   `json:"format"`               // squashfs or erofs
+	DataBlocks uint64   `json:"dataBlocks"`           // of 4096 bytes
+	HashStart  uint64   `json:"hashStart"`            // byte offset of the verity superblock in the root partition
+	RootHash   string   `json:"rootHash"`             // hex; the cmdline's ingot.roothash= is what init trusts
+	Entrypoint []string `json:"entrypoint,omitempty"` // OCI config
+	Env        []string `json:"env,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	User       string   `json:"user,omitempty"`
+}
+
+// Management is the machine's own listener (S15).
+type Management struct {
+	Listen string `json:"listen" yaml:"listen"` // default :9443
+}
