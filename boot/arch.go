@@ -1,18 +1,11 @@
 package boot
 
-import (
-	"fmt"
+import "github.com/ingot-os/ingot/boot/pe"
 
-	"github.com/ingot-os/ingot/boot/pe"
-)
-
-// Arch is an architecture by its Go name, which is Debian's name too.
-type Arch string
-
-// The architectures that ingot boots.
+// The architectures that ingot boots, by their Go names, which are Debian's too.
 const (
-	AMD64 Arch = "amd64"
-	ARM64 Arch = "arm64"
+	AMD64 = "amd64"
+	ARM64 = "arm64"
 )
 
 // archFacts is what UEFI and systemd call an architecture.
@@ -22,21 +15,13 @@ type archFacts struct {
 	loader  string // UEFI 2.10 section 3.5.1.1, table 3.4
 }
 
-var archs = map[Arch]archFacts{
+var archs = map[string]archFacts{
 	AMD64: {machine: pe.MachineAMD64, suffix: "x64", loader: "BOOTX64.EFI"},
 	ARM64: {machine: pe.MachineARM64, suffix: "aa64", loader: "BOOTAA64.EFI"},
 }
 
-// ParseArch returns the Arch of that name.
-func ParseArch(name string) (Arch, error) {
-	if _, ok := archs[Arch(name)]; !ok {
-		return "", fmt.Errorf("architecture %q is neither amd64 nor arm64", name)
-	}
-	return Arch(name), nil
-}
-
-// archOf returns the Arch of a PE machine value, or "".
-func archOf(machine uint16) Arch {
+// archOf returns the architecture of a PE machine value, or "".
+func archOf(machine uint16) string {
 	for a, f := range archs {
 		if f.machine == machine {
 			return a
@@ -45,23 +30,28 @@ func archOf(machine uint16) Arch {
 	return ""
 }
 
-// Machine returns the PE machine value.
-func (a Arch) Machine() uint16 { return archs[a].machine }
+// KnownArch reports whether arch is one that the functions here know. For any
+// other, each of them returns a path that no package and no firmware has.
+func KnownArch(arch string) bool { return archs[arch].loader != "" }
 
-// RemovableName returns the file name that firmware starts from \EFI\BOOT when
-// no boot entry works: BOOTX64.EFI or BOOTAA64.EFI.
-func (a Arch) RemovableName() string { return archs[a].loader }
+// FallbackPath returns the path of the program that firmware starts from an
+// EFI system partition when no boot entry works, slash separated and without a
+// leading slash: EFI/BOOT/BOOTX64.EFI.
+func FallbackPath(arch string) string { return "EFI/BOOT/" + archs[arch].loader }
 
-// RemovablePath returns the path of that file on an EFI system partition, with
-// slashes and without a leading one: EFI/BOOT/BOOTX64.EFI.
-func (a Arch) RemovablePath() string { return "EFI/BOOT/" + archs[a].loader }
+// SparePath returns the path of the second copy of that program on the EFI
+// system partition. The two are replaced one at a time, so that a power cut
+// leaves one of them whole.
+func SparePath(arch string) string { return "EFI/INGOT/" + archs[arch].loader }
 
-// StubPath returns where the package systemd-boot-efi has the stub, relative to the root.
-func (a Arch) StubPath() string {
-	return "usr/lib/systemd/boot/efi/linux" + archs[a].suffix + ".efi.stub"
+// StubPath returns where the package systemd-boot-efi has the stub, relative
+// to the root.
+func StubPath(arch string) string {
+	return "usr/lib/systemd/boot/efi/linux" + archs[arch].suffix + ".efi.stub"
 }
 
-// LoaderPath returns where the package systemd-boot-efi has systemd-boot, relative to the root.
-func (a Arch) LoaderPath() string {
-	return "usr/lib/systemd/boot/efi/systemd-boot" + archs[a].suffix + ".efi"
+// LoaderPath returns where the package systemd-boot-efi has systemd-boot,
+// relative to the root.
+func LoaderPath(arch string) string {
+	return "usr/lib/systemd/boot/efi/systemd-boot" + archs[arch].suffix + ".efi"
 }

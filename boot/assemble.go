@@ -57,8 +57,10 @@ func Assemble(u UKI) (*Plan, error) {
 }
 
 func (a *assembly) checkArch() error {
-	_, err := ParseArch(string(a.uki.Arch))
-	return err
+	if !KnownArch(a.uki.Arch) {
+		return fmt.Errorf("%q is neither amd64 nor arm64", a.uki.Arch)
+	}
+	return nil
 }
 
 func (a *assembly) readStub() (err error) {
@@ -121,8 +123,8 @@ func text(s string) tree.Blob {
 }
 
 func (a *assembly) checkSize() error {
-	if b := a.uki.Budget; b > 0 && a.plan.Size > b {
-		return fmt.Errorf("%d bytes are %d more than the budget of %d", a.plan.Size, a.plan.Size-b, b)
+	if b := a.uki.Budget; b > 0 && a.plan.Size() > b {
+		return fmt.Errorf("%d bytes are %d more than the budget of %d", a.plan.Size(), a.plan.Size()-b, b)
 	}
 	return nil
 }

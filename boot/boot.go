@@ -10,7 +10,7 @@
 //
 //	plan, err := boot.Assemble(boot.UKI{Arch: boot.AMD64, Stub: stub, Kernel: k, Initrd: i, Cmdline: "console=ttyS0", OSRelease: osrel})
 //	n, err := plan.WriteTo(file)
-//	info, err := boot.Inspect(file, plan.Size)
+//	info, err := boot.Inspect(file, plan.Size())
 package boot
 
 import (
@@ -21,7 +21,7 @@ import (
 // UKI is the parts of a unified kernel image. Stub, Kernel, Initrd, Cmdline
 // and OSRelease are required.
 type UKI struct {
-	Arch   Arch
+	Arch   string    // AMD64 or ARM64
 	Stub   tree.Blob // systemd-stub, unsigned or signed; a signature is dropped
 	Kernel tree.Blob // bzImage or arm64 Image, each with an EFI stub of its own
 	Initrd tree.Blob // cpio archives, each plain or compressed
@@ -37,7 +37,8 @@ type UKI struct {
 	Budget int64
 }
 
-// Plan is the layout of a UKI: where each section is, and how to write it.
+// Plan is the layout of a UKI: where each section is, and how to write it. It
+// is a tree.Blob, so it can be a file of a tree.
 type Plan struct {
 	*pe.Plan
 	Stub string // version of the stub as it names itself: "systemd-stub 257.13-1~deb13u1"

@@ -12,14 +12,14 @@ import (
 
 // Info describes a UKI, or any other EFI program as far as it has the parts.
 type Info struct {
-	Arch    Arch          `json:"arch,omitempty"` // empty for a machine that ingot does not boot
-	Stub    string        `json:"stub,omitempty"` // what .sdmagic says: "systemd-stub 257.13-1~deb13u1"
-	Cmdline string        `json:"cmdline,omitempty"`
-	Uname   string        `json:"uname,omitempty"`
-	SBAT    string        `json:"sbat,omitempty"`
-	OS      OSRelease     `json:"osRelease,omitzero"`
-	Parts   []SectionInfo `json:"sections"`
-	Signed  bool          `json:"signed"` // carries a certificate table; not whether it is valid
+	Arch     string        `json:"arch,omitempty"` // empty for a machine that ingot does not boot
+	Stub     string        `json:"stub,omitempty"` // what .sdmagic says: "systemd-stub 257.13-1~deb13u1"
+	Cmdline  string        `json:"cmdline,omitempty"`
+	Uname    string        `json:"uname,omitempty"`
+	SBAT     string        `json:"sbat,omitempty"`
+	OS       OSRelease     `json:"osRelease,omitzero"`
+	Sections []SectionInfo `json:"sections"`
+	Signed   bool          `json:"signed"` // carries a certificate table; not whether it is valid
 	// Authenticode is the hex SHA-256 that signatures cover and firmware measures.
 	Authenticode string   `json:"authenticode"`
 	PE           *pe.File `json:"pe"`
@@ -72,7 +72,7 @@ func Inspect(r io.ReaderAt, size int64) (Info, error) {
 		if err != nil {
 			return Info{}, fmt.Errorf("inspect uki: section %s: %w", s.Name, err)
 		}
-		info.Parts = append(info.Parts, part)
+		info.Sections = append(info.Sections, part)
 	}
 	return info, info.readTexts(f, r)
 }

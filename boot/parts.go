@@ -21,14 +21,14 @@ type stubInfo struct {
 }
 
 // parseStub checks that b is an unused systemd-stub for an architecture.
-func parseStub(b []byte, arch Arch) (stubInfo, error) {
+func parseStub(b []byte, arch string) (stubInfo, error) {
 	r := bytes.NewReader(b)
 	f, err := pe.Parse(r, int64(len(b)))
 	if err != nil {
 		return stubInfo{}, err
 	}
-	if f.Machine != arch.Machine() {
-		return stubInfo{}, fmt.Errorf("machine %#x is not %s (%#x)", f.Machine, arch, arch.Machine())
+	if f.Machine != archs[arch].machine {
+		return stubInfo{}, fmt.Errorf("machine %#x is not %s (%#x)", f.Machine, arch, archs[arch].machine)
 	}
 	if f.Subsystem != pe.SubsystemEFIApplication {
 		return stubInfo{}, fmt.Errorf("subsystem %d is not an EFI application", f.Subsystem)
@@ -111,7 +111,7 @@ func majorVersion(name string) int {
 
 // checkKernel looks at the first bytes of a kernel: it must be an EFI program
 // for the architecture in the boot format that Linux documents for it.
-func checkKernel(k tree.Blob, arch Arch, uname string) error {
+func checkKernel(k tree.Blob, arch string, uname string) error {
 	if k == nil {
 		return fmt.Errorf("no kernel given")
 	}
@@ -123,8 +123,8 @@ func checkKernel(k tree.Blob, arch Arch, uname string) error {
 	if err != nil {
 		return fmt.Errorf("not a kernel with an EFI stub: %w", err)
 	}
-	if f.Machine != arch.Machine() {
-		return fmt.Errorf("machine %#x is not %s (%#x)", f.Machine, arch, arch.Machine())
+	if f.Machine != archs[arch].machine {
+		return fmt.Errorf("machine %#x is not %s (%#x)", f.Machine, arch, archs[arch].machine)
 	}
 	if arch == ARM64 {
 		return checkArm64Image(head)

@@ -124,7 +124,7 @@ func (a *appender) place() error {
 		}
 		a.all = append(a.all, h)
 	}
-	a.plan = &Plan{Size: int64(alignUp(offset, 8)), Sections: slices.Clone(a.all)}
+	a.plan = &Plan{size: int64(alignUp(offset, 8)), Sections: slices.Clone(a.all)}
 	return nil
 }
 

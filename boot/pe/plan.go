@@ -12,11 +12,14 @@ import (
 // Plan is the layout of an image that can be written again and again. The
 // appended content is streamed: an image is never in memory as a whole.
 type Plan struct {
-	Size     int64           // bytes that WriteTo writes; a multiple of 8
 	Sections []SectionHeader // all sections, in order of the section table
 
+	size   int64
 	pieces []piece
 }
+
+// Size returns the number of bytes that WriteTo writes; a multiple of 8.
+func (p *Plan) Size() int64 { return p.size }
 
 // piece is content at a place in the file. What lies between pieces is zero.
 type piece struct {
@@ -48,23 +51,16 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 			return at, fmt.Errorf("write section %q: %w", c.name, err)
 		}
 	}
-	n, err := writeZeros(w, p.Size-at)
+	n, err := writeZeros(w, p.size-at)
 	return at + n, err
 }
 
-// Blob returns the image as file content; each Open writes it anew into a pipe.
-func (p *Plan) Blob() tree.Blob { return planBlob{p} }
-
-type planBlob struct{ plan *Plan }
-
-// Size implements tree.Blob.
-func (b planBlob) Size() int64 { return b.plan.Size }
-
-// Open implements tree.Blob. Close ends the writer even if not all was read.
-func (b planBlob) Open() (io.ReadCloser, error) {
+// Open writes the image into a pipe, so that a Plan is a tree.Blob. The reader
+// must be closed; that ends the writer even if not all was read.
+func (p *Plan) Open() (io.ReadCloser, error) {
 	r, w := io.Pipe()
 	go func() {
-		_, err := b.plan.WriteTo(w)
+		_, err := p.WriteTo(w)
 		w.CloseWithError(err)
 	}()
 	return r, nil
