@@ -1,0 +1,173 @@
+// Package release is the image set on disk: OUT/NAME-VERSION/ with its
+// manifest.json, which names every file, partition, section and digest. The
+// manifest is the one document that crosses builder, server and machine.
+package release
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Format is the manifest revision; a reader stops at any other.
+const Format = 1
+
+// ManifestName is the file name of the manifest inside an image set.
+const ManifestName = "manifest.json"
+
+// Manifest describes one image set. All digests are hex SHA-256, all sizes and offsets bytes.
+type Manifest struct {
+	Format  int    `json:"format"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Arch    string `json:"arch"`
+	Epoch   int64  `json:"epoch"` // Unix seconds of every time stamp in the set
+	Build   string `json:"build"` // digest of the lock; the machine reports the same
+	Cmdline string `json:"cmdline"`
+
+	Tools    Tools   `json:"tools"`
+	Files    []File  `json:"files"`
+	Disk     Disk    `json:"disk"`
+	Sections []Part  `json:"sections"` // of the UKI, in file order
+	Contents []Entry `json:"contents"` // of the initramfs
+	Root     *Root   `json:"root,omitempty"`
+	Inputs   []Input `json:"inputs"`
+}
+
+// Tools are the versions that made the set.
+type Tools struct {
+	Ingot string `json:"ingot"`
+	Init  string `json:"init"` // digest of ingot-init
+	Go    string `json:"go,omitempty"`
+}
+
+// File is one file of the set beside the manifest.
+type File struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Disk is the partition table of the .img.
+type Disk struct {
+	Layout     string      `json:"layout"`
+	SectorSize int         `json:"sectorSize"`
+	Size       int64       `json:"size"`
+	GUID       string      `json:"guid"`
+	Partitions []Partition `json:"partitions"`
+}
+
+// Partition is one GPT entry and the digest of its whole content.
+type Partition struct {
+	Index  int    `json:"index"`
+	Role   string `json:"role"`
+	Type   string `json:"type"`
+	GUID   string `json:"guid"`
+	Start  int64  `json:"start"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Part is a UKI section; Size is the virtual size that the stub measures.
+type Part struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Entry is one node of the initramfs.
+type Entry struct {
+	Path   string `json:"path"`
+	Mode   string `json:"mode"`            // octal with type bits, as in st_mode
+	Owner  string `json:"owner,omitempty"` // "uid:gid" unless 0:0
+	Size   int64  `json:"size,omitempty"`
+	SHA256 string `json:"sha256,omitempty"` // of a regular file's content
+	Target string `json:"target,omitempty"` // of a link
+}
+
+// Root is the verity root payload.
+type Root struct {
+	Format    string `json:"format"`
+	DataSize  int64  `json:"dataSize"`
+	HashStart int64  `json:"hashStart"`
+	RootHash  string `json:"rootHash"`
+}
+
+// Input is one locked input as it went into the set.
+type Input struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	SHA256  string `json:"sha256"`
+}
+
+// Marshal gives the manifest's only encoding: indented JSON with a final newline.
+func (m *Manifest) Marshal() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Parse reads a manifest and refuses unknown fields and formats.
+func Parse(data []byte) (*Manifest, error) {
+	var probe struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &probe); err != nil {
+		return nil, fmt.Errorf("parse manifest: %w", err)
+	}
+	if probe.Format != Format {
+		return nil, fmt.Errorf("parse manifest: format %d, this ingot reads %d", probe.Format, Format)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	m := new(Manifest)
+	if err := dec.Decode(m); err != nil {
+		return nil, fmt.Errorf("parse manifest: %w", err)
+	}
+	return m, m.check()
+}
+
+func (m *Manifest) check() error {
+	for _, f := range m.Files {
+		if f.Name != filepath.Base(f.Name) || f.Name == "." || f.Name == ".." {
+			return fmt.Errorf("parse manifest: file name %q leaves the set", f.Name)
+		}
+	}
+	return nil
+}
+
+// Set is an image set on disk.
+type Set struct {
+	Dir      string
+	Manifest *Manifest
+}
+
+// Open reads the manifest of an image set directory.
+func Open(dir string) (*Set, error) {
+	data, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil {
+		return nil, fmt.Errorf("open image set: %w", err)
+	}
+	m, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("open image set %s: %w", dir, err)
+	}
+	return &Set{Dir: dir, Manifest: m}, nil
+}
+
+// Stem is NAME-VERSION, the common start of all file names of a set.
+func (m *Manifest) Stem() string { return m.Name + "-" + m.Version }
+
+// Image is the path of the raw disk.
+func (s *Set) Image() string { return filepath.Join(s.Dir, s.Manifest.Stem()+".img") }
+
+// UKI is the path of the unified kernel image.
+func (s *Set) UKI() string { return filepath.Join(s.Dir, s.Manifest.Stem()+".efi") }
