@@ -64,17 +64,20 @@ type Bond struct {
 
 // Service is one supervised program.
 type Service struct {
-	Name         string            `json:"name" yaml:"name"`
-	Command      string            `json:"command" yaml:"command"` // absolute path in the initramfs or verity root
-	Args         []string          `json:"args,omitempty" yaml:"args"`
-	Env          map[string]string `json:"env,omitempty" yaml:"env"`
-	Dir          string            `json:"dir,omitempty" yaml:"dir"`
-	User         string            `json:"user,omitempty" yaml:"user"`                 // name from users; empty = root
-	Capabilities []string          `json:"capabilities,omitempty" yaml:"capabilities"` // kept as ambient, e.g. NET_BIND_SERVICE; all others dropped
-	Restart      Restart           `json:"restart" yaml:"restart"`
-	After        []string          `json:"after,omitempty" yaml:"after"` // started once these are healthy (or running, without a check)
-	Health       *Health           `json:"health,omitempty" yaml:"health"`
-	StopTimeout  Duration          `json:"stopTimeout,omitempty" yaml:"stopTimeout"` // SIGTERM to SIGKILL; default 10s
+	Name    string            `json:"name" yaml:"name"`
+	Command string            `json:"command" yaml:"command"` // absolute path in the initramfs or verity root
+	Args    []string          `json:"args,omitempty" yaml:"args"`
+	Env     map[string]string `json:"env,omitempty" yaml:"env"`
+	Dir     string            `json:"dir,omitempty" yaml:"dir"`
+	// StateDirectory is a directory below the data mount that init makes and
+	// gives to User before the service starts: "recorder" is /data/recorder.
+	StateDirectory string   `json:"stateDirectory,omitempty" yaml:"stateDirectory"`
+	User           string   `json:"user,omitempty" yaml:"user"`                 // name from users; empty = root
+	Capabilities   []string `json:"capabilities,omitempty" yaml:"capabilities"` // kept as ambient, e.g. NET_BIND_SERVICE; all others dropped
+	Restart        Restart  `json:"restart" yaml:"restart"`
+	After          []string `json:"after,omitempty" yaml:"after"` // started once these are healthy (or running, without a check)
+	Health         *Health  `json:"health,omitempty" yaml:"health"`
+	StopTimeout    Duration `json:"stopTimeout,omitempty" yaml:"stopTimeout"` // SIGTERM to SIGKILL; default 10s
 }
 
 // Restart is what happens when a service exits.

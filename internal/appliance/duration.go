@@ -33,3 +33,29 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	*d = Duration(v)
 	return err
 }
+
+// UnmarshalText reads what people write. Unlike JSON, which only carries what
+// String printed, it takes no bare number, nothing negative and no zero.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	switch {
+	case err != nil || v < 0 || string(b) == "0" || b[0] == '+' || b[0] == '-':
+		return durationError("not a duration")
+	case v == 0:
+		return durationError("zero, which would mean the default")
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// YAMLName names the type in the messages of package strictyaml.
+func (*Duration) YAMLName() string { return "a duration such as 5s" }
+
+type durationError string
+
+func (e durationError) Error() string { return string(e) }
+
+// Hint says what to write instead.
+func (durationError) Hint() string {
+	return "write a number with a unit: 500ms, 5s, 2m or 1h"
+}

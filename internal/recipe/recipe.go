@@ -1,10 +1,18 @@
 // Package recipe reads appliance.yaml: what an operator wants, before any
 // input is pinned. Parse reports every error of a file at once, each with
-// file:line:column, a cause and a suggestion.
+// file:line:column, a cause and a suggestion; Check finds the recipes that are
+// well formed and still could not boot, without building them. keys.go
+// describes every key once: the decoder enforces it, docs/appliance.schema.json
+// and docs/recipe.md are made from it.
+//
+// Shape of use: Load (file and the local inputs it names) or Parse (bytes
+// only), then Check with what the lock and the cache know; Digest pins the
+// meaning of a recipe in the lock, Spec gives the part the machine reads.
 package recipe
 
 import (
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/strictyaml"
 )
 
 // Recipe is appliance.yaml after defaults. docs/recipe.md describes every key.
@@ -43,6 +51,9 @@ type Recipe struct {
 	// every relative path in the recipe is relative.
 	Path string `yaml:"-"`
 	Dir  string `yaml:"-"`
+
+	// doc keeps the places of all values, for Check; nil for a Recipe made in Go.
+	doc *strictyaml.Document
 }
 
 // Kernel is a Debian package (a metapackage is followed to the image it

@@ -1,0 +1,3 @@
+package recipe
+
+func checkLocal(r *Recipe) Errors { return nil }
