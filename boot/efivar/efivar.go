@@ -33,27 +33,16 @@ var (
 	Loader        = gpt.MustGUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f") // systemd's boot loader interface
 )
 
-// Attributes are the attribute bits of a variable (UEFI 2.10 section 8.2.1).
-type Attributes uint32
-
-// Bits of Attributes.
+// Attribute bits of a variable (UEFI 2.10 section 8.2.1).
 const (
-	NonVolatile        Attributes = 1 << 0
-	BootServiceAccess  Attributes = 1 << 1
-	RuntimeAccess      Attributes = 1 << 2
-	TimeAuthentication Attributes = 1 << 5
+	NonVolatile        uint32 = 1 << 0
+	BootServiceAccess  uint32 = 1 << 1
+	RuntimeAccess      uint32 = 1 << 2
+	TimeAuthentication uint32 = 1 << 5
 
 	// BootAttributes is what Boot####, BootOrder and BootNext have.
 	BootAttributes = NonVolatile | BootServiceAccess | RuntimeAccess
 )
-
-// Variable is one UEFI variable. Name and GUID together are its identity.
-type Variable struct {
-	Name       string     `json:"name"`
-	GUID       gpt.GUID   `json:"guid"`
-	Attributes Attributes `json:"attributes"`
-	Data       []byte     `json:"data"`
-}
 
 // Names of the variables of the boot manager (UEFI 2.10 section 3.3), all of vendor Global.
 const (
@@ -94,16 +83,16 @@ func ParseFileName(s string) (name string, guid gpt.GUID, err error) {
 
 // MarshalFile returns the content of a variable's file in efivarfs: four bytes
 // of attributes, then the data. The kernel wants it in one write.
-func MarshalFile(a Attributes, data []byte) []byte {
-	return append(le.AppendUint32(make([]byte, 0, 4+len(data)), uint32(a)), data...)
+func MarshalFile(attributes uint32, data []byte) []byte {
+	return append(le.AppendUint32(make([]byte, 0, 4+len(data)), attributes), data...)
 }
 
 // ParseFile splits the content of a file in efivarfs.
-func ParseFile(b []byte) (Attributes, []byte, error) {
+func ParseFile(b []byte) (attributes uint32, data []byte, err error) {
 	if len(b) < 4 {
 		return 0, nil, formatf(0, "attributes", "file has %d bytes, not 4 or more", len(b))
 	}
-	return Attributes(le.Uint32(b)), b[4:], nil
+	return le.Uint32(b), b[4:], nil
 }
 
 // BootName returns "Boot" and four upper-case hexadecimal digits.

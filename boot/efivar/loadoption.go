@@ -4,19 +4,15 @@ import (
 	"fmt"
 )
 
-// LoadOptionAttributes are the attribute bits of a load option (UEFI 2.10 section 3.1.3).
-type LoadOptionAttributes uint32
-
-// Bits of LoadOptionAttributes.
+// Attribute bits of a load option (UEFI 2.10 section 3.1.3).
 const (
-	Active         LoadOptionAttributes = 1 << 0 // the boot manager tries it by itself
-	ForceReconnect LoadOptionAttributes = 1 << 1
-	Hidden         LoadOptionAttributes = 1 << 3 // not shown in the firmware's menu
+	Active uint32 = 1 << 0 // the boot manager tries it by itself
+	Hidden uint32 = 1 << 3 // not shown in the firmware's menu
 )
 
 // LoadOption is an EFI_LOAD_OPTION, the value of a Boot#### variable.
 type LoadOption struct {
-	Attributes  LoadOptionAttributes
+	Attributes  uint32
 	Description string
 	// Paths is the file path list. The first is what is loaded; the meaning of
 	// others is the vendor's.
@@ -49,7 +45,7 @@ func ParseLoadOption(b []byte) (LoadOption, error) {
 	if len(b) < loadOptionHeaderSize {
 		return LoadOption{}, formatf(0, "EFI_LOAD_OPTION", "%d bytes are less than %d", len(b), loadOptionHeaderSize)
 	}
-	o := LoadOption{Attributes: LoadOptionAttributes(le.Uint32(b))}
+	o := LoadOption{Attributes: le.Uint32(b)}
 	listLen := int(le.Uint16(b[4:]))
 	title, n, err := cutText(b[loadOptionHeaderSize:])
 	if err != nil {
@@ -86,7 +82,7 @@ func (o LoadOption) MarshalBinary() ([]byte, error) {
 	if len(list) > 0xffff {
 		return nil, fmt.Errorf("encode boot option %q: device paths of %d bytes are more than %d", o.Description, len(list), 0xffff)
 	}
-	b := le.AppendUint32(nil, uint32(o.Attributes))
+	b := le.AppendUint32(nil, o.Attributes)
 	b = le.AppendUint16(b, uint16(len(list)))
 	b = appendText(b, o.Description)
 	b = append(b, list...)

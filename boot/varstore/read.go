@@ -1,14 +1,16 @@
 package varstore
 
 import (
+	"bytes"
 	"encoding/binary"
-
-	"github.com/ingot-os/ingot/boot/efivar"
 )
 
 // Open reads the variables of an image. The image must not change while the
 // Store is in use. Errors are *FormatError.
 func Open(image []byte) (*Store, error) {
+	if isBlank(image) {
+		image = append(blankArmVirt(), image[armVirtVolume:]...)
+	}
 	s := &Store{image: image}
 	at, volumeEnd, err := readVolume(image)
 	if err != nil {
@@ -32,6 +34,15 @@ func Open(image []byte) (*Store, error) {
 	return s, s.readRecords()
 }
 
+// isBlank reports whether the image is large enough for ArmVirt's volume and has nothing in it.
+func isBlank(image []byte) bool {
+	if len(image) < armVirtVolume {
+		return false
+	}
+	head := image[:armVirtVolume]
+	return len(bytes.Trim(head, "\x00")) == 0 || len(bytes.Trim(head, "\xff")) == 0
+}
+
 // readVolume checks the volume header and returns where its content begins and ends.
 func readVolume(image []byte) (start, end int, err error) {
 	var h volumeHeader
@@ -49,11 +60,7 @@ func readVolume(image []byte) (start, end int, err error) {
 	case start < volumeHeaderSize || uint64(start) > h.FvLength || start%4 != 0:
 		return 0, 0, formatf(48, "HeaderLength", "%d is not within %d..%d", start, volumeHeaderSize, h.FvLength)
 	}
-	var sum uint16
-	for i := 0; i < start; i += 2 {
-		sum += le.Uint16(image[i:])
-	}
-	if sum != 0 {
+	if sum := sum16(image[:start]); sum != 0 {
 		return 0, 0, formatf(50, "Checksum", "header sums to %#x, not 0", sum)
 	}
 	return start, int(h.FvLength), nil
@@ -77,7 +84,7 @@ func (s *Store) readRecords() error {
 		switch h.State {
 		case stateAdded:
 			if s.find(r.v.Name, r.v.GUID) >= 0 {
-				return formatf(at, "Name", "second variable %s", efivar.FileName(r.v.Name, r.v.GUID))
+				return formatf(at, "Name", "second variable %s-%v", r.v.Name, r.v.GUID)
 			}
 			s.records = append(s.records, r)
 		case stateAdded & stateInTransition:
@@ -109,9 +116,9 @@ func (s *Store) readRecord(at int, h variableHeader) (record, int, error) {
 	}
 	data := name + int(h.NameSize)
 	end := data + int(h.DataSize)
-	r := record{header: h, v: efivar.Variable{
+	r := record{header: h, v: Variable{
 		Name: decodeName(s.image[name:data]), GUID: h.VendorGUID,
-		Attributes: efivar.Attributes(h.Attributes), Data: s.image[data:end],
+		Attributes: h.Attributes, Data: s.image[data:end],
 	}}
 	return r, alignUp(end), nil
 }

@@ -72,13 +72,56 @@ type variableHeader struct {
 	VendorGUID     gpt.GUID
 }
 
+// The flash of ArmVirt (ArmVirtPkg/ArmVirtQemu.dsc, the PcdFlashNvStorage
+// sizes): variables, the working and the spare part of fault-tolerant writes,
+// each one block of 256 KiB.
+const (
+	armVirtBlock  = 256 << 10
+	armVirtVolume = 3 * armVirtBlock
+)
+
+// armVirtAttributes are what its flash driver writes into the volume header
+// (NorFlashDxe): read and write enabled and able, sticky, memory mapped, erase
+// polarity one, and no others.
+const armVirtAttributes = 0x00000e36
+
+// blankArmVirt returns the beginning of the image that firmware would make of a
+// blank one. The working block stays erased; firmware writes it at boot.
+func blankArmVirt() []byte {
+	b := make([]byte, armVirtVolume)
+	fill(b, 0xff)
+	h := volumeHeader{FileSystemGuid: nvDataVolume, FvLength: armVirtVolume, Signature: [4]byte([]byte("_FVH")),
+		Attributes: armVirtAttributes, HeaderLength: volumeHeaderSize + 16, Revision: 2}
+	blocks := []uint32{armVirtVolume / armVirtBlock, armVirtBlock, 0, 0}
+	store := storeHeader{Signature: authenticatedStore, Size: armVirtBlock - uint32(h.HeaderLength), Format: storeFormatted, State: storeHealthy}
+	write := func(at int, v any) {
+		if _, err := binary.Encode(b[at:], le, v); err != nil {
+			panic(err) // the structs have fixed sizes; see TestSizes
+		}
+	}
+	write(0, &h)
+	write(volumeHeaderSize, blocks)
+	h.Checksum = -sum16(b[:h.HeaderLength])
+	write(0, &h)
+	write(int(h.HeaderLength), &store)
+	return b
+}
+
+// sum16 adds the 16-bit words of b, whose length is even.
+func sum16(b []byte) (sum uint16) {
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += le.Uint16(b[i:])
+	}
+	return sum
+}
+
 // encode returns the record without the padding to the next one. Name and data
 // follow each other directly: EDK2's ALIGNMENT is 1 on x86 and Arm.
 func (r record) encode() []byte {
 	name := encodeName(r.v.Name)
 	h := r.header
 	h.StartID, h.State, h.Reserved = startID, stateAdded, 0
-	h.Attributes = uint32(r.v.Attributes)
+	h.Attributes = r.v.Attributes
 	h.NameSize, h.DataSize = uint32(len(name)), uint32(len(r.v.Data))
 	h.VendorGUID = r.v.GUID
 	b := make([]byte, variableHeaderSize, variableHeaderSize+len(name)+len(r.v.Data))

@@ -11,10 +11,14 @@
 // finished here. Signatures of authenticated variables are not checked: who
 // can write the flash can write anything.
 //
+// A blank image, all 0x00 or all 0xff, opens as an empty store of ArmVirt's
+// geometry: Debian's AAVMF_VARS.fd is blank, and that firmware formats it at
+// the first boot.
+//
 // Shape of use:
 //
 //	s, err := varstore.Open(image)
-//	err = s.Set(efivar.Variable{Name: efivar.BootOrder, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: efivar.MarshalOrder(0x10, 0x11)})
+//	err = s.Set(varstore.Variable{Name: efivar.BootOrder, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: efivar.MarshalOrder(0x10, 0x11)})
 //	image = s.Bytes()
 package varstore
 
@@ -24,7 +28,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -47,6 +50,14 @@ func formatf(off int, field, format string, args ...any) error {
 	return &FormatError{Off: int64(off), Field: field, Msg: fmt.Sprintf(format, args...)}
 }
 
+// Variable is one UEFI variable. Name and GUID together are its identity.
+type Variable struct {
+	Name       string   `json:"name"`
+	GUID       gpt.GUID `json:"guid"`
+	Attributes uint32   `json:"attributes"` // UEFI 2.10 section 8.2.1
+	Data       []byte   `json:"data"`
+}
+
 // Store is the variables of one image.
 type Store struct {
 	image      []byte
@@ -56,7 +67,7 @@ type Store struct {
 
 // record is one valid variable. What Variable does not carry is kept as it was.
 type record struct {
-	v      efivar.Variable
+	v      Variable
 	header variableHeader
 }
 
@@ -69,8 +80,8 @@ func alignUp(n int) int { return (n + 3) &^ 3 }
 
 // List returns the variables in the order of the store. The caller may change
 // nothing in them.
-func (s *Store) List() []efivar.Variable {
-	out := make([]efivar.Variable, len(s.records))
+func (s *Store) List() []Variable {
+	out := make([]Variable, len(s.records))
 	for i, r := range s.records {
 		out[i] = r.v
 	}
@@ -82,10 +93,10 @@ func (s *Store) find(name string, guid gpt.GUID) int {
 }
 
 // Get returns a variable, and whether there is one.
-func (s *Store) Get(name string, guid gpt.GUID) (efivar.Variable, bool) {
+func (s *Store) Get(name string, guid gpt.GUID) (Variable, bool) {
 	i := s.find(name, guid)
 	if i < 0 {
-		return efivar.Variable{}, false
+		return Variable{}, false
 	}
 	return s.records[i].v, true
 }
@@ -93,7 +104,7 @@ func (s *Store) Get(name string, guid gpt.GUID) (efivar.Variable, bool) {
 // Set adds a variable or replaces the one of the same name and GUID. It
 // returns an error that wraps ErrNoSpace when there is no room, and then
 // changes nothing.
-func (s *Store) Set(v efivar.Variable) error {
+func (s *Store) Set(v Variable) error {
 	if v.Name == "" || len(v.Data) == 0 {
 		return fmt.Errorf("set variable %q: name and data must not be empty", v.Name)
 	}
