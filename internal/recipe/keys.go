@@ -173,6 +173,7 @@ var serviceKeys = slices.Concat([]strictyaml.Key{
 	{Path: "services[].args", Also: []string{"arguments"}, Doc: "Its arguments. There is no shell in between.", Example: `args: [-listen, ":8080"]`},
 	{Path: "services[].env", Pattern: `^[A-Za-z_][A-Za-z0-9_]*$`, Expect: "letters, digits and underscores", Also: []string{"environment"}, Doc: "Environment variables.", Example: "env: {LANG: C.UTF-8}"},
 	{Path: "services[].dir", Pattern: `^/`, Expect: "an absolute path", Default: "/", Also: []string{"workdir", "working_directory", "cwd"}, Doc: "Working directory.", Example: "dir: /data/app"},
+	{Path: "services[].stateDirectory", MinLen: 1, Also: []string{"state_directory", "state-directory", "statedir"}, Doc: "Directory below the data partition's mount that is made, and given to `user`, before the program starts: `recorder` is `/data/recorder`.", Example: "stateDirectory: recorder"},
 	{Path: "services[].user", Pattern: userPattern, Expect: userExpect, Default: "root", Doc: "Account the program runs as: one of `users`, `root` or `nobody`.", Example: "user: app"},
 	{Path: "services[].capabilities", Default: "none for a user, all for root", Also: []string{"caps", "cap_add"}, Doc: "Linux capabilities that the program keeps; all others are dropped. Names without `CAP_`.", Example: "capabilities: [NET_BIND_SERVICE]"},
 	{Path: "services[].capabilities[]", Enum: capabilities},

@@ -2,6 +2,8 @@ package recipe
 
 import (
 	"fmt"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,9 +26,20 @@ func (c *checker) services() {
 		}
 		c.health(at+".health", s)
 		c.noZero(at+".args", s.Args)
+		c.stateDirectory(at+".stateDirectory", s)
 	}
 	c.twice("services", "name", names)
 	c.dependencies(names)
+}
+
+func (c *checker) stateDirectory(at string, s *appliance.Service) {
+	switch dir := s.StateDirectory; {
+	case dir == "":
+	case !filepath.IsLocal(dir) || dir != path.Clean(dir) || dir == ".":
+		c.add(at, "want a name below the data mount, such as "+s.Name, "%s is %q: not a clean relative path", at, dir)
+	case c.r.Data.Disabled:
+		c.add(at, "remove data.disabled, or keep state in /run", "service %s keeps state in %s, but there is no data partition", s.Name, dir)
+	}
 }
 
 // noZero refuses texts that execve(2) cannot pass.
