@@ -38,14 +38,15 @@ const (
 )
 
 // Input is one pinned input. Name is unique and says what it is for:
-// "kernel", "stub", "firmware/PACKAGE", "file/PATH", "go/NAME", "go/modules", "root".
+// "kernel", "kernel/modules", "stub", "loader", "firmware/PACKAGE", "file/PATH",
+// "go/NAME", "go/modules", "root".
 type Input struct {
 	Name   string `json:"name"`
 	Kind   Kind   `json:"kind"`
 	SHA256 string `json:"sha256"` // hex; of the file, or of the sorted "digest  path\n" list in Files
 	Size   int64  `json:"size,omitempty"`
 
-	Package string `json:"package,omitempty"` // deb
+	Package string `json:"package,omitempty"` // deb; go-module: the programs and u-root commands it was resolved for
 	Version string `json:"version,omitempty"`
 	Arch    string `json:"arch,omitempty"`
 	Suite   string `json:"suite,omitempty"`  // trixie
@@ -54,7 +55,11 @@ type Input struct {
 
 	Path string `json:"path,omitempty"` // deb: pool path; file and dir: relative to the recipe; url: the URL; oci: the reference
 
-	Files map[string]string `json:"files,omitempty"` // dir, go-dir: path -> sha256; oci: blob digest -> size is in Blobs
+	Mode string `json:"mode,omitempty"` // file: "0755" when it is executable, which nothing else would pin
+
+	// Files describes a dir, path by path, as package lock/local says. For a
+	// go-dir it is path -> sha256 and paths are relative to the recipe.
+	Files map[string]string `json:"files,omitempty"`
 	Blobs []Blob            `json:"blobs,omitempty"` // oci: config and layers in order
 
 	GoMod []string `json:"goMod,omitempty"` // go-module: the lines of the generated go.mod

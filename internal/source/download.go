@@ -1,0 +1,352 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/source/debian"
+)
+
+// Limits in bytes of what a download may have when the lock states no size.
+const (
+	MaxDeb = 1 << 30
+	MaxURL = 4 << 30
+)
+
+const (
+	attempts   = 3
+	stallAfter = 60 * time.Second // without a single byte
+)
+
+// ErrOffline is wrapped when something is neither in the cache nor in the
+// vendor bundle and the network may not be used.
+var ErrOffline = errors.New("offline and the cache is cold")
+
+// errMissing says that a server answered, and does not have the file.
+var errMissing = errors.New("not found")
+
+// DigestError says that an input's bytes are not the locked ones.
+type DigestError struct {
+	Input     string // name of the input
+	From      string // URL or path
+	Want, Got string // hex sha256
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("check %s: %s: expected sha256 %s, got %s", e.Input, e.From, e.Want, e.Got)
+}
+
+// want describes a file before it is there.
+type want struct {
+	what  string // for errors and progress
+	sha   string // hex; "" = unknown, and then the file does not enter the cache
+	size  int64  // bytes; 0 = unknown
+	limit int64  // bytes
+}
+
+func (w want) max() int64 {
+	if w.size > 0 {
+		return w.size
+	}
+	return w.limit
+}
+
+// blob returns the path of a file by its digest: from the cache, the vendor
+// bundle or the first URL that has it.
+func (f *Fetcher) blob(ctx context.Context, w want, urls []string) (string, error) {
+	if path, err := f.local(ctx, w); err == nil || !errors.Is(err, ErrNotCached) {
+		return path, err
+	}
+	return f.remote(ctx, w, urls)
+}
+
+// local looks where no network is needed; ErrNotCached when it is nowhere. A
+// corrupt cache entry counts as missing: Open has removed it.
+func (f *Fetcher) local(ctx context.Context, w want) (string, error) {
+	file, err := f.Store.Open(w.sha)
+	var corrupt *CorruptError
+	switch {
+	case err == nil:
+		file.Close()
+		return f.Store.Path(w.sha)
+	case !errors.Is(err, ErrNotCached) && !errors.As(err, &corrupt):
+		return "", err
+	case f.Vendor == "":
+		return "", ErrNotCached
+	}
+	return f.fromVendor(ctx, w)
+}
+
+// VendorPath is where a vendor bundle keeps the file of a digest.
+func VendorPath(dir, sha string) string { return filepath.Join(dir, "sha256", sha) }
+
+func (f *Fetcher) fromVendor(ctx context.Context, w want) (string, error) {
+	path := VendorPath(f.Vendor, w.sha)
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", ErrNotCached
+	}
+	if err != nil {
+		return "", fmt.Errorf("read vendor bundle: %w", err)
+	}
+	defer file.Close()
+	return f.keep(ctx, w, path, file)
+}
+
+// remote downloads, from the first URL whose bytes have the digest.
+func (f *Fetcher) remote(ctx context.Context, w want, urls []string) (string, error) {
+	if f.Offline {
+		return "", fmt.Errorf("fetch %s: %w: sha256 %s is not in it", w.what, ErrOffline, w.sha)
+	}
+	var path string
+	err := f.first(ctx, w, urls, func(from string, body io.Reader) (err error) {
+		path, err = f.keep(ctx, w, from, body)
+		return err
+	})
+	return path, err
+}
+
+// keep stores a file if its digest is the wanted one.
+func (f *Fetcher) keep(ctx context.Context, w want, from string, r io.Reader) (string, error) {
+	t, err := f.Store.newTemp()
+	if err != nil {
+		return "", err
+	}
+	defer t.discard()
+	if _, err := copyContext(ctx, t, r); err != nil {
+		return "", err
+	}
+	if got := t.sum(); got != w.sha {
+		return "", &DigestError{Input: w.what, From: from, Want: w.sha, Got: got}
+	}
+	sha, _, err := t.commit()
+	if err != nil {
+		return "", err
+	}
+	return f.Store.Path(sha)
+}
+
+// first asks one URL after the other until use accepts an answer. The error is
+// errMissing when all servers say that they have no such file; otherwise the
+// first error that says more.
+func (f *Fetcher) first(ctx context.Context, w want, urls []string, use func(from string, body io.Reader) error) error {
+	if len(urls) == 0 {
+		return fmt.Errorf("fetch %s: no address to ask", w.what)
+	}
+	var worst error
+	for _, u := range urls {
+		err := f.retry(ctx, w, u, use)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("fetch %s: %w", w.what, context.Cause(ctx))
+		}
+		if worst == nil || errors.Is(worst, errMissing) && !errors.Is(err, errMissing) {
+			worst = err
+		}
+	}
+	return fmt.Errorf("fetch %s: %w", w.what, worst)
+}
+
+func (f *Fetcher) retry(ctx context.Context, w want, u string, use func(string, io.Reader) error) error {
+	var err error
+	for n := range attempts {
+		if n > 0 && !sleep(ctx, f.backoff()<<(n-1)) {
+			return err
+		}
+		if err = f.get(ctx, w, u, use); !transient(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w (tried %d times)", err, attempts)
+}
+
+func (f *Fetcher) backoff() time.Duration {
+	if f.pause > 0 {
+		return f.pause
+	}
+	return 500 * time.Millisecond
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// transientError marks what may be different in a second.
+type transientError struct{ error }
+
+func (e transientError) Unwrap() error { return e.error }
+
+func transient(err error) bool {
+	var t transientError
+	return errors.As(err, &t)
+}
+
+// get makes one request.
+func (f *Fetcher) get(ctx context.Context, w want, u string, use func(string, io.Reader) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "ingot")
+	resp, err := f.client().Do(req)
+	if err != nil {
+		return transientError{err}
+	}
+	defer resp.Body.Close()
+	if err := status(u, resp); err != nil {
+		return err
+	}
+	if resp.ContentLength > w.max() {
+		return fmt.Errorf("%s: %d bytes, the limit is %d", u, resp.ContentLength, w.max())
+	}
+	stall := time.AfterFunc(stallAfter, func() { cancel(fmt.Errorf("no data for %s", stallAfter)) })
+	defer stall.Stop()
+	return use(u, &body{f: f, w: w, url: u, resp: resp, stall: stall, ctx: ctx})
+}
+
+func status(u string, resp *http.Response) error {
+	err := fmt.Errorf("%s: %s", u, resp.Status)
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		return nil
+	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
+		return fmt.Errorf("%s: %w", u, errMissing)
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return transientError{err}
+	}
+	return err
+}
+
+// body reads an answer within its bounds and reports progress.
+type body struct {
+	f     *Fetcher
+	w     want
+	url   string
+	resp  *http.Response
+	stall *time.Timer
+	ctx   context.Context
+	done  int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.resp.Body.Read(p)
+	b.done += int64(n)
+	if n > 0 {
+		b.stall.Reset(stallAfter)
+	}
+	if b.done > b.w.max() {
+		return n, fmt.Errorf("%s: more than the limit of %d bytes", b.url, b.w.max())
+	}
+	b.report(n, err)
+	switch {
+	case err == io.EOF && b.w.size > 0 && b.done < b.w.size:
+		// The length was signed or locked, so this is a cut connection or a
+		// wrong file; the former is likely enough to ask again.
+		return n, transientError{fmt.Errorf("%s: %d bytes, expected %d", b.url, b.done, b.w.size)}
+	case err != nil && err != io.EOF:
+		return n, transientError{fmt.Errorf("%s: %w", b.url, cause(b.ctx, err))}
+	}
+	return n, err
+}
+
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return c
+	}
+	return err
+}
+
+func (b *body) report(n int, err error) {
+	if b.f.Progress == nil || n == 0 && err == nil {
+		return
+	}
+	total := b.w.size
+	if total == 0 {
+		total = max(0, b.resp.ContentLength)
+	}
+	b.f.Progress(Progress{Name: b.w.what, URL: b.url, Done: b.done, Total: total, End: err == io.EOF})
+}
+
+// client is Client, or one that asks the proxy of the environment, else apt's.
+func (f *Fetcher) client() *http.Client {
+	f.once.Do(f.setup)
+	return f.http
+}
+
+func newClient(aptProxy string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy:                 proxyFunc(aptProxy),
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 30 * time.Second,
+		IdleConnTimeout:       30 * time.Second,
+		MaxIdleConnsPerHost:   4,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // digests are of the bytes as they lie on the server
+	}}
+}
+
+// proxyFunc follows the environment; where that names no proxy, plain http
+// goes through the proxy that apt uses, because it is there that the mirrors
+// are allowed.
+func proxyFunc(aptProxy string) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		u, err := http.ProxyFromEnvironment(r)
+		if u != nil || err != nil || aptProxy == "" || r.URL.Scheme != "http" || isLoopback(r.URL.Hostname()) {
+			return u, err
+		}
+		return url.Parse(aptProxy)
+	}
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// archiveSource gives package debian its files.
+type archiveSource struct{ f *Fetcher }
+
+// Small implements debian.Source.
+func (a archiveSource) Small(ctx context.Context, what string, urls []string, limit int64) (b []byte, err error) {
+	if a.f.Offline {
+		return nil, fmt.Errorf("fetch %s: %w", what, ErrOffline)
+	}
+	err = a.f.first(ctx, want{what: what, limit: limit}, urls, func(_ string, r io.Reader) (err error) {
+		b, err = io.ReadAll(r)
+		return err
+	})
+	return b, err
+}
+
+// Blob implements debian.Source.
+func (a archiveSource) Blob(ctx context.Context, what string, urls []string, sha string, size int64) (io.ReadCloser, error) {
+	if _, err := a.f.blob(ctx, want{what: what, sha: sha, size: size, limit: debian.MaxIndex}, urls); err != nil {
+		return nil, err
+	}
+	return a.f.Store.Open(sha)
+}
