@@ -1,0 +1,73 @@
+// Package agent is PID 1 of an appliance: it turns a running kernel with the
+// initramfs of ingot into the machine that /etc/ingot/appliance.json describes,
+// and keeps it so until it is told to stop.
+//
+// The order of a boot is Machine.boot in boot.go; every step of it is one
+// function. What can run at the same time does: devices, network and disks
+// wait for events of the kernel, never for time, and each wait has an upper
+// bound. A step that does not work is told on the console, in the log and in
+// /v1/status, and the boot goes on with what there is: a machine that answers
+// and says what it lacks is worth more than one that is silent.
+//
+// PID 1 must not end. A panic in init is logged, kept as evidence and followed
+// by a reset; a fatal error of the Go runtime goes to the kernel log and ends
+// in a kernel panic, which resets after kernel.panic seconds.
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ingot-os/ingot/boot/cmdline"
+	"github.com/ingot-os/ingot/internal/agent/device"
+	"github.com/ingot-os/ingot/internal/agent/disk"
+	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/network"
+	"github.com/ingot-os/ingot/internal/agent/nvram"
+	"github.com/ingot-os/ingot/internal/agent/proc"
+	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/machine"
+)
+
+// Machine is the running system.
+type Machine struct {
+	log     *Log
+	spec    appliance.Spec
+	cmdline cmdline.Line
+	ctx     context.Context // ends when the machine stops
+	reaper  *proc.Reaper
+	devices *device.Manager
+	network *network.Manager
+	super   *supervisor
+	stop    chan stopRequest
+	vars    nvram.Store
+	disk    *disk.Disk // nil: none, or not told from another
+	machine machine.Machine
+	floor   time.Time
+	rootfs  *rootfs // nil: services run in the initramfs
+
+	mu       sync.Mutex
+	status   listener.Status // what does not change by itself; see Machine.Status
+	problems []string
+	readyAt  time.Duration
+}
+
+// problem records something that is wrong with the machine for /v1/status and
+// says it on the console.
+func (m *Machine) problem(format string, args ...any) {
+	text := sprintf(format, args...)
+	m.log.Printf("problem: %s", text)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.problems) < 100 {
+		m.problems = append(m.problems, text)
+	}
+}
+
+// update changes the standing part of the status.
+func (m *Machine) update(f func(*listener.Status)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(&m.status)
+}

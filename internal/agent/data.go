@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/u-root/u-root/pkg/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/agent/disk"
+	"github.com/ingot-os/ingot/internal/agent/listener"
+)
+
+// mountData gives services their writable directory: p7, made and grown when
+// it must be. Without a disk (RAM role) it is memory. When the partition is
+// there but cannot be used, the directory is read only: a service that writes
+// gets an error now, not an empty directory after the next boot.
+func (m *Machine) mountData() {
+	dir := m.spec.Data.Mount
+	if dir == "" {
+		m.update(func(s *listener.Status) { s.Data.State = "none" })
+		return
+	}
+	d := listener.Data{Mount: dir, Filesystem: "ext4", State: "mounted"}
+	err := os.MkdirAll(dir, 0o755)
+	switch {
+	case err != nil:
+	case m.disk != nil:
+		err = m.mountPartition(&d)
+	case m.bootState() == "refused":
+		err = errors.New("the disk is not certain")
+	default:
+		d.State, d.Filesystem = "ram", "tmpfs"
+		_, err = mount.Mount("data", dir, "tmpfs", "mode=0755,size=50%", noDev)
+	}
+	if err != nil {
+		d.State, d.Error = "failed", err.Error()
+		m.problem("data: %v", err)
+		if _, err := mount.Mount("none", dir, "tmpfs", "mode=0755,size=4k", noDev|unix.MS_RDONLY); err != nil {
+			m.problem("data: %v", err)
+		}
+	}
+	m.update(func(s *listener.Status) { s.Data = d })
+}
+
+func (m *Machine) bootState() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status.Boot.State
+}
+
+func (m *Machine) mountPartition(d *listener.Data) error {
+	part, ok := m.disk.Partition(partData)
+	if !ok {
+		return fmt.Errorf("find partition data: not on %s", m.disk.Node)
+	}
+	grown, err := m.disk.Grow()
+	if err != nil {
+		m.problem("%v", err) // it may still be used as it is
+	}
+	if grown {
+		part, _ = m.disk.Partition(partData)
+		m.log.Printf("data partition grown to %d MiB", part.Size>>20)
+	}
+	if d.Device = m.disk.NodeOf(partData); d.Device == "" {
+		return fmt.Errorf("find partition data: the kernel has no node for %d on %s", part.Index, m.disk.Node)
+	}
+	super, err := m.prepareData(d, part.Size)
+	if err != nil {
+		return err
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RELATIME
+	if _, err := mount.Mount(d.Device, d.Mount, "ext4", "errors=remount-ro", flags); err != nil {
+		return err
+	}
+	if part.Size-super.Size < 1<<20 {
+		return nil
+	}
+	if err := disk.Resize(d.Mount, part.Size); err != nil {
+		m.problem("%v", err)
+		return nil
+	}
+	d.Grown = true
+	m.log.Printf("data file system grown from %d to %d MiB", super.Size>>20, part.Size>>20)
+	return nil
+}
+
+// prepareData makes a file system on a blank partition and looks at one that
+// is there.
+func (m *Machine) prepareData(d *listener.Data, size int64) (disk.Super, error) {
+	f, err := os.OpenFile(d.Device, os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		return disk.Super{}, err
+	}
+	defer f.Close()
+	content, super, err := disk.Probe(f)
+	if err != nil {
+		return super, err
+	}
+	switch content {
+	case disk.Foreign:
+		return super, fmt.Errorf("%s holds something that is not ext4: it is left alone", d.Device)
+	case disk.Blank:
+		if err := disk.Format(disk.Device{File: f}, size); err != nil {
+			return super, err
+		}
+		d.Created = true
+		m.log.Printf("data file system made on %s", d.Device)
+		_, super, err = disk.Probe(f)
+		return super, err
+	}
+	d.Dirty = super.Dirty
+	if super.Dirty {
+		m.log.Printf("data: %s was not unmounted cleanly, its journal is replayed", d.Device)
+	}
+	if super.Errored {
+		m.problem("data: the kernel has recorded errors in %s: copy what matters and reformat", d.Device)
+	}
+	return super, nil
+}
+
+// unmountData ends the data file system cleanly; read only when something
+// still holds it.
+func (m *Machine) unmountData() {
+	dir := m.spec.Data.Mount
+	if dir == "" {
+		return
+	}
+	err := unix.Unmount(dir, 0)
+	if errors.Is(err, unix.EBUSY) {
+		err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	}
+	if err != nil && !errors.Is(err, unix.EINVAL) {
+		m.log.Printf("data: unmount: %v", err)
+	}
+}

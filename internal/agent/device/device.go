@@ -1,0 +1,180 @@
+// Package device loads the kernel modules of the machine's devices: those that
+// a recipe names, then by modalias those of all devices present, then those of
+// devices that appear. It offers one thing to the rest of init: Wait, which
+// returns as soon as a condition on the devices holds.
+//
+// Modules are uncompressed .ko files under lib/modules/RELEASE with depmod's
+// modules.dep and modules.alias. Loading goes through u-root's kmodule, which
+// loads independent dependencies at the same time. There is no blacklist and
+// there are no module options other than those on the kernel command line
+// (the kernel applies module.option= itself for built-in modules only).
+package device
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/u-root/u-root/pkg/kmodule"
+)
+
+// Manager is the machine's devices. Make it with New, then Run.
+type Manager struct {
+	sysfs   string
+	prober  *kmodule.Prober
+	aliases *Aliases
+	errorf  func(format string, args ...any)
+
+	mu      sync.Mutex
+	seen    map[string]bool // modaliases that were looked up
+	changed chan struct{}   // closed and replaced at every event
+	settled chan struct{}   // closed after the first coldplug
+}
+
+// Options configure New.
+type Options struct {
+	Release string // kernel release; "" = the running one
+	Root    string // of /lib/modules; "" = /
+	Sysfs   string // "" = /sys
+	// Errorf is told of modules that do not load. A device without its driver
+	// is no reason to stop a machine.
+	Errorf func(format string, args ...any)
+}
+
+// New reads the module indexes. A machine without modules gets a Manager that
+// loads nothing: its drivers are built in.
+func New(o Options) (*Manager, error) {
+	m := &Manager{
+		sysfs: or(o.Sysfs, "/sys"), errorf: o.Errorf, aliases: &Aliases{},
+		seen: map[string]bool{}, changed: make(chan struct{}), settled: make(chan struct{}),
+	}
+	dir := filepath.Join("/", o.Root, "lib/modules", o.Release)
+	if _, err := os.Stat(filepath.Join(dir, "modules.dep")); os.IsNotExist(err) {
+		return m, nil
+	}
+	var err error
+	if m.prober, err = kmodule.NewProber(kmodule.ProbeOpts{RootDir: o.Root, KVer: o.Release}); err != nil {
+		return m, err
+	}
+	f, err := os.Open(filepath.Join(dir, "modules.alias"))
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	m.aliases, err = ReadAliases(f)
+	return m, err
+}
+
+func or(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+// Load loads a module and what it depends on. Loading a module twice is fine.
+func (m *Manager) Load(name string) error {
+	if m.prober == nil {
+		return os.ErrNotExist
+	}
+	return m.prober.Probe(name, "")
+}
+
+// Run loads the named modules in order, then those of all present devices,
+// then follows the events of s until the context ends.
+func (m *Manager) Run(ctx context.Context, s *Socket, modules []string) error {
+	events := make(chan error, 1)
+	go func() { events <- s.Run(ctx, m.event) }()
+	for _, name := range modules {
+		m.load(name)
+	}
+	m.coldplug()
+	close(m.settled)
+	m.broadcast()
+	return <-events
+}
+
+// Settled is closed when the devices that were present at start have been
+// looked up. Their own children (disks behind a controller) may still appear.
+func (m *Manager) Settled() <-chan struct{} { return m.settled }
+
+func (m *Manager) load(name string) {
+	if err := m.Load(name); err != nil && m.errorf != nil {
+		m.errorf("load module %s: %v", name, err)
+	}
+}
+
+// coldplug loads the drivers of all present devices at the same time: most of
+// a probe is waiting for hardware.
+func (m *Manager) coldplug() {
+	files, _ := filepath.Glob(filepath.Join(m.sysfs, "bus/*/devices/*/modalias"))
+	var wg sync.WaitGroup
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // gone again
+		}
+		for _, name := range m.modules(strings.TrimSpace(string(b))) {
+			wg.Go(func() { m.load(name) })
+		}
+	}
+	wg.Wait()
+}
+
+// modules returns the modules of an alias the first time it is asked.
+func (m *Manager) modules(alias string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if alias == "" || m.seen[alias] {
+		return nil
+	}
+	m.seen[alias] = true
+	return m.aliases.Match(alias)
+}
+
+func (m *Manager) event(ev Uevent) {
+	if ev.Action == "" {
+		m.coldplug()
+	}
+	if ev.Action == "add" {
+		for _, name := range m.modules(ev.Env["MODALIAS"]) {
+			// Not on this goroutine: a module that waits for firmware or for
+			// hardware must not hold up the events it causes.
+			go m.load(name)
+		}
+	}
+	m.broadcast()
+}
+
+func (m *Manager) broadcast() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// Wait returns true as soon as cond does; cond is asked at once and again
+// after every device event. It returns false after the limit or when the
+// context ends.
+func (m *Manager) Wait(ctx context.Context, limit time.Duration, cond func() bool) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		m.mu.Lock()
+		changed := m.changed
+		m.mu.Unlock()
+		if cond() {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return cond()
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

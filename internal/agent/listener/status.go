@@ -1,0 +1,92 @@
+package listener
+
+import "github.com/ingot-os/ingot/internal/agent/network"
+
+// Status is the answer of GET /v1/status. docs/machine-api.md describes it;
+// fields are only ever added.
+type Status struct {
+	Name       string            `json:"name"`
+	Version    string            `json:"version"`
+	Build      string            `json:"build"` // hex, from the image
+	Hostname   string            `json:"hostname"`
+	Labels     map[string]string `json:"labels,omitempty"` // of machine.yaml
+	Arch       string            `json:"arch"`
+	Kernel     string            `json:"kernel"`
+	Healthy    bool              `json:"healthy"`
+	Reasons    []string          `json:"reasons,omitempty"` // why not healthy
+	Problems   []string          `json:"problems,omitempty"`
+	Uptime     float64           `json:"uptime"`              // seconds since the kernel started
+	HealthyAt  float64           `json:"healthyAt,omitempty"` // seconds; first time all services were ready
+	Boot       Boot              `json:"boot"`
+	Machine    MachineFile       `json:"machine"`
+	Network    []network.Status  `json:"network"`
+	Services   []Service         `json:"services"`
+	Data       Data              `json:"data"`
+	Root       *Root             `json:"root,omitempty"`
+	Clock      Clock             `json:"clock"`
+	TPM        bool              `json:"tpm"`
+	SecureBoot string            `json:"secureBoot"` // enabled, disabled, setup, unknown
+}
+
+// Boot says where this system came from.
+type Boot struct {
+	Role      string   `json:"role"`           // appliance, selector, ram
+	Path      string   `json:"path"`           // disk, selector, ram
+	Slot      string   `json:"slot,omitempty"` // a or b
+	Partition string   `json:"partition,omitempty"`
+	Disk      string   `json:"disk,omitempty"` // device node
+	DiskGUID  string   `json:"diskGUID,omitempty"`
+	State     string   `json:"state"` // ok, absent, refused
+	Entries   []string `json:"entries,omitempty"`
+}
+
+// MachineFile is machine.yaml as it was found.
+type MachineFile struct {
+	State  string   `json:"state"` // applied, absent, refused
+	SHA256 string   `json:"sha256,omitempty"`
+	Errors []string `json:"errors,omitempty"`
+}
+
+// Service is one supervised program.
+type Service struct {
+	Name     string  `json:"name"`
+	State    string  `json:"state"`  // waiting, starting, running, backoff, stopping, completed, failed, stopped
+	Health   string  `json:"health"` // unchecked, pending, healthy, unhealthy
+	Restarts int     `json:"restarts"`
+	PID      int     `json:"pid,omitempty"`
+	Since    float64 `json:"since,omitempty"` // start of the run, seconds since the kernel started
+	Detail   string  `json:"detail,omitempty"`
+}
+
+// Data is the data partition.
+type Data struct {
+	State      string `json:"state"` // mounted, none, absent, failed
+	Mount      string `json:"mount,omitempty"`
+	Device     string `json:"device,omitempty"`
+	Filesystem string `json:"filesystem,omitempty"`
+	Size       uint64 `json:"size,omitempty"` // bytes of the filesystem
+	Free       uint64 `json:"free,omitempty"` // bytes
+	Created    bool   `json:"created,omitempty"`
+	Grown      bool   `json:"grown,omitempty"`
+	Dirty      bool   `json:"dirty,omitempty"` // was not unmounted cleanly before this boot
+	Error      string `json:"error,omitempty"`
+}
+
+// Root is the verity root payload.
+type Root struct {
+	State    string `json:"state"` // mounted, failed
+	Device   string `json:"device,omitempty"`
+	Format   string `json:"format"`
+	RootHash string `json:"rootHash"`
+	Error    string `json:"error,omitempty"`
+}
+
+// Clock is where the time comes from.
+type Clock struct {
+	Now    string  `json:"now"`    // RFC 3339, UTC
+	Source string  `json:"source"` // floor, rtc, ntp
+	Floor  string  `json:"floor"`  // RFC 3339
+	Server string  `json:"server,omitempty"`
+	Offset float64 `json:"offset,omitempty"` // seconds, at the last NTP answer
+	Error  string  `json:"error,omitempty"`
+}

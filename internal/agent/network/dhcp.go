@@ -1,0 +1,240 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/appliance"
+)
+
+// VendorClass is option 60 of every request: what `ingot serve` answers with
+// its own base URL.
+const VendorClass = "ingot"
+
+// settleAfter bounds how long services wait for a first lease.
+const settleAfter = 10 * time.Second
+
+// dhcp holds a lease until the context ends. It returns only then.
+func (m *Manager) dhcp(ctx context.Context, i int, c appliance.Interface, link netlink.Link, settled func()) error {
+	timer := time.AfterFunc(settleAfter, settled)
+	defer timer.Stop()
+	var held *lease
+	for ctx.Err() == nil {
+		m.set(i, func(s *Status) { s.DHCP = "asking" })
+		l, err := m.acquire(ctx, link)
+		if err != nil {
+			m.set(i, func(s *Status) { s.Error = err.Error() })
+			sleep(ctx, 2*time.Second) // acquire itself waits with growing intervals
+			continue
+		}
+		if held != nil && !held.addr.Equal(*l.addr) {
+			_ = netlink.AddrDel(link, held.addr) // gone with the link is fine
+		}
+		held = l
+		if err := m.apply(i, c, link, l); err != nil {
+			m.set(i, func(s *Status) { s.Error = err.Error() })
+			m.Logf("%s: %v", link.Attrs().Name, err)
+		}
+		settled()
+		m.keep(ctx, i, c, link, l)
+	}
+	return ctx.Err()
+}
+
+// lease is what of an acknowledgement is applied.
+type lease struct {
+	raw     *nclient4.Lease
+	addr    *netlink.Addr
+	gateway net.IP
+	routes  []*dhcpv4.Route
+	dns     []string
+	time    time.Duration // lease time
+	renew   time.Duration // T1
+	rebind  time.Duration // T2
+	server  net.IP
+}
+
+// minLease keeps a server that says "1 second" from making the machine flood
+// its network; RFC 2131 section 4.4.5 asks for at least 60 s between renewals.
+const minLease = 120 * time.Second
+
+func newLease(raw *nclient4.Lease) (*lease, error) {
+	ack := raw.ACK
+	if ack.YourIPAddr == nil || ack.YourIPAddr.IsUnspecified() {
+		return nil, errors.New("read dhcp lease: no address")
+	}
+	mask := ack.SubnetMask()
+	if mask == nil {
+		mask = ack.YourIPAddr.DefaultMask() // RFC 2131 lets a server leave it out
+	}
+	l := &lease{
+		raw: raw, server: ack.ServerIdentifier(),
+		addr: &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: mask}},
+		time: max(ack.IPAddressLeaseTime(time.Hour), minLease),
+	}
+	// T1 and T2 default to 0.5 and 0.875 of the lease (RFC 2131 section 4.4.5).
+	l.renew = clamp(ack.IPAddressRenewalTime(0), l.time/2, l.time)
+	l.rebind = clamp(ack.IPAddressRebindingTime(0), l.time/8*7, l.time)
+	for _, ip := range ack.DNS() {
+		l.dns = append(l.dns, ip.String())
+	}
+	// Option 121 replaces option 3 when both are there (RFC 3442).
+	if l.routes = ack.ClasslessStaticRoute(); len(l.routes) == 0 {
+		if r := ack.Router(); len(r) > 0 {
+			l.gateway = r[0]
+		}
+	}
+	return l, nil
+}
+
+func clamp(d, def, limit time.Duration) time.Duration {
+	if d <= 0 || d >= limit {
+		return def
+	}
+	return max(d, minLease/2)
+}
+
+func (m *Manager) acquire(ctx context.Context, link netlink.Link) (*lease, error) {
+	cl, err := newClient(link)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	raw, err := cl.Request(ctx, modifiers(link)...)
+	if err != nil {
+		return nil, fmt.Errorf("ask for a dhcp lease on %s: %w", link.Attrs().Name, err)
+	}
+	return newLease(raw)
+}
+
+func newClient(link netlink.Link) (*nclient4.Client, error) {
+	cl, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(3))
+	if err != nil {
+		return nil, fmt.Errorf("open dhcp client on %s: %w", link.Attrs().Name, err)
+	}
+	return cl, nil
+}
+
+func modifiers(link netlink.Link) []dhcpv4.Modifier {
+	id := append([]byte{1}, link.Attrs().HardwareAddr...) // hardware type Ethernet, RFC 2132 section 9.14
+	return []dhcpv4.Modifier{
+		dhcpv4.WithOption(dhcpv4.OptClassIdentifier(VendorClass)),
+		dhcpv4.WithOption(dhcpv4.OptClientIdentifier(id)),
+		dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer,
+			dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionVendorSpecificInformation, dhcpv4.OptionNTPServers),
+	}
+}
+
+// apply puts the lease on the link. The kernel's own lifetime on the address
+// is the last resort: it removes the address when this program cannot.
+func (m *Manager) apply(i int, c appliance.Interface, link netlink.Link, l *lease) error {
+	addr := *l.addr
+	addr.ValidLft = int(l.time / time.Second)
+	addr.PreferedLft = addr.ValidLft
+	if err := netlink.AddrReplace(link, &addr); err != nil {
+		return fmt.Errorf("add address %s: %w", addr.IPNet, err)
+	}
+	if err := addRoutes(link, l); err != nil {
+		return err
+	}
+	m.set(i, func(s *Status) {
+		s.Error, s.DHCP = "", "bound"
+		s.Addresses = append(append([]string(nil), c.Address...), l.addr.IPNet.String())
+		s.Lease = fmt.Sprintf("%s from %s", l.time, l.server)
+		s.DNS = append(append([]string(nil), c.DNS...), l.dns...)
+		s.Gateway = c.Gateway
+		if s.Gateway == "" && l.gateway != nil {
+			s.Gateway = l.gateway.String()
+		}
+	})
+	m.Logf("%s: %s for %s from %s", link.Attrs().Name, l.addr.IPNet, l.time, l.server)
+	return m.writeResolv()
+}
+
+func addRoutes(link netlink.Link, l *lease) error {
+	if l.gateway != nil {
+		return addGateway(link, l.gateway)
+	}
+	for _, r := range l.routes {
+		if ones, _ := r.Dest.Mask.Size(); ones == 0 {
+			if err := addGateway(link, r.Router); err != nil {
+				return err
+			}
+			continue
+		}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: r.Dest, Gw: r.Router}
+		if r.Router.IsUnspecified() {
+			route.Gw, route.Scope = nil, unix.RT_SCOPE_LINK // RFC 3442: router 0.0.0.0 is on-link
+		}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("add route to %s: %w", r.Dest, err)
+		}
+	}
+	return nil
+}
+
+// keep renews until the lease is lost: unicast-style from T1, rebinding with
+// any server from T2 (both broadcast here; servers accept it). On the end of
+// the lease the address is removed.
+func (m *Manager) keep(ctx context.Context, i int, c appliance.Interface, link netlink.Link, l *lease) {
+	start := time.Now()
+	next := l.renew
+	for sleep(ctx, time.Until(start.Add(next))) {
+		renewed, err := m.renew(ctx, link, l)
+		if err == nil {
+			if err := m.apply(i, c, link, renewed); err != nil {
+				m.Logf("%s: %v", link.Attrs().Name, err)
+			}
+			l, start, next = renewed, time.Now(), renewed.renew
+			continue
+		}
+		m.Logf("%s: renew lease: %v", link.Attrs().Name, err)
+		var nak *nclient4.ErrNak
+		left := l.time - time.Since(start)
+		if errors.As(err, &nak) || left <= 0 {
+			_ = netlink.AddrDel(link, l.addr) // the kernel may have been first
+			m.set(i, func(s *Status) { s.Addresses, s.Lease = c.Address, "" })
+			return
+		}
+		// RFC 2131 section 4.4.5: half of the time left until T2 (then until
+		// the end), but not under 60 s.
+		until := l.rebind - time.Since(start)
+		if until <= 0 {
+			until = left
+		}
+		next = time.Since(start) + min(max(until/2, time.Minute), left)
+	}
+}
+
+func (m *Manager) renew(ctx context.Context, link netlink.Link, l *lease) (*lease, error) {
+	cl, err := newClient(link)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	raw, err := cl.Renew(ctx, l.raw, modifiers(link)...)
+	if err != nil {
+		return nil, err
+	}
+	return newLease(raw)
+}
+
+// sleep returns false when the context ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,317 @@
+// Package network configures the links of the machine as the recipe or
+// machine.yaml says: static IPv4 and IPv6 addresses, DHCPv4 with renewal,
+// routes, DNS, MTU, VLAN, bond and IPv6 router advertisements (by the kernel).
+//
+// Limits: no DHCPv6, no DNS from router advertisements, no wireless. Links keep
+// the kernel's names; a recipe matches by MAC, bus path or driver where names
+// are not stable.
+//
+// u-root's dhclient was considered for DHCP and is not used: it has no
+// renewal, always asks as "PXE UROOT", polls link state every 100 ms and links
+// DHCPv6 and an HTTP-style boot parser. The client below it, insomniacslk/dhcp
+// as u-root pins it, is used directly.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/appliance"
+)
+
+const loopback = net.FlagLoopback
+
+// Status is one configured interface as /v1/status shows it.
+type Status struct {
+	Interface int      `json:"interface"` // index in the configuration
+	Links     []string `json:"links"`     // links that matched
+	Device    string   `json:"device,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
+	Gateway   string   `json:"gateway,omitempty"`
+	DNS       []string `json:"dns,omitempty"`
+	DHCP      string   `json:"dhcp,omitempty"`  // off, asking, bound
+	Lease     string   `json:"lease,omitempty"` // seconds left when asked, and the server
+	Error     string   `json:"error,omitempty"`
+}
+
+// Manager holds the configuration of one machine. Fill the fields, then Run.
+type Manager struct {
+	Interfaces []appliance.Interface
+	Sysfs      string // "" = /sys
+	Resolv     string // resolv.conf to write; "" = /etc/resolv.conf
+	// Wait returns true once cond holds (device.Manager.Wait).
+	Wait func(ctx context.Context, limit time.Duration, cond func() bool) bool
+	// Load makes sure that a kernel module is there (bonding, 8021q).
+	Load func(name string) error
+	// Logf is told of leases, losses and errors.
+	Logf func(format string, args ...any)
+
+	mu     sync.Mutex
+	status []Status
+}
+
+// DeviceWait bounds how long a configured link may take to appear.
+const DeviceWait = 15 * time.Second
+
+// Run brings up the loopback and every interface. It calls ready once each
+// interface has an address or an error, then keeps leases until the context
+// ends.
+func (m *Manager) Run(ctx context.Context, ready func()) {
+	if err := loopbackUp(); err != nil {
+		m.Logf("bring up loopback: %v", err)
+	}
+	m.status = make([]Status, len(m.Interfaces))
+	var settled, running sync.WaitGroup
+	settled.Add(len(m.Interfaces))
+	for i, c := range m.Interfaces {
+		m.status[i] = Status{Interface: i, DHCP: "off"}
+		running.Go(func() {
+			once := sync.OnceFunc(settled.Done)
+			defer once()
+			if err := m.configure(ctx, i, c, once); err != nil && ctx.Err() == nil {
+				m.set(i, func(s *Status) { s.Error = err.Error() })
+				m.Logf("configure interface %d: %v", i, err)
+			}
+		})
+	}
+	settled.Wait()
+	ready()
+	running.Wait()
+}
+
+// Status returns a copy of the present state.
+func (m *Manager) Status() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.status)
+}
+
+func (m *Manager) set(i int, f func(*Status)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(&m.status[i])
+}
+
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// configure does one interface; settled is called when it has its address.
+func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, settled func()) error {
+	found := m.match(ctx, c)
+	if len(found) == 0 {
+		return fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), DeviceWait)
+	}
+	m.set(i, func(s *Status) {
+		for _, l := range found {
+			s.Links = append(s.Links, l.Name)
+		}
+	})
+	link, err := m.device(c, found)
+	if err != nil {
+		return err
+	}
+	m.set(i, func(s *Status) { s.Device = link.Attrs().Name })
+	if err := m.sysctls(link, c.RA); err != nil {
+		m.Logf("%s: %v", link.Attrs().Name, err)
+	}
+	if c.MTU != 0 {
+		if err := netlink.LinkSetMTU(link, c.MTU); err != nil {
+			return fmt.Errorf("set mtu %d of %s: %w", c.MTU, link.Attrs().Name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring up %s: %w", link.Attrs().Name, err)
+	}
+	if err := m.static(i, c, link); err != nil {
+		return err
+	}
+	if c.DHCP {
+		return m.dhcp(ctx, i, c, link, settled)
+	}
+	return nil
+}
+
+// match waits for links. A bond takes all that match; it starts with those
+// present when the first appears and its siblings had the same time to come.
+func (m *Manager) match(ctx context.Context, c appliance.Interface) (found []Link) {
+	cond := func() bool {
+		all, err := links(m.sysfs())
+		if err != nil {
+			return false
+		}
+		found = slices.DeleteFunc(all, func(l Link) bool { return !Matches(c.Match, l) })
+		return len(found) > 0
+	}
+	m.Wait(ctx, DeviceWait, cond)
+	return found
+}
+
+func (m *Manager) sysfs() string {
+	if m.Sysfs == "" {
+		return "/sys"
+	}
+	return m.Sysfs
+}
+
+func describeMatch(m appliance.Match) string {
+	var parts []string
+	for _, f := range []struct{ k, v string }{{"name", m.Name}, {"mac", m.MAC}, {"driver", m.Driver}, {"path", m.Path}} {
+		if f.v != "" {
+			parts = append(parts, f.k+" "+f.v)
+		}
+	}
+	if len(parts) == 0 {
+		return "any"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// device returns the link that carries the addresses: the match itself, a bond
+// of all matches, or a VLAN on top of either.
+func (m *Manager) device(c appliance.Interface, found []Link) (netlink.Link, error) {
+	link, err := netlink.LinkByIndex(found[0].Index)
+	if err != nil {
+		return nil, fmt.Errorf("open link %s: %w", found[0].Name, err)
+	}
+	if c.Bond != nil {
+		if link, err = m.bond(*c.Bond, found); err != nil {
+			return nil, err
+		}
+	}
+	if c.VLAN == 0 {
+		return link, nil
+	}
+	return m.vlan(link, c.VLAN)
+}
+
+func (m *Manager) bond(b appliance.Bond, members []Link) (netlink.Link, error) {
+	// Ignored: built in, or LinkAdd says what is missing. The module's own
+	// first bond is not wanted and is not used.
+	_ = m.Load("bonding")
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = b.Name
+	bond := netlink.NewLinkBond(attrs)
+	bond.Mode = netlink.StringToBondMode(b.Mode)
+	bond.Miimon = 100 // ms; without it a dead member is never noticed
+	if err := netlink.LinkAdd(bond); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("add bond %s: %w", b.Name, err)
+	}
+	link, err := netlink.LinkByName(b.Name)
+	if err != nil {
+		return nil, fmt.Errorf("add bond %s: %w", b.Name, err)
+	}
+	for _, l := range members {
+		member, err := netlink.LinkByIndex(l.Index)
+		if err != nil {
+			return nil, fmt.Errorf("add %s to bond %s: %w", l.Name, b.Name, err)
+		}
+		// A member must be down while it joins.
+		err = errors.Join(netlink.LinkSetDown(member), netlink.LinkSetMasterByIndex(member, link.Attrs().Index))
+		if err != nil {
+			return nil, fmt.Errorf("add %s to bond %s: %w", l.Name, b.Name, err)
+		}
+	}
+	return link, netlink.LinkSetUp(link)
+}
+
+func (m *Manager) vlan(parent netlink.Link, id int) (netlink.Link, error) {
+	_ = m.Load("8021q") // as for bonding
+	if err := netlink.LinkSetUp(parent); err != nil {
+		return nil, fmt.Errorf("bring up %s: %w", parent.Attrs().Name, err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = fmt.Sprintf("%s.%d", parent.Attrs().Name, id)
+	attrs.ParentIndex = parent.Attrs().Index
+	err := netlink.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("add vlan %s: %w", attrs.Name, err)
+	}
+	return netlink.LinkByName(attrs.Name)
+}
+
+// sysctls decides before the link is up whether the kernel believes routers.
+func (m *Manager) sysctls(link netlink.Link, ra bool) error {
+	v := "0"
+	if ra {
+		v = "2" // also when a service turns on forwarding
+	}
+	dir := filepath.Join("/proc/sys/net/ipv6/conf", link.Attrs().Name)
+	err := os.WriteFile(filepath.Join(dir, "accept_ra"), []byte(v), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a kernel without IPv6
+	}
+	return err
+}
+
+func (m *Manager) static(i int, c appliance.Interface, link netlink.Link) error {
+	for _, a := range c.Address {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			return fmt.Errorf("parse address %q: %w", a, err)
+		}
+		if err := netlink.AddrReplace(link, addr); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", a, link.Attrs().Name, err)
+		}
+	}
+	if c.Gateway != "" {
+		if err := addGateway(link, net.ParseIP(c.Gateway)); err != nil {
+			return err
+		}
+	}
+	m.set(i, func(s *Status) { s.Addresses, s.Gateway, s.DNS = c.Address, c.Gateway, c.DNS })
+	return m.writeResolv()
+}
+
+func addGateway(link netlink.Link, gw net.IP) error {
+	r := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw}
+	err := netlink.RouteReplace(r)
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		// The gateway is outside every subnet of the link, as some clouds have
+		// it (RFC 3442 examples): reach it on-link.
+		r.Flags = int(netlink.FLAG_ONLINK)
+		err = netlink.RouteReplace(r)
+	}
+	if err != nil {
+		return fmt.Errorf("add default route via %s on %s: %w", gw, link.Attrs().Name, err)
+	}
+	return nil
+}
+
+// writeResolv writes the servers of all interfaces, in their order. The file
+// is replaced by rename: a resolver never reads half of it.
+func (m *Manager) writeResolv() error {
+	var b strings.Builder
+	seen := map[string]bool{}
+	for _, s := range m.Status() {
+		for _, ns := range s.DNS {
+			if !seen[ns] {
+				seen[ns] = true
+				fmt.Fprintf(&b, "nameserver %s\n", ns)
+			}
+		}
+	}
+	file := m.Resolv
+	if file == "" {
+		file = "/etc/resolv.conf"
+	}
+	if err := os.WriteFile(file+".new", []byte(b.String()), 0o644); err != nil {
+		return fmt.Errorf("write resolv.conf: %w", err)
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/u-root/u-root/pkg/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/internal/agent/disk"
+	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/nvram"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// The roles of a boot (S1).
+const (
+	roleAppliance = "appliance" // started from a slot
+	roleSelector  = "selector"  // started from the ESP: chooses a slot and resets
+	roleRAM       = "ram"       // netboot or direct kernel: no disk is touched
+)
+
+// Partition roles, as in package partition, which PID 1 does not link.
+const (
+	partESP   = "esp"
+	partSlotA = "slot-a"
+	partSlotB = "slot-b"
+	partState = "state"
+	partData  = "data"
+)
+
+// slotFile is the UKI in a slot and on the ESP, by architecture: the default
+// removable media path (UEFI 2.10 section 3.5.1.1).
+var slotFile = map[string]string{"amd64": `\EFI\BOOT\BOOTX64.EFI`, "arm64": `\EFI\BOOT\BOOTAA64.EFI`}
+
+// findRole learns how this system was started and finds its disk. When it
+// returns, the machine is an appliance: the selector role ends in a reset or,
+// where that is impossible, goes on as an appliance and says so.
+func (m *Machine) findRole() {
+	m.update(func(s *listener.Status) {
+		s.Boot = listener.Boot{Role: roleRAM, Path: roleRAM, State: "absent"}
+		s.Machine.State = "absent"
+		s.SecureBoot = "unknown"
+	})
+	m.vars = nvram.Store{Dir: nvram.Dir}
+	if err := m.mountEFIVars(); err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			m.problem("open uefi variables: %v", err)
+		}
+		return
+	}
+	loader := m.vars.Text("LoaderDevicePartUUID")
+	m.update(func(s *listener.Status) { s.SecureBoot, s.Boot.Partition = m.vars.SecureBoot(), loader })
+	if loader == "" {
+		return
+	}
+	if !m.findDisk(loader) {
+		return
+	}
+	m.enterRole(m.disk.Role(loader))
+}
+
+func (m *Machine) mountEFIVars() error {
+	if _, err := os.Stat("/sys/firmware/efi"); err != nil {
+		return err
+	}
+	_ = m.devices.Load("efivarfs") // built in, or the mount says what is missing
+	_, err := mount.Mount("efivarfs", nvram.Dir, "efivarfs", "", noExec)
+	return err
+}
+
+// findDisk waits for the disk with the loader's partition, and for those that
+// were attached at the start: a second disk with the same GUIDs must be seen.
+func (m *Machine) findDisk(loader string) bool {
+	finder := &disk.Finder{}
+	var err error
+	m.devices.Wait(m.ctx, settleTime, func() bool {
+		select {
+		case <-m.devices.Settled():
+		default:
+			return false
+		}
+		m.disk, err = finder.Find(loader, m.spec.Layout)
+		return !errors.Is(err, disk.ErrNotFound)
+	})
+	var twins *disk.AmbiguousError
+	if errors.As(err, &twins) {
+		m.update(func(s *listener.Status) { s.Boot.State = "refused" })
+	}
+	if err != nil || m.disk == nil {
+		m.disk = nil
+		m.problem("%v", err)
+		return false
+	}
+	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(partState) != "" })
+	m.update(func(s *listener.Status) {
+		s.Boot.Disk, s.Boot.DiskGUID, s.Boot.State = m.disk.Node, m.disk.Table.Disk.String(), "ok"
+	})
+	return true
+}
+
+func (m *Machine) enterRole(part string) {
+	boot := listener.Boot{Role: roleAppliance, Path: "disk"}
+	switch part {
+	case partSlotA, partSlotB:
+		boot.Slot = part[len("slot-"):]
+	case partESP:
+		boot.Path = roleSelector
+		err := m.selectSlot()
+		boot.Role = roleAppliance
+		m.problem("select a slot: %v: going on from the ESP", err)
+	default:
+		boot.Path = "other"
+		m.problem("started from partition %q of the disk: neither a slot nor the ESP", part)
+	}
+	m.update(func(s *listener.Status) { s.Boot.Role, s.Boot.Path, s.Boot.Slot = boot.Role, boot.Path, boot.Slot })
+}
+
+// selectSlot makes the firmware start the slot that the journal says. It
+// returns only when that is not possible.
+func (m *Machine) selectSlot() error {
+	m.update(func(s *listener.Status) { s.Boot.Role = roleSelector })
+	first, second := partSlotA, partSlotB
+	if m.journalSlot() == partSlotB {
+		first, second = second, first
+	}
+	entries, err := m.slotEntries(first, second)
+	if err != nil {
+		return err
+	}
+	numbers, err := m.vars.Ensure(entries)
+	if err != nil {
+		return err
+	}
+	if err := m.vars.Order(numbers); err != nil {
+		return err
+	}
+	// BootNext comes last: until here nothing has changed what starts next.
+	if err := m.vars.Next(numbers[0]); err != nil {
+		return err
+	}
+	m.log.Printf("selector: %s is Boot%04X and starts next, resetting", first, numbers[0])
+	m.log.Flush()
+	unix.Sync()
+	// RESTART goes through the firmware's ResetSystem on UEFI machines: cold
+	// unless the command line says otherwise.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
+		return err
+	}
+	time.Sleep(10 * time.Second)
+	return errors.New("the machine did not reset")
+}
+
+// journalSlot is the blessed slot: slot-a until a journal says otherwise.
+func (m *Machine) journalSlot() string {
+	payload, _, err := m.loadState(state.Journal)
+	if err != nil {
+		return partSlotA // empty: a fresh disk has its image in slot-a
+	}
+	return goodSlot(payload)
+}
+
+// goodSlot reads the one field of the slot journal that the selector needs.
+// The journal's state machine comes with updates; its first record is written
+// then. Until then every journal is empty and this is never reached with one.
+func goodSlot(payload []byte) string {
+	if len(payload) > 0 && payload[0] == 'b' {
+		return partSlotB
+	}
+	return partSlotA
+}
+
+func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {
+	file, ok := slotFile[m.spec.Arch]
+	if !ok {
+		return nil, fmt.Errorf("name the loader of a slot: no path for architecture %q", m.spec.Arch)
+	}
+	sector := uint64(m.disk.Table.SectorSize)
+	var out []nvram.Entry
+	for _, role := range roles {
+		p, ok := m.disk.Partition(role)
+		if !ok {
+			return nil, fmt.Errorf("find partition %s: not on %s", role, m.disk.Node)
+		}
+		part := efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
+		title := fmt.Sprintf("%s %s", m.spec.Name, role)
+		out = append(out, nvram.Entry{Role: role, Option: efivar.SlotEntry(part, file, title, nil)})
+	}
+	return out, nil
+}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/machine"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// errNoState means that this boot has no state partition: it runs from RAM, or
+// its disk could not be told from another.
+var errNoState = errors.New("no state partition")
+
+// statePart is the open state partition.
+type statePart struct{ *os.File }
+
+// Sync makes writes durable and drops the cache of the device, so that reading
+// back asks the disk.
+func (p statePart) Sync() error {
+	if err := p.File.Sync(); err != nil {
+		return err
+	}
+	return unix.IoctlSetInt(int(p.Fd()), unix.BLKFLSBUF, 0)
+}
+
+func (m *Machine) openState(flag int) (statePart, error) {
+	if m.disk == nil {
+		return statePart{}, errNoState
+	}
+	node := m.disk.NodeOf(partState)
+	if node == "" {
+		return statePart{}, errNoState
+	}
+	f, err := os.OpenFile(node, flag, 0)
+	return statePart{f}, err
+}
+
+func (m *Machine) loadState(region state.Region) ([]byte, uint64, error) {
+	p, err := m.openState(os.O_RDONLY)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer p.Close()
+	return state.Load(p, region)
+}
+
+func (m *Machine) storeState(region state.Region, payload []byte) error {
+	p, err := m.openState(os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return state.Store(p, region, payload)
+}
+
+// keepEvidence writes why init ended and the newest log lines to the state
+// partition, for the next boot to report.
+func (m *Machine) keepEvidence(text string) {
+	defer func() { _ = recover() }() // this runs while init crashes: never crash again
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
+	for _, e := range m.log.Ring.Tail(400) {
+		fmt.Fprintf(&b, "[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
+	}
+	out := b.String()
+	if limit := state.Evidence.Capacity(); len(out) > limit {
+		out = out[:limit]
+	}
+	if err := m.storeState(state.Evidence, []byte(out)); err != nil && !errors.Is(err, errNoState) {
+		fmt.Fprintf(os.Stderr, "\r\n%s: keep evidence: %v\r\n", self, err)
+	}
+}
+
+// readMachine applies machine.yaml of the state partition. A file that is
+// refused leaves the recipe's settings and every error in the status.
+func (m *Machine) readMachine() {
+	data, _, err := m.loadState(state.Machine)
+	if errors.Is(err, errNoState) || errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged) {
+		return
+	}
+	if err != nil {
+		m.refuseMachine("", err)
+		return
+	}
+	sum := sha256.Sum256(data)
+	digest := hex.EncodeToString(sum[:])
+	parsed, err := machine.Parse("machine.yaml", data)
+	if err != nil {
+		m.refuseMachine(digest, err)
+		return
+	}
+	m.machine = *parsed
+	m.log.Printf("machine.yaml %.12s applied", digest)
+	m.update(func(s *listener.Status) {
+		s.Machine = listener.MachineFile{State: "applied", SHA256: digest}
+		s.Labels = parsed.Labels
+	})
+}
+
+func (m *Machine) refuseMachine(digest string, err error) {
+	m.problem("machine.yaml is refused, the recipe's settings are used: %v", err)
+	m.update(func(s *listener.Status) {
+		s.Machine = listener.MachineFile{State: "refused", SHA256: digest, Errors: strings.Split(err.Error(), "\n")}
+	})
+}

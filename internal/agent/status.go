@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/agent/listener"
+)
+
+// Status is the machine as it is now.
+func (m *Machine) Status() listener.Status {
+	m.mu.Lock()
+	s := m.status
+	s.Problems = slices.Clone(m.problems)
+	s.HealthyAt = m.readyAt.Seconds()
+	super, net := m.super, m.network
+	m.mu.Unlock()
+	s.Uptime = uptime().Seconds()
+	s.Clock.Now = time.Now().UTC().Format(time.RFC3339)
+	s.Services = []listener.Service{}
+	if super == nil {
+		s.Reasons = append(s.Reasons, "services are not started")
+	} else {
+		s.Services, s.Reasons = super.list()
+	}
+	if net != nil {
+		s.Network = net.Status()
+	}
+	if s.Data.State == "mounted" {
+		space(&s.Data)
+	}
+	s.Healthy = len(s.Reasons) == 0
+	return s
+}
+
+// space asks the filesystem for its size and what is free.
+func space(d *listener.Data) {
+	var st unix.Statfs_t
+	if unix.Statfs(d.Mount, &st) != nil {
+		return
+	}
+	d.Size, d.Free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stopRequest asks for the end of the machine.
+type stopRequest struct {
+	why   string
+	power bool // off; else restart
+}
+
+// watchSignals follows the convention of busybox and sysvinit: SIGINT is what
+// the kernel sends for ctrl-alt-del, SIGTERM restarts, SIGUSR1 and SIGUSR2
+// (halt, poweroff) turn off.
+func (m *Machine) watchSignals() {
+	sig := make(chan os.Signal, 4)
+	signal.Notify(sig, unix.SIGINT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	m.spawn("signals", func() {
+		for s := range sig {
+			m.request(stopRequest{why: s.String(), power: s == unix.SIGUSR1 || s == unix.SIGUSR2})
+		}
+	})
+}
+
+// request asks run to stop the machine; the first one wins.
+func (m *Machine) request(r stopRequest) {
+	select {
+	case m.stop <- r:
+	default:
+	}
+}
+
+// shutdown stops services in order, unmounts and ends the machine.
+func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
+	verb := "restarting"
+	if r.power {
+		verb = "powering off"
+	}
+	m.log.Printf("%s: %s", verb, r.why)
+	m.mu.Lock()
+	super := m.super
+	m.mu.Unlock()
+	if super != nil {
+		super.shutdown(super.stopLimit())
+	}
+	cancel()
+	m.endProcesses()
+	unix.Sync()
+	m.unmountData()
+	m.log.Printf("%s now", verb)
+	m.log.Flush()
+	cmd := unix.LINUX_REBOOT_CMD_RESTART
+	if r.power {
+		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	if err := unix.Reboot(cmd); err != nil {
+		m.log.Printf("reboot: %v", err)
+		m.log.Flush()
+	}
+	time.Sleep(5 * time.Second)
+}
+
+// endProcesses ends what is not a service: orphans and health checks. -1 is
+// every process but PID 1 itself.
+func (m *Machine) endProcesses() {
+	if unix.Kill(-1, unix.SIGTERM) != nil {
+		return // there are none
+	}
+	for range 20 {
+		time.Sleep(50 * time.Millisecond)
+		if unix.Kill(-1, 0) != nil {
+			return
+		}
+	}
+	unix.Kill(-1, unix.SIGKILL)
+}
