@@ -1,0 +1,336 @@
+package squashfs
+
+import (
+	"io/fs"
+	"math"
+	"path"
+	"strings"
+
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+// walker holds what one reading of the whole tree needs.
+type walker struct {
+	*FS
+	tree   tree.Tree
+	dirs   map[ref]bool   // directories that were entered
+	linked map[ref]string // first path of each inode with several links
+	xattrs map[uint32]map[string][]byte
+}
+
+// Tree reads all inodes and directories. The contents of files stay in the
+// filesystem and are read when their blobs are opened, so its reader must
+// outlive the tree. A directory that is entered twice, a path longer than 4095
+// bytes and names out of proportion to the filesystem are a *FormatError;
+// memory is bounded by a multiple of the filesystem's size.
+//
+// An inode with several names is a node for its first path and hard links for the others.
+func (f *FS) Tree() (*tree.Tree, error) {
+	w := &walker{FS: f, dirs: map[ref]bool{}, linked: map[ref]string{}, xattrs: map[uint32]map[string][]byte{}}
+	saved := f.budget
+	defer func() { f.budget = saved }()
+	if err := w.enter(".", ref(f.sb.Root), typeDir); err != nil {
+		return nil, err
+	}
+	return &w.tree, nil
+}
+
+// enter adds the inode at r under a path, and what is below it.
+func (w *walker) enter(name string, r ref, typ uint16) error {
+	i, err := w.inode(r)
+	if err != nil {
+		return err
+	}
+	off := w.sb.InodeTable + r.block()
+	if i.typ != typ {
+		return bad(off, "inode_type", "%q: type %d, its directory says %d", name, i.typ, typ)
+	}
+	n, err := w.node(name, i)
+	if err != nil {
+		return err
+	}
+	if first, ok := w.linked[r]; ok && typ != typeDir {
+		n.Link, n.Content, n.Target, n.Xattrs = first, nil, "", nil
+	} else if i.links > 1 {
+		w.linked[r] = name
+	}
+	if w.tree.Get(name) != nil && name != "." {
+		return bad(off, "directory", "%q is there twice", name)
+	}
+	if err := w.tree.Add(*n); err != nil {
+		return bad(off, "directory", "%v", err)
+	}
+	if typ != typeDir {
+		return nil
+	}
+	if w.dirs[r] {
+		return bad(off, "directory", "%q was entered before", name)
+	}
+	w.dirs[r] = true
+	return w.list(name, i)
+}
+
+func (w *walker) node(name string, i *rawInode) (*tree.Node, error) {
+	off := w.sb.InodeTable + i.at.block()
+	if int(i.head.UID) >= len(w.ids) || int(i.head.GID) >= len(w.ids) {
+		return nil, bad(off, "uid", "%q: owner %d:%d of a table of %d", name, i.head.UID, i.head.GID, len(w.ids))
+	}
+	n := &tree.Node{Path: name, Mode: fileMode(i.typ, i.head.Mode), UID: w.ids[i.head.UID], GID: w.ids[i.head.GID], Target: i.target}
+	switch i.typ {
+	case typeBlock, typeChar:
+		n.Major, n.Minor = decodeDevice(i.device)
+	case typeFile:
+		if i.size > 0 {
+			n.Content = &blob{w.FS, i}
+		}
+	}
+	if i.xattr == none {
+		return n, nil
+	}
+	set, ok := w.xattrs[i.xattr]
+	if !ok {
+		var err error
+		if set, err = w.readXattrs(i.xattr); err != nil {
+			return nil, err
+		}
+		w.xattrs[i.xattr] = set
+	}
+	n.Xattrs = set
+	return n, nil
+}
+
+func fileMode(typ, perm uint16) fs.FileMode {
+	m := fs.FileMode(perm & 0o777)
+	for i, bit := range []fs.FileMode{fs.ModeSticky, fs.ModeSetgid, fs.ModeSetuid} {
+		if perm&(0o1000<<i) != 0 {
+			m |= bit
+		}
+	}
+	return m | map[uint16]fs.FileMode{
+		typeDir: fs.ModeDir, typeSymlink: fs.ModeSymlink, typeBlock: fs.ModeDevice, typeChar: fs.ModeDevice | fs.ModeCharDevice,
+		typeFifo: fs.ModeNamedPipe, typeSocket: fs.ModeSocket,
+	}[typ]
+}
+
+// list reads the entries of a directory.
+func (w *walker) list(name string, i *rawInode) error {
+	c := w.cursor(w.sb.DirTable, i.listing, "directory")
+	left := int64(i.size) - 3 // "." and ".." count as three bytes
+	for left > 0 {
+		var h dirHeader
+		if err := c.decode(&h); err != nil {
+			return err
+		}
+		if h.Count >= maxRun {
+			return bad(c.at, "directory header", "%q: %d entries, a run ends at %d", name, int64(h.Count)+1, maxRun)
+		}
+		left -= 12
+		for range h.Count + 1 {
+			n, err := w.entry(name, c, h)
+			if err != nil {
+				return err
+			}
+			left -= n
+		}
+	}
+	if left < 0 {
+		return bad(c.at, "directory", "%q: its entries are %d bytes longer than it says", name, -left)
+	}
+	return nil
+}
+
+func (w *walker) entry(dir string, c *cursor, h dirHeader) (int64, error) {
+	var e dirEntry
+	if err := c.decode(&e); err != nil {
+		return 0, err
+	}
+	size := int(e.NameSize) + 1
+	if size > 256 {
+		return 0, bad(c.at, "directory entry", "%q: a name of %d bytes", dir, size)
+	}
+	base, err := c.text(size)
+	if err != nil {
+		return 0, err
+	}
+	name := path.Join(dir, base)
+	switch {
+	case base == "." || base == ".." || strings.ContainsAny(base, "/\x00"):
+		return 0, bad(c.at, "directory entry", "%q in %q is no file name", base, dir)
+	case len(name) > maxPath:
+		return 0, bad(c.at, "directory entry", "a path of %d bytes", len(name))
+	case e.Type < typeDir || e.Type > typeSocket:
+		return 0, bad(c.at, "directory entry", "%q: type %d", name, e.Type)
+	}
+	w.budget -= int64(len(name)) // the path is kept too
+	return int64(8 + size), w.enter(name, makeRef(uint64(h.Block), int(e.Offset)), e.Type)
+}
+
+// rawInode is an inode of either form.
+type rawInode struct {
+	head    inodeHead
+	typ     uint16 // basic
+	at      ref
+	size    uint64
+	links   uint32
+	xattr   uint32
+	listing ref // of a directory
+	target  string
+	device  uint32
+
+	start    uint64 // of a file: data, fragment, and where its list of blocks begins
+	fragment uint32
+	offset   uint32
+	blocks   cursor
+}
+
+func (f *FS) inode(r ref) (*rawInode, error) {
+	c := f.cursor(f.sb.InodeTable, r, "inode")
+	i := &rawInode{at: r, xattr: none}
+	if err := c.decode(&i.head); err != nil {
+		return nil, err
+	}
+	extended := i.head.Type > typeExtended
+	i.typ = i.head.Type
+	if extended {
+		i.typ -= typeExtended
+	}
+	var err error
+	switch i.typ {
+	case typeDir:
+		err = i.readDir(c, extended)
+	case typeFile:
+		err = i.readFile(c, extended)
+	case typeSymlink:
+		err = i.readSymlink(c)
+	case typeBlock, typeChar:
+		var d deviceInode
+		err = c.decode(&d)
+		i.links, i.device = d.Links, d.Device
+	case typeFifo, typeSocket:
+		err = c.decode(&i.links)
+	default:
+		err = bad(c.at, "inode_type", "%d", i.head.Type)
+	}
+	if err == nil && extended && i.typ != typeDir && i.typ != typeFile {
+		err = c.decode(&i.xattr)
+	}
+	return i, err
+}
+
+func (i *rawInode) readDir(c *cursor, extended bool) error {
+	if extended {
+		var d extDirInode
+		err := c.decode(&d)
+		i.size, i.xattr, i.listing = uint64(d.FileSize), d.Xattr, makeRef(uint64(d.Block), int(d.Offset))
+		return err
+	}
+	var d dirInode
+	err := c.decode(&d)
+	i.size, i.listing = uint64(d.FileSize), makeRef(uint64(d.Block), int(d.Offset))
+	return err
+}
+
+func (i *rawInode) readFile(c *cursor, extended bool) error {
+	var d extFileInode
+	if extended {
+		if err := c.decode(&d); err != nil {
+			return err
+		}
+	} else {
+		var b fileInode
+		if err := c.decode(&b); err != nil {
+			return err
+		}
+		d = extFileInode{Start: uint64(b.Start), FileSize: uint64(b.FileSize), Links: 1, Fragment: b.Fragment, Offset: b.Offset, Xattr: none}
+	}
+	if d.FileSize > math.MaxInt64 {
+		return bad(c.at, "file_size", "%d", d.FileSize)
+	}
+	i.start, i.size, i.links, i.fragment, i.offset, i.xattr = d.Start, d.FileSize, d.Links, d.Fragment, d.Offset, d.Xattr
+	i.blocks = *c
+	return nil
+}
+
+func (i *rawInode) readSymlink(c *cursor) (err error) {
+	var s symlinkInode
+	if err := c.decode(&s); err != nil {
+		return err
+	}
+	if s.TargetSize == 0 || s.TargetSize > maxTarget {
+		return bad(c.at, "symlink_size", "%d", s.TargetSize)
+	}
+	i.links = s.Links
+	i.target, err = c.text(int(s.TargetSize))
+	return err
+}
+
+// readXattrs reads the set of attributes with an index.
+func (f *FS) readXattrs(index uint32) (map[string][]byte, error) {
+	at := f.sb.XattrTable
+	var raw [16]byte
+	if at == absent {
+		return nil, bad(56, "xattr_id_table_start", "an inode has attributes, the filesystem has none")
+	}
+	if err := f.readAt(raw[:], at, "xattr table"); err != nil {
+		return nil, err
+	}
+	var head xattrHead
+	unmarshal(raw[:], &head)
+	if index >= head.IDs {
+		return nil, bad(at, "xattr table", "set %d of %d", index, head.IDs)
+	}
+	c, err := f.listed(at+16, uint64(index), 16, "xattr table")
+	if err != nil {
+		return nil, err
+	}
+	var e xattrEntry
+	if err := c.decode(&e); err != nil {
+		return nil, err
+	}
+	set := map[string][]byte{}
+	c = f.cursor(head.Table, ref(e.Ref), "xattr")
+	for range e.Count {
+		name, value, err := f.readXattr(c, head.Table)
+		if err != nil {
+			return nil, err
+		}
+		set[name] = value
+	}
+	return set, nil
+}
+
+func (f *FS) readXattr(c *cursor, table uint64) (string, []byte, error) {
+	var k struct{ Class, Size uint16 }
+	if err := c.decode(&k); err != nil {
+		return "", nil, err
+	}
+	class := k.Class &^ xattrElsewhere
+	if int(class) >= len(xattrClasses) || k.Size > maxName {
+		return "", nil, bad(c.at, "xattr", "class %d, a name of %d bytes", k.Class, k.Size)
+	}
+	name, err := c.text(int(k.Size))
+	if err != nil {
+		return "", nil, err
+	}
+	value, err := f.xattrValue(c)
+	if err == nil && k.Class&xattrElsewhere != 0 {
+		if len(value) != 8 {
+			return "", nil, bad(c.at, "xattr", "a reference of %d bytes", len(value))
+		}
+		var r ref
+		unmarshal([]byte(value), &r)
+		value, err = f.xattrValue(f.cursor(table, r, "xattr"))
+	}
+	return xattrClasses[class] + name, []byte(value), err
+}
+
+func (f *FS) xattrValue(c *cursor) (string, error) {
+	var size uint32
+	if err := c.decode(&size); err != nil {
+		return "", err
+	}
+	if size > maxXattrValue {
+		return "", bad(c.at, "xattr", "a value of %d bytes", size)
+	}
+	return c.text(int(size))
+}
