@@ -9,9 +9,9 @@ import (
 
 // Change is one thing that differs between two locks.
 type Change struct {
-	Name string // of the input, or epoch, go, ingot, version, arch, mirror, recipe
-	Old  string // "" = was not there
-	New  string // "" = is gone
+	Name string `json:"name"`          // of the input, or epoch, go, ingot, version, arch, mirror, recipe
+	Old  string `json:"old,omitempty"` // "" = was not there
+	New  string `json:"new,omitempty"` // "" = is gone
 }
 
 func (c Change) String() string {

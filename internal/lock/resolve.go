@@ -23,6 +23,8 @@ type Fetcher interface {
 	Image(ctx context.Context, ref, dir, arch string) (Input, error)
 	// Fetch makes an input available and checks its digest.
 	Fetch(ctx context.Context, in Input, dir string) (string, error)
+	// Open reads what Fetch has put into the cache, by its sha256 in hex.
+	Open(sha string) (*os.File, error)
 }
 
 // GoResolver asks the Go toolchain. It is needed only for recipes with Go code.

@@ -28,6 +28,8 @@ const (
 	stallAfter = 60 * time.Second // without a single byte
 )
 
+var errStalled = fmt.Errorf("no data for %s", stallAfter)
+
 // ErrOffline is wrapped when something is neither in the cache nor in the
 // vendor bundle and the network may not be used.
 var ErrOffline = errors.New("offline and the cache is cold")
@@ -145,7 +147,7 @@ func (f *Fetcher) first(ctx context.Context, w want, urls []string, use func(fro
 	}
 	var worst error
 	for _, u := range urls {
-		err := f.retry(ctx, w, u, use)
+		err := f.attempt(ctx, func() error { return f.get(ctx, w, u, use) })
 		if err == nil {
 			return nil
 		}
@@ -159,13 +161,14 @@ func (f *Fetcher) first(ctx context.Context, w want, urls []string, use func(fro
 	return fmt.Errorf("fetch %s: %w", w.what, worst)
 }
 
-func (f *Fetcher) retry(ctx context.Context, w want, u string, use func(string, io.Reader) error) error {
+// attempt calls do again while its error may be gone in a moment.
+func (f *Fetcher) attempt(ctx context.Context, do func() error) error {
 	var err error
 	for n := range attempts {
 		if n > 0 && !sleep(ctx, f.backoff()<<(n-1)) {
 			return err
 		}
-		if err = f.get(ctx, w, u, use); !transient(err) {
+		if err = do(); !transient(err) {
 			return err
 		}
 	}
@@ -220,9 +223,9 @@ func (f *Fetcher) get(ctx context.Context, w want, u string, use func(string, io
 	if resp.ContentLength > w.max() {
 		return fmt.Errorf("%s: %d bytes, the limit is %d", u, resp.ContentLength, w.max())
 	}
-	stall := time.AfterFunc(stallAfter, func() { cancel(fmt.Errorf("no data for %s", stallAfter)) })
+	stall := time.AfterFunc(stallAfter, func() { cancel(errStalled) })
 	defer stall.Stop()
-	return use(u, &body{f: f, w: w, url: u, resp: resp, stall: stall, ctx: ctx})
+	return use(u, &body{f: f, w: w, url: u, r: resp.Body, total: resp.ContentLength, stall: stall, ctx: ctx})
 }
 
 func status(u string, resp *http.Response) error {
@@ -243,14 +246,15 @@ type body struct {
 	f     *Fetcher
 	w     want
 	url   string
-	resp  *http.Response
+	r     io.Reader
+	total int64 // as the server says; 0 or less = it does not
 	stall *time.Timer
 	ctx   context.Context
 	done  int64
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.resp.Body.Read(p)
+	n, err := b.r.Read(p)
 	b.done += int64(n)
 	if n > 0 {
 		b.stall.Reset(stallAfter)
@@ -283,7 +287,7 @@ func (b *body) report(n int, err error) {
 	}
 	total := b.w.size
 	if total == 0 {
-		total = max(0, b.resp.ContentLength)
+		total = max(0, b.total)
 	}
 	b.f.Progress(Progress{Name: b.w.what, URL: b.url, Done: b.done, Total: total, End: err == io.EOF})
 }

@@ -132,6 +132,11 @@ func (f *Fetcher) Package(ctx context.Context, suite, arch, name string) (lock.I
 	}, p.Date, nil
 }
 
+// Open reads an entry of the cache; see Store.Open.
+func (f *Fetcher) Open(sha string) (*os.File, error) { return f.Store.Open(sha) }
+
+var _ lock.Fetcher = (*Fetcher)(nil)
+
 // Fetch makes one input available and returns the path of the verified file or
 // directory: for a package or download its entry in the cache, for an OCI image
 // the entry of its manifest, for local inputs their own place below dir, the

@@ -19,160 +19,185 @@ import (
 // Hard links share one inode, so a link keeps its content when the name it was
 // made from is replaced or removed.
 type FS struct {
-	nodes map[string]*inode
+	root *inode
+	made int
 }
 
-// inode is what all names of one file have in common; Path and Link are unused.
+// inode is what all names of a file have in common; its Path and Link are unused.
 type inode struct {
 	tree.Node
+	children map[string]*inode // directories
 }
 
 // maxHops bounds symbolic links in one path, like the kernel's ELOOP.
 const maxHops = 40
 
-// Put adds an entry. The parent's symbolic links are followed inside the tree,
+// Put adds an entry. Symbolic links in its parent are followed inside the tree,
 // as container layers expect (a layer may say bin/x where bin is a link to
 // usr/bin); the last element is never followed. Missing parents are made.
 func (f *FS) Put(n tree.Node) error {
-	if f.nodes == nil {
-		f.nodes = map[string]*inode{}
-	}
-	name, err := f.resolve(n.Path, true)
+	dir, err := f.parent(n.Path, true)
 	if err != nil {
 		return err
 	}
-	ino := &inode{n}
+	ino := &inode{Node: n}
 	if n.Link != "" {
-		target, err := f.resolve(n.Link, true)
-		if err != nil {
+		if ino, err = f.linkTarget(n); err != nil {
 			return err
 		}
-		if ino = f.nodes[target]; ino == nil || ino.Mode.IsDir() {
-			return &EntryError{n.Path, fmt.Sprintf("hard link to %q, which is no file before it", n.Link)}
-		}
-		if target == name {
-			return nil
-		}
 	}
-	return f.set(name, ino)
+	base := path.Base(n.Path)
+	if base == "." {
+		return f.putRoot(ino)
+	}
+	if old := dir.children[base]; old != nil && old.Mode.IsDir() && ino.Mode.IsDir() {
+		ino.children = old.children // a directory over a directory keeps what it holds
+	}
+	return f.add(dir, base, ino)
 }
 
-// set replaces what has the name, except that a directory keeps its content
-// when a directory comes over it.
-func (f *FS) set(name string, ino *inode) error {
-	if name == "." && !ino.Mode.IsDir() {
-		return &EntryError{name, "the root is a directory"}
+func (f *FS) putRoot(ino *inode) error {
+	if !ino.Mode.IsDir() {
+		return &EntryError{".", "the root is a directory"}
 	}
-	if old := f.nodes[name]; old != nil && old.Mode.IsDir() && !ino.Mode.IsDir() {
-		f.Remove(name)
-	}
-	if len(f.nodes) >= MaxEntries {
-		return &EntryError{name, fmt.Sprintf("more than %d entries", MaxEntries)}
-	}
-	f.nodes[name] = ino
+	ino.children = f.top().children
+	f.root = ino
 	return nil
 }
 
-// resolve follows the links of a path's parent; a missing directory is made or
-// an error.
-func (f *FS) resolve(name string, make bool) (string, error) {
-	todo := strings.Split(path.Dir(name), "/")
-	at, hops := ".", 0
-	for len(todo) > 0 {
-		e := todo[0]
-		todo = todo[1:]
-		switch e {
-		case "", ".":
-			continue
-		case "..":
-			at = path.Dir(at)
-			continue
-		}
-		next := path.Join(at, e)
-		n := f.nodes[next]
-		switch {
-		case n == nil && !make:
-			return "", &EntryError{name, fmt.Sprintf("%q does not exist", next)}
-		case n == nil:
-			f.nodes[next] = &inode{tree.Node{Mode: fs.ModeDir | 0o755}}
-			at = next
-		case n.Mode.IsDir():
-			at = next
-		case n.Mode&fs.ModeSymlink != 0:
-			if hops++; hops > maxHops {
-				return "", &EntryError{name, "too many levels of symbolic links"}
-			}
-			if path.IsAbs(n.Target) {
-				at = "."
-			}
-			todo = append(strings.Split(n.Target, "/"), todo...)
-		default:
-			return "", &EntryError{name, fmt.Sprintf("%q is not a directory", next)}
+func (f *FS) linkTarget(n tree.Node) (*inode, error) {
+	dir, err := f.parent(n.Link, false)
+	if err == nil {
+		if ino := dir.children[path.Base(n.Link)]; ino != nil && !ino.Mode.IsDir() {
+			return ino, nil
 		}
 	}
-	return path.Join(at, path.Base(name)), nil
+	return nil, &EntryError{n.Path, fmt.Sprintf("hard link to %q, which is no file before it", n.Link)}
 }
 
-// Remove removes a name and what is below it. Links in its parent are followed.
+func (f *FS) add(dir *inode, base string, ino *inode) error {
+	if f.made++; f.made > MaxEntries {
+		return &EntryError{base, fmt.Sprintf("more than %d entries", MaxEntries)}
+	}
+	if dir.children == nil {
+		dir.children = map[string]*inode{}
+	}
+	dir.children[base] = ino
+	return nil
+}
+
+func (f *FS) top() *inode {
+	if f.root == nil {
+		f.root = newDir()
+	}
+	return f.root
+}
+
+func newDir() *inode { return &inode{Node: tree.Node{Mode: fs.ModeDir | 0o755}} }
+
+// step is one directory on the way from the root.
+type step struct {
+	dir    *inode
+	length int // of the path so far, in bytes
+}
+
+// parent finds the directory that a path's last element is in. A missing
+// directory is made, or is an error.
+func (f *FS) parent(name string, create bool) (*inode, error) {
+	stack := []step{{dir: f.top()}} // ".." never leads above the first
+	todo := strings.Split(path.Dir(name), "/")
+	for hops := 0; len(todo) > 0; {
+		e := todo[0]
+		todo = todo[1:]
+		at := stack[len(stack)-1]
+		if e == "" || e == "." {
+			continue
+		}
+		if e == ".." {
+			stack = stack[:max(1, len(stack)-1)]
+			continue
+		}
+		next, err := f.child(at.dir, e, create)
+		switch {
+		case err != nil:
+			return nil, &EntryError{name, err.Error()}
+		case next.Mode.IsDir():
+			stack = append(stack, step{next, at.length + len(e) + 1})
+		case next.Mode&fs.ModeSymlink != 0:
+			if hops++; hops > maxHops {
+				return nil, &EntryError{name, "too many levels of symbolic links"}
+			}
+			if path.IsAbs(next.Target) {
+				stack = stack[:1]
+			}
+			todo = append(strings.Split(next.Target, "/"), todo...)
+		default:
+			return nil, &EntryError{name, fmt.Sprintf("%q is not a directory", e)}
+		}
+	}
+	last := stack[len(stack)-1]
+	if last.length > MaxName {
+		return nil, &EntryError{name, "path too long behind its symbolic links"}
+	}
+	return last.dir, nil
+}
+
+func (f *FS) child(dir *inode, name string, create bool) (*inode, error) {
+	if next := dir.children[name]; next != nil {
+		return next, nil
+	}
+	if !create {
+		return nil, fmt.Errorf("directory %q does not exist", name)
+	}
+	next := newDir()
+	return next, f.add(dir, name, next)
+}
+
+// Remove removes a name and what is below it; one that is not there is no error.
 func (f *FS) Remove(name string) {
-	if f.nodes == nil {
-		return
+	if dir, err := f.parent(name, false); err == nil {
+		delete(dir.children, path.Base(name))
 	}
-	name, err := f.resolve(name, false)
-	if err != nil {
-		return
-	}
-	if n := f.nodes[name]; n != nil && n.Mode.IsDir() {
-		f.Clear(name)
-	}
-	delete(f.nodes, name)
 }
 
 // Clear removes what is below a directory and leaves the directory.
-func (f *FS) Clear(dir string) {
-	for p := range f.nodes {
-		if strings.HasPrefix(p, dir+"/") || dir == "." && p != "." {
-			delete(f.nodes, p)
+func (f *FS) Clear(name string) {
+	if name == "." {
+		f.top().children = nil
+		return
+	}
+	if dir, err := f.parent(name, false); err == nil {
+		if d := dir.children[path.Base(name)]; d != nil {
+			d.children = nil
 		}
 	}
 }
 
-// Tree returns the result. Of names that share a file the first in byte order
-// carries the content; the others are links to it.
+// Tree returns the result. Of names that share a file the first in the order of
+// tree.Tree carries the content; the others are links to it.
 func (f *FS) Tree() (*tree.Tree, error) {
 	t := &tree.Tree{}
 	first := map[*inode]string{}
-	for _, name := range slices.SortedFunc(maps.Keys(f.nodes), comparePaths) {
-		ino := f.nodes[name]
-		n := ino.Node
-		n.Path, n.Link = name, ""
-		if other, shared := first[ino]; shared {
-			n.Link, n.Content = other, nil
-		} else {
-			first[ino] = name
-		}
-		if err := t.Add(n); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	return t, f.top().addTo(t, ".", first)
 }
 
-// comparePaths orders as tree.Tree does, component by component: the separator
-// sorts before every other byte.
-func comparePaths(a, b string) int {
-	for i := range min(len(a), len(b)) {
-		switch {
-		case a[i] == b[i]:
-		case a[i] == '/':
-			return -1
-		case b[i] == '/':
-			return 1
-		default:
-			return int(a[i]) - int(b[i])
+func (i *inode) addTo(t *tree.Tree, name string, first map[*inode]string) error {
+	n := i.Node
+	n.Path, n.Link = name, ""
+	if other, shared := first[i]; shared {
+		n.Link, n.Content = other, nil
+	} else if n.Mode.IsRegular() { // a second link to a symbolic link or a device is a copy
+		first[i] = name
+	}
+	if err := t.Add(n); err != nil {
+		return err
+	}
+	for _, base := range slices.Sorted(maps.Keys(i.children)) {
+		if err := i.children[base].addTo(t, path.Join(name, base), first); err != nil {
+			return err
 		}
 	}
-	return len(a) - len(b)
+	return nil
 }
 
 // Index lists the entries of an uncompressed archive of size bytes in its

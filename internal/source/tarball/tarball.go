@@ -27,6 +27,7 @@ const (
 	MaxName    = 4096     // bytes, PATH_MAX
 	MaxXattrs  = 64 << 10 // bytes of names and values per entry
 	MaxBytes   = 64 << 30 // content of all entries
+	maxElement = 255      // bytes, NAME_MAX
 )
 
 // EntryError names the entry that is refused.
@@ -205,6 +206,9 @@ func cleanPath(name string) (string, error) {
 	for _, e := range strings.Split(name, "/") {
 		if e == ".." {
 			return "", errors.New(`path with ".."`)
+		}
+		if len(e) > maxElement {
+			return "", fmt.Errorf("path element of %d bytes", len(e))
 		}
 	}
 	return path.Clean(name), nil
