@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/appliance"
 )
 
@@ -43,34 +43,21 @@ func checkTCP(ctx context.Context, port int) error {
 	return c.Close()
 }
 
-// probeClient makes a new connection each time: a kept one would hide that the
-// service has stopped accepting.
-var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}
-
 func checkHTTP(ctx context.Context, h appliance.HTTPCheck) error {
-	url := fmt.Sprintf("http://127.0.0.1:%d/%s", h.Port, strings.TrimPrefix(h.Path, "/"))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := probeClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput))
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(h.Port))
+	status, body, err := http1.Get(ctx, addr, h.Path, maxOutput)
 	if err != nil {
 		return err
 	}
 	want := h.Status
 	if want == 0 {
-		want = http.StatusOK
+		want = 200
 	}
-	if resp.StatusCode != want {
-		return fmt.Errorf("GET %s: got status %d, want %d", url, resp.StatusCode, want)
+	if status != want {
+		return fmt.Errorf("GET http://%s%s: got status %d, want %d", addr, h.Path, status, want)
 	}
 	if !strings.Contains(string(body), h.Body) {
-		return fmt.Errorf("GET %s: answer does not contain %q", url, h.Body)
+		return fmt.Errorf("GET http://%s%s: answer does not contain %q", addr, h.Path, h.Body)
 	}
 	return nil
 }

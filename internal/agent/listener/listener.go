@@ -8,12 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
+	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/agent/ring"
 )
 
@@ -42,104 +40,51 @@ type Logs struct {
 
 // Serve answers on l until the context ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-	}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	err := srv.Serve(limit(l, 64))
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return http1.Serve(ctx, l, s.Handle)
 }
 
-// Handler routes the three paths.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Status()) })
-	mux.HandleFunc("GET /v1/logs", s.logs)
-	return mux
+// Handle answers one request.
+func (s *Server) Handle(r http1.Request) http1.Response {
+	switch r.Path {
+	case "/healthz":
+		return s.healthz()
+	case "/v1/status":
+		return answerJSON(s.Status())
+	case "/v1/logs":
+		return s.logs(r)
+	}
+	return http1.Text(404, "not found: want /healthz, /v1/status or /v1/logs")
 }
 
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
+func (s *Server) healthz() http1.Response {
 	st := s.Status()
 	if st.Healthy {
-		fmt.Fprintln(w, "ok")
-		return
+		return http1.Text(200, "ok")
 	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	fmt.Fprintln(w, strings.Join(st.Reasons, "\n"))
+	return http1.Text(503, strings.Join(st.Reasons, "\n"))
 }
 
-func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
+func (s *Server) logs(r http1.Request) http1.Response {
 	var since uint64
-	if v := q.Get("since"); v != "" {
+	if v := r.Query.Get("since"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
-			http.Error(w, fmt.Sprintf("parse since=%.40q: want a number", v), http.StatusBadRequest)
-			return
+			return http1.Text(400, fmt.Sprintf("parse since=%.40q: want a number", v))
 		}
 		since = n
 	}
 	out := Logs{Lines: []LogLine{}, Next: since}
-	for _, e := range s.Logs.Since(since, q.Get("service"), MaxLogs) {
+	for _, e := range s.Logs.Since(since, r.Query.Get("service"), MaxLogs) {
 		out.Lines = append(out.Lines, LogLine{e.Seq, e.At.Seconds(), e.Source, e.Text})
 		out.Next = e.Seq
 	}
-	writeJSON(w, out)
+	return answerJSON(out)
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
+func answerJSON(v any) http1.Response {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil { // only a type in this package can cause it
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return http1.Text(500, err.Error())
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Write(append(b, '\n'))
-}
-
-// limit bounds the connections that are open at once: each costs memory that
-// the services of a small machine need.
-func limit(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, free: make(chan struct{}, n)}
-}
-
-type limited struct {
-	net.Listener
-	free chan struct{}
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	l.free <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
-	}
-	return &limitedConn{Conn: c, free: l.free}, nil
-}
-
-type limitedConn struct {
-	net.Conn
-	free chan struct{}
-	once sync.Once
-}
-
-// Close gives the place back once.
-func (c *limitedConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() { <-c.free })
-	return err
+	return http1.Response{Status: 200, Type: "application/json", Body: append(b, '\n')}
 }
