@@ -1,0 +1,121 @@
+// The generate program compiles cmd/ingot-init for amd64 and arm64 and stores
+// the results, compressed, where package initbin embeds them. It does nothing
+// for an architecture whose sources, toolchain and result are as it left them.
+//
+//	go run ./internal/initbin/generate
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ingot-os/ingot/initramfs/gobuild"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, "."); err != nil {
+		fmt.Fprintln(os.Stderr, "ingot: build ingot-init:", err)
+		os.Exit(1)
+	}
+}
+
+// run works in the module that holds dir.
+func run(ctx context.Context, dir string) error {
+	root, err := moduleRoot(dir)
+	if err != nil {
+		return err
+	}
+	tc, err := gobuild.Find()
+	if err != nil {
+		return err
+	}
+	version, err := tc.Version(ctx)
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(root, "internal", "initbin", "bin")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for _, arch := range []string{"amd64", "arm64"} {
+		g.Go(func() error { return generate(ctx, tc, version, root, filepath.Join(out, "ingot-init-"+arch), arch) })
+	}
+	return g.Wait()
+}
+
+func moduleRoot(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
+			return d, nil
+		}
+		if d == filepath.Dir(d) {
+			return "", errors.New("no go.mod above " + dir)
+		}
+	}
+}
+
+// generate writes base.zst, unless base.key says that it would not change.
+func generate(ctx context.Context, tc gobuild.Toolchain, version, root, base, arch string) error {
+	job := gobuild.Job{Dir: root, Package: "./cmd/ingot-init", Arch: arch, Output: base + ".tmp"}
+	var err error
+	if job.Files, err = tc.Sources(ctx, root, job.Package, nil, arch); err != nil {
+		return err
+	}
+	key := job.Key(version)
+	if stamp(base, key) == read(base+".key") {
+		return nil
+	}
+	defer os.Remove(job.Output)
+	if err := tc.Build(ctx, job); err != nil {
+		return err
+	}
+	if err := compress(job.Output, base+".zst"); err != nil {
+		return err
+	}
+	return os.WriteFile(base+".key", []byte(stamp(base, key)), 0o644)
+}
+
+// stamp ties a key to the bytes that it led to.
+func stamp(base, key string) string {
+	sum := sha256.Sum256([]byte(read(base + ".zst")))
+	return key + " " + hex.EncodeToString(sum[:]) + "\n"
+}
+
+func read(path string) string {
+	b, _ := os.ReadFile(path) // missing is as good as other content
+	return string(b)
+}
+
+// compress packs the whole file at once with one encoder, so its bytes do not
+// depend on how many processors there are.
+func compress(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+	if err != nil {
+		return err
+	}
+	defer enc.Close()
+	if err := os.WriteFile(to+".tmp", enc.EncodeAll(b, nil), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(to+".tmp", to)
+}
