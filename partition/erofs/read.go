@@ -1,0 +1,296 @@
+package erofs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	lib "github.com/erofs/go-erofs"
+
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+const (
+	superblockOff = 1024
+	magic         = 0xE0F5E1E2
+	minBlockBits  = 9
+	maxBlockBits  = 16
+)
+
+// superblock is struct erofs_super_block of the kernel's fs/erofs/erofs_fs.h.
+type superblock struct {
+	Magic, Checksum, Compat uint32
+	BlockBits, ExtSlots     uint8
+	RootNid                 uint16
+	Inodes, BuildTime       uint64
+	BuildTimeNsec           uint32
+	Blocks                  uint32
+	MetaBlock, XattrBlock   uint32
+	UUID                    [16]byte
+	Name                    [16]byte
+	Incompat                uint32
+	Rest                    [44]byte
+}
+
+// Info is what the superblock says.
+type Info struct {
+	UUID      string `json:"uuid"`  // 32 hexadecimal digits, all zero from this package
+	Label     string `json:"label"` // empty from this package
+	BlockSize int    `json:"block_size"`
+	Size      int64  `json:"size"`  // bytes of all blocks
+	Epoch     int64  `json:"epoch"` // seconds since 1970
+	Inodes    uint64 `json:"inodes"`
+	Compat    uint32 `json:"feature_compat"`
+	Incompat  uint32 `json:"feature_incompat"`
+}
+
+// FormatError says which field of a filesystem does not hold, and where.
+type FormatError struct {
+	Off   int64 // byte offset in the filesystem; -1 where the library does not tell
+	Field string
+	Msg   string
+}
+
+// Error implements error.
+func (e *FormatError) Error() string {
+	if e.Off < 0 {
+		return fmt.Sprintf("erofs: %s: %s", e.Field, e.Msg)
+	}
+	return fmt.Sprintf("erofs: %s at byte %d: %s", e.Field, e.Off, e.Msg)
+}
+
+func bad(off int64, field, format string, args ...any) error {
+	return &FormatError{off, field, fmt.Sprintf(format, args...)}
+}
+
+// FS is an opened filesystem.
+type FS struct {
+	img  fs.FS
+	info Info
+	left int64 // names that a tree may still have
+}
+
+// Open checks the superblock of a filesystem of size bytes. Errors about the
+// content are a *FormatError.
+func Open(r io.ReaderAt, size int64) (*FS, error) {
+	var raw [128]byte
+	if _, err := io.ReadFull(io.NewSectionReader(r, superblockOff, max(size-superblockOff, 0)), raw[:]); err != nil {
+		return nil, fmt.Errorf("read erofs: superblock: %w", err)
+	}
+	var s superblock
+	if _, err := binary.Decode(raw[:], binary.LittleEndian, &s); err != nil {
+		return nil, fmt.Errorf("read erofs: superblock: %w", err)
+	}
+	switch {
+	case s.Magic != magic:
+		return nil, bad(superblockOff, "magic", "0x%08x, want 0x%08x", s.Magic, uint32(magic))
+	case s.BlockBits < minBlockBits || s.BlockBits > maxBlockBits:
+		return nil, bad(superblockOff+12, "blkszbits", "%d, want %d to %d", s.BlockBits, minBlockBits, maxBlockBits)
+	case int64(s.Blocks)<<s.BlockBits > size:
+		return nil, bad(superblockOff+36, "blocks", "%d of %d bytes, the volume has %d", s.Blocks, 1<<s.BlockBits, size)
+	}
+	f := &FS{info: Info{
+		UUID: hex.EncodeToString(s.UUID[:]), Label: string(bytes.TrimRight(s.Name[:], "\x00")), BlockSize: 1 << s.BlockBits,
+		Size: int64(s.Blocks) << s.BlockBits, Epoch: int64(s.BuildTime), Inodes: s.Inodes, Compat: s.Compat, Incompat: s.Incompat,
+	}}
+	err := guard("superblock", func() (err error) {
+		f.img, err = lib.Open(io.NewSectionReader(r, 0, size))
+		return err
+	})
+	return f, err
+}
+
+// guard turns a panic of the library on hostile input into an error.
+func guard(what string, do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = bad(-1, what, "%v", p)
+		}
+	}()
+	return do()
+}
+
+// Info returns what the superblock says.
+func (f *FS) Info() Info { return f.info }
+
+// Tree reads all inodes and directories. The contents of files stay in the
+// filesystem and are read when their blobs are opened, so its reader must
+// outlive the tree. A directory that is entered twice, a path longer than 4095
+// bytes and more names than the filesystem has room for are a *FormatError.
+//
+// An inode with several names is a node for its first path and hard links for the others.
+func (f *FS) Tree() (*tree.Tree, error) {
+	// A directory entry takes 12 bytes and its name; blocks can be shared by
+	// hostile directories, names cannot be more than this in honest ones.
+	f.left = 4096 + f.info.Size/8
+	w := &walker{FS: f, dirs: map[int64]bool{}, linked: map[int64]string{}}
+	err := guard("tree", func() error {
+		info, err := fs.Stat(f.img, ".")
+		if err != nil {
+			return bad(-1, "root", "%v", err)
+		}
+		return w.enter(".", info)
+	})
+	return &w.tree, err
+}
+
+type walker struct {
+	*FS
+	tree   tree.Tree
+	dirs   map[int64]bool
+	linked map[int64]string
+}
+
+func (w *walker) enter(name string, info fs.FileInfo) error {
+	st, ok := info.Sys().(*lib.Stat)
+	if !ok {
+		return bad(-1, "inode", "%q: no details", name)
+	}
+	n, err := w.node(name, info, st)
+	if err != nil {
+		return err
+	}
+	if w.tree.Get(name) != nil {
+		return bad(-1, "directory", "%q is there twice", name)
+	}
+	if err := w.tree.Add(*n); err != nil {
+		return bad(-1, "directory", "%v", err)
+	}
+	if !n.Mode.IsDir() {
+		return nil
+	}
+	if w.dirs[st.Ino] {
+		return bad(-1, "directory", "%q was entered before", name)
+	}
+	w.dirs[st.Ino] = true
+	return w.list(name)
+}
+
+func (w *walker) node(name string, info fs.FileInfo, st *lib.Stat) (*tree.Node, error) {
+	// info.Mode has no setuid bit and foreign bits in version 0.3.1; st.Mode is right.
+	n := &tree.Node{Path: name, Mode: st.Mode, UID: st.UID, GID: st.GID}
+	if first, ok := w.linked[st.Ino]; ok && !n.Mode.IsDir() {
+		n.Link = first
+		return n, nil
+	}
+	if st.Nlink > 1 && !n.Mode.IsDir() {
+		w.linked[st.Ino] = name
+	}
+	switch n.Mode.Type() {
+	case 0:
+		if info.Size() < 0 {
+			return nil, bad(-1, "i_size", "%q: %d", name, info.Size())
+		}
+		if info.Size() > 0 {
+			n.Content = &blob{w.img, name, info.Size()}
+		}
+	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
+		n.Major, n.Minor = st.Rdev>>8&0xFFF, st.Rdev&0xFF|st.Rdev>>12&0xFFF00
+	case fs.ModeSymlink:
+		if info.Size() > maxTarget {
+			return nil, bad(-1, "symlink", "%q: a target of %d bytes", name, info.Size())
+		}
+		links, ok := w.img.(interface{ ReadLink(string) (string, error) })
+		if !ok {
+			return nil, bad(-1, "symlink", "%q: cannot be read", name)
+		}
+		var err error
+		if n.Target, err = links.ReadLink(name); err != nil {
+			return nil, bad(-1, "symlink", "%q: %v", name, err)
+		}
+	}
+	for k, v := range st.Xattrs {
+		if n.Xattrs == nil {
+			n.Xattrs = map[string][]byte{}
+		}
+		n.Xattrs[k] = []byte(v)
+	}
+	return n, nil
+}
+
+func (w *walker) list(name string) error {
+	f, err := w.img.Open(name)
+	if err != nil {
+		return bad(-1, "directory", "%q: %v", name, err)
+	}
+	defer f.Close()
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return bad(-1, "directory", "%q: cannot be listed", name)
+	}
+	for {
+		entries, err := d.ReadDir(256)
+		for _, e := range entries {
+			if err := w.entry(name, e); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || err == nil && len(entries) == 0 {
+			return nil
+		}
+		if err != nil {
+			return bad(-1, "directory", "%q: %v", name, err)
+		}
+	}
+}
+
+func (w *walker) entry(dir string, e fs.DirEntry) error {
+	name := path.Join(dir, e.Name())
+	if e.Name() == "" || e.Name() == "." || e.Name() == ".." || strings.ContainsAny(e.Name(), "/\x00") || len(name) > maxPath {
+		return bad(-1, "directory", "%q in %q is no file name", e.Name(), dir)
+	}
+	if w.left--; w.left < 0 {
+		return bad(-1, "directory", "more names than a filesystem of %d bytes can have", w.info.Size)
+	}
+	info, err := e.Info()
+	if err != nil {
+		return bad(-1, "inode", "%q: %v", name, err)
+	}
+	return w.enter(name, info)
+}
+
+// blob is the content of a file inside a filesystem.
+type blob struct {
+	img  fs.FS
+	name string
+	size int64
+}
+
+// Size implements tree.Blob.
+func (b *blob) Size() int64 { return b.size }
+
+// Open implements tree.Blob.
+func (b *blob) Open() (r io.ReadCloser, err error) {
+	err = guard(b.name, func() (err error) {
+		r, err = b.img.Open(b.name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read erofs: %w", err)
+	}
+	return guarded{r, b.name}, nil
+}
+
+// guarded reads a file without a panic.
+type guarded struct {
+	io.ReadCloser
+	name string
+}
+
+// Read implements io.Reader.
+func (g guarded) Read(p []byte) (n int, err error) {
+	gerr := guard(g.name, func() error {
+		n, err = g.ReadCloser.Read(p)
+		return nil
+	})
+	if gerr != nil {
+		return 0, gerr
+	}
+	return n, err
+}
