@@ -153,10 +153,8 @@ func checkCmdline(s string) error {
 		return fmt.Errorf("%d bytes are more than the kernel's %d", len(s), cmdline.MaxLen)
 	case line.String() != s:
 		return fmt.Errorf("%q is not words with one space between them", s)
-	case (&cmdline.Line{}).Append(s) != nil:
-		return (&cmdline.Line{}).Append(s)
 	case len(line.All("console")) == 0:
 		return fmt.Errorf("no console= in %q", s)
 	}
-	return nil
+	return new(cmdline.Line).Append(s)
 }

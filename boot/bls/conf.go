@@ -114,7 +114,7 @@ func writeFields(name string, fields []Field) ([]byte, error) {
 		if f.Key == "" || strings.ContainsAny(f.Key, " \t\r\n#\x00") {
 			return nil, fmt.Errorf("write %s: %q is not a key", name, f.Key)
 		}
-		if f.Value == "" || f.Value != strings.TrimSpace(f.Value) || strings.ContainsAny(f.Value, "\r\n\x00") {
+		if f.Value == "" || unquote(f.Value) != f.Value || f.Value != strings.TrimSpace(f.Value) || strings.ContainsAny(f.Value, "\r\n\x00") {
 			return nil, fmt.Errorf("write %s: %s: %q is not a value of one line", name, f.Key, f.Value)
 		}
 		b.WriteString(f.Key + " " + f.Value + "\n")
@@ -139,11 +139,16 @@ func readFields(name string, b []byte) ([]Field, error) {
 		if line == "" || line[0] == '#' || at < 0 {
 			continue
 		}
-		value := strings.Trim(line[at:], " \t")
-		if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-			value = value[1 : len(value)-1]
+		if value := unquote(strings.Trim(line[at:], " \t")); value != "" {
+			fields = append(fields, Field{line[:at], value})
 		}
-		fields = append(fields, Field{line[:at], value})
 	}
 	return fields, nil
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
 }

@@ -23,6 +23,9 @@ func (n ImageName) Format() (string, error) {
 		return "", fmt.Errorf("name image: %w", err)
 	}
 	if !n.Counted {
+		if p, err := ParseImageName(n.Stem + imageSuffix); err != nil || p.Counted {
+			return "", fmt.Errorf("name image %s: its end would be read as a boot counter", n.Stem)
+		}
 		return n.Stem + imageSuffix, nil
 	}
 	if n.Left < 0 || n.Left > 9 || n.Done < 0 || n.Done > 9 {
@@ -35,11 +38,11 @@ func (n ImageName) Format() (string, error) {
 // 13 characters, and a short stem is one of the rules of counting.
 const maxID = 64
 
-// checkID allows what UAPI.1 allows in an entry's file name, except "+", which
-// begins a counter.
+// checkID allows the characters that UAPI.1 allows in an entry's file name,
+// and "~", which Debian's versions have.
 func checkID(s string) error {
 	bad := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.~-", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_.~+-", r))
 	}
 	switch {
 	case s == "" || len(s) > maxID:
@@ -47,7 +50,7 @@ func checkID(s string) error {
 	case strings.HasPrefix(s, ".") || strings.HasSuffix(s, "."):
 		return fmt.Errorf("%q begins or ends with a dot", s)
 	case strings.IndexFunc(s, bad) >= 0:
-		return fmt.Errorf("%q has a character other than letters, digits and _ . ~ -", s)
+		return fmt.Errorf("%q has a character other than letters, digits and _ . ~ + -", s)
 	}
 	return nil
 }

@@ -6,6 +6,16 @@
 // Device path nodes that it does not know are kept as they are. Texts are
 // UTF-16; an unpaired surrogate reads as U+FFFD.
 //
+// # Short paths
+//
+// SlotEntry writes the short form of a path, HD(...)/file, with no hardware in
+// front. OVMF and AAVMF 2022.11 start it from a partition of any type, from
+// entries that were in the flash before the first boot. They find the partition
+// by number and GUID: with a wrong number or GUID the entry is "Not Found", with
+// wrong Start and Size it boots, so an entry written for 512-byte sectors holds
+// on a disk with 4096. UEFI 2.10 section 3.1.2 leaves the comparison open:
+// what is written on a machine should have the sectors of its disk.
+//
 // Shape of use:
 //
 //	o := efivar.SlotEntry(efivar.HDPartition{Number: 2, Start: 264192, Size: 524288, GUID: g}, "EFI/BOOT/BOOTX64.EFI", "ingot slot A", nil)

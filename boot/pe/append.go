@@ -88,6 +88,9 @@ func (a *appender) growHeader() error {
 	if need <= int64(f.SizeOfHeaders) {
 		return nil
 	}
+	if need > HeaderLimit {
+		return formatf(end, "section table", "%d sections reach behind %#x", len(f.Sections)+len(a.add), HeaderLimit)
+	}
 	a.grow = alignUp(uint32(need)-f.SizeOfHeaders, f.FileAlignment)
 	if len(f.Directories) > dirDebug && f.Directories[dirDebug].Size != 0 {
 		return formatf(f.dirs+dirDebug*directorySize, "Debug", "the debug directory holds file offsets, so the headers cannot grow")

@@ -124,8 +124,8 @@ func (p *parser) checkOptional() error {
 		return formatf(f.coff+16, "SizeOfOptionalHeader", "%d is too small", p.optSize)
 	case !powerOfTwo(f.SectionAlignment):
 		return formatf(f.optional+32, "SectionAlignment", "%#x is not a power of two", f.SectionAlignment)
-	case !powerOfTwo(f.FileAlignment):
-		return formatf(f.optional+36, "FileAlignment", "%#x is not a power of two", f.FileAlignment)
+	case !powerOfTwo(f.FileAlignment) || f.FileAlignment > maxFileAlignment:
+		return formatf(f.optional+36, "FileAlignment", "%#x is not a power of two up to %#x", f.FileAlignment, maxFileAlignment)
 	case int64(f.SizeOfHeaders) > f.Size:
 		return formatf(f.optional+offSizeOfHeaders, "SizeOfHeaders", "%#x is more than the file's %#x bytes", f.SizeOfHeaders, f.Size)
 	case f.table+int64(p.nSection)*sectionHeaderSize > int64(f.SizeOfHeaders):
@@ -133,6 +133,10 @@ func (p *parser) checkOptional() error {
 	}
 	return nil
 }
+
+// maxFileAlignment is the specification's. Its least, 512, does not hold: the
+// x86 kernel had 32 until Linux 6.6.
+const maxFileAlignment = 64 << 10
 
 func powerOfTwo(n uint32) bool { return n != 0 && n&(n-1) == 0 }
 

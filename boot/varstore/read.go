@@ -102,12 +102,13 @@ func (s *Store) readRecords() error {
 	return nil
 }
 
-// erased is a size field that firmware had not yet written.
+// erased is a field that firmware had not yet written.
 const erased = 0xffffffff
 
 func (s *Store) readRecord(at int, h variableHeader) (record, int, error) {
-	if h.State != stateAdded && h.State != stateAdded&stateInTransition && (h.NameSize == erased || h.DataSize == erased) {
-		h.NameSize, h.DataSize = 0, 0 // a cut before the sizes were written; firmware skips the header
+	valid := h.State == stateAdded || h.State == stateAdded&stateInTransition
+	if !valid && (h.State == 0xff || h.Attributes == erased || h.NameSize == erased || h.DataSize == erased) {
+		h.NameSize, h.DataSize = 0, 0 // a cut before the header was whole; firmware skips only the header
 	}
 	name := at + variableHeaderSize
 	room := int64(s.end - name)
@@ -116,7 +117,7 @@ func (s *Store) readRecord(at int, h variableHeader) (record, int, error) {
 	}
 	data := name + int(h.NameSize)
 	end := data + int(h.DataSize)
-	r := record{header: h, v: Variable{
+	r := record{header: h, name: s.image[name:data], v: Variable{
 		Name: decodeName(s.image[name:data]), GUID: h.VendorGUID,
 		Attributes: h.Attributes, Data: s.image[data:end],
 	}}

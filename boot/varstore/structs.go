@@ -118,17 +118,16 @@ func sum16(b []byte) (sum uint16) {
 // encode returns the record without the padding to the next one. Name and data
 // follow each other directly: EDK2's ALIGNMENT is 1 on x86 and Arm.
 func (r record) encode() []byte {
-	name := encodeName(r.v.Name)
 	h := r.header
 	h.StartID, h.State, h.Reserved = startID, stateAdded, 0
 	h.Attributes = r.v.Attributes
-	h.NameSize, h.DataSize = uint32(len(name)), uint32(len(r.v.Data))
+	h.NameSize, h.DataSize = uint32(len(r.name)), uint32(len(r.v.Data))
 	h.VendorGUID = r.v.GUID
-	b := make([]byte, variableHeaderSize, variableHeaderSize+len(name)+len(r.v.Data))
+	b := make([]byte, variableHeaderSize, variableHeaderSize+len(r.name)+len(r.v.Data))
 	if _, err := binary.Encode(b, le, &h); err != nil {
 		panic(err) // the struct has a fixed size; see TestSizes
 	}
-	return append(append(b, name...), r.v.Data...)
+	return append(append(b, r.name...), r.v.Data...)
 }
 
 func encodeName(s string) []byte {

@@ -68,12 +68,13 @@ type Store struct {
 // record is one valid variable. What Variable does not carry is kept as it was.
 type record struct {
 	v      Variable
+	name   []byte // UTF-16 as in flash, with the NUL
 	header variableHeader
 }
 
 // size is the length in flash; the next record begins at a multiple of 4.
 func (r record) size() int {
-	return alignUp(variableHeaderSize + len(encodeName(r.v.Name)) + len(r.v.Data))
+	return alignUp(variableHeaderSize + len(r.name) + len(r.v.Data))
 }
 
 func alignUp(n int) int { return (n + 3) &^ 3 }
@@ -113,7 +114,7 @@ func (s *Store) Set(v Variable) error {
 	if i := s.find(v.Name, v.GUID); i >= 0 {
 		records[i].v = v
 	} else {
-		records = append(records, record{v: v})
+		records = append(records, record{v: v, name: encodeName(v.Name)})
 	}
 	used := 0
 	for _, r := range records {
@@ -142,12 +143,11 @@ func (s *Store) Bytes() []byte {
 	out := bytes.Clone(s.image)
 	at := s.start
 	for _, r := range s.records {
-		copy(out[at:], r.encode())
-		end := at + variableHeaderSize + len(encodeName(r.v.Name)) + len(r.v.Data)
+		end := at + copy(out[at:], r.encode())
 		at += r.size()
-		fill(out[end:at], 0xff)
+		fill(out[end:min(at, s.end)], 0xff)
 	}
-	fill(out[at:s.end], 0xff)
+	fill(out[min(at, s.end):s.end], 0xff)
 	return out
 }
 
