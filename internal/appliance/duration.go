@@ -51,6 +51,12 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // YAMLName names the type in the messages of package strictyaml.
 func (*Duration) YAMLName() string { return "a duration such as 5s" }
 
+// YAMLPattern is the text form for JSON Schemas; bare numbers are not taken.
+func (*Duration) YAMLPattern() (pattern string, numbers bool) {
+	const one = `([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)`
+	return "^(" + one + ")+$", false
+}
+
 type durationError string
 
 func (e durationError) Error() string { return string(e) }

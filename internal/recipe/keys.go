@@ -37,6 +37,7 @@ var topKeys = []strictyaml.Key{
 		Doc:     "Version of this image. Write it in quotes when it looks like a number. Every release needs its own.",
 		Example: `version: "1.0"`},
 	{Path: "arch", Enum: []string{"amd64", "arm64"}, Default: "amd64", Also: []string{"architecture", "platform"},
+		Means:   map[string]string{"x86_64": "amd64", "x86-64": "amd64", "x64": "amd64", "aarch64": "arm64", "armv8": "arm64"},
 		Doc:     "Processor of the machines.",
 		Example: "arch: arm64"},
 	{Path: "epoch", Pattern: `^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(Z|z|[+-][0-9]{2}:[0-9]{2})$`, Expect: `a time as RFC 3339 writes it: "2026-01-31T12:00:00Z"`,
@@ -133,7 +134,7 @@ var contentKeys = []strictyaml.Key{
 	{Path: "files[].symlink", MinLen: 1, Also: []string{"link"}, Doc: "Target of a symbolic link.", Example: "symlink: /proc/mounts"},
 	{Path: "files[].url", Pattern: `^https?://[^ ]+$`, Expect: "an http or https address", Doc: "Download. The lock keeps the digest; give `sha256` to say beforehand what it must be.", Example: "url: https://example.com/data.bin"},
 	{Path: "files[].sha256", Pattern: `^[0-9a-f]{64}$`, Expect: "64 lower case hexadecimal digits", With: "url", Also: []string{"digest", "checksum"}, Doc: "Digest of the download.", Example: "sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"},
-	{Path: "files[].mode", Default: "0644, directories 0755", Also: []string{"permissions", "perm"}, Doc: "Permissions as octal digits. For a source directory: of every file in it. A local file keeps its executable bits.", Example: "mode: 0755"},
+	{Path: "files[].mode", Default: "0644, or 0755 for an executable local file", Also: []string{"permissions", "perm"}, Doc: "Permissions as octal digits. A local file that is executable gets 0755 by itself, and so do those in a source directory, where `mode` is not allowed.", Example: "mode: 0755"},
 	{Path: "files[].owner", Pattern: `^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}))?$`, Expect: "a user, or user:group, by name or number", Default: "root", Also: []string{"user", "uid", "group"}, Doc: "Owner, and after a colon the group.", Example: "owner: app"},
 
 	{Path: "users",
@@ -178,7 +179,7 @@ var serviceKeys = slices.Concat([]strictyaml.Key{
 	{Path: "services[].capabilities", Default: "none for a user, all for root", Also: []string{"caps", "cap_add"}, Doc: "Linux capabilities that the program keeps; all others are dropped. Names without `CAP_`.", Example: "capabilities: [NET_BIND_SERVICE]"},
 	{Path: "services[].capabilities[]", Enum: capabilities},
 	{Path: "services[].restart", Default: "always, after 1s doubling up to 30s", Doc: "What happens when the program ends.", Example: "restart: {policy: on-failure, backoff: 2s, max: 1m}"},
-	{Path: "services[].restart.policy", Enum: []string{"always", "on-failure", "never"}, Default: "always", Doc: "`on-failure` restarts unless it ended with status 0.", Example: "policy: on-failure"},
+	{Path: "services[].restart.policy", Enum: []string{"always", "on-failure", "never"}, Means: map[string]string{"no": "never", "none": "never", "oneshot": "never", "once": "never", "unless-stopped": "always", "yes": "always", "onfailure": "on-failure"}, Default: "always", Doc: "`on-failure` restarts unless it ended with status 0.", Example: "policy: on-failure"},
 	{Path: "services[].restart.backoff", Default: "1s", Also: []string{"delay", "interval"}, Doc: "Wait before the first restart. It doubles with each one in a row.", Example: "backoff: 2s"},
 	{Path: "services[].restart.max", Default: "30s", Also: []string{"max_backoff"}, Doc: "Longest wait.", Example: "max: 1m"},
 	{Path: "services[].after", Also: []string{"depends", "depends_on", "requires", "needs", "dependencies"}, Doc: "Services that must be healthy first, or running when they have no check.", Example: "after: [db]"},
@@ -252,8 +253,9 @@ var diskKeys = []strictyaml.Key{
 		Example: `boot:
   loader: systemd-boot
   timeout: 3`},
-	{Path: "boot.loader", Enum: []string{"firmware", "systemd-boot"}, Default: "firmware", Also: []string{"type"}, Doc: "`firmware`: the firmware's own boot manager, by boot entries that ingot writes. `systemd-boot`: for firmware that loses its variables, or where a menu is wanted.", Example: "loader: systemd-boot"},
+	{Path: "boot.loader", Enum: []string{"firmware", "systemd-boot"}, Means: map[string]string{"sd-boot": "systemd-boot", "efi": "firmware", "uefi": "firmware", "none": "firmware"}, Default: "firmware", Also: []string{"type"}, Doc: "`firmware`: the firmware's own boot manager, by boot entries that ingot writes. `systemd-boot`: for firmware that loses its variables, or where a menu is wanted.", Example: "loader: systemd-boot"},
 	{Path: "boot.timeout", Min: 0, Max: 3600, Default: "0", Also: []string{"wait", "menu_timeout"}, Doc: "Seconds that the menu waits.", Example: "timeout: 3"},
+	{Path: "boot.budget", Also: []string{"limit", "max_size"}, Default: "none", Doc: "Largest size of the boot file; a larger one is refused. For firmware with little room, or links with little speed.", Example: "budget: 64M"},
 	{Path: "boot.entries", Doc: "Further boot entries beside the slots.", Example: "entries:\n  - {title: Memory test, efi: /EFI/memtest/memtest.efi}"},
 	{Path: "boot.entries[].title", Required: true, MinLen: 1, Also: []string{"name", "label"}, Doc: "Title in the menu.", Example: "title: Memory test"},
 	{Path: "boot.entries[].efi", Required: true, Pattern: `^[/\\].+\.[eE][fF][iI]$`, Expect: `a path on the ESP that ends in .efi: /EFI/memtest/memtest.efi`, Also: []string{"path", "file"}, Doc: "Program on the EFI system partition.", Example: "efi: /EFI/memtest/memtest.efi"},

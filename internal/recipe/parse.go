@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/strictyaml"
 )
@@ -58,12 +59,19 @@ func parse(name string, data []byte) (*Recipe, Errors) {
 	return r, errs
 }
 
-// fresh drops the findings of later rules about values that already have one:
-// a missing name is reported once, not again by every rule that uses it.
+// fresh drops the findings of later rules about values that already have one,
+// in them or around them: a missing name is reported once, not again by every
+// rule that uses it.
 func fresh(first, later Errors) Errors {
 	seen := map[string]bool{}
 	for _, e := range first {
-		seen[e.Path] = true
+		for p := e.Path; p != ""; p = parentPath(p) {
+			seen[p] = true
+		}
 	}
 	return slices.DeleteFunc(later, func(e Error) bool { return seen[e.Path] })
+}
+
+func parentPath(p string) string {
+	return p[:max(strings.LastIndexByte(p, '.'), strings.LastIndexByte(p, '['), 0)]
 }

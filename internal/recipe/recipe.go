@@ -96,7 +96,7 @@ type File struct {
 	Symlink string  `yaml:"symlink"` // link target
 	URL     string  `yaml:"url"`     // with SHA256
 	SHA256  string  `yaml:"sha256"`
-	Mode    Mode    `yaml:"mode"`  // default 0644, directories 0755
+	Mode    Mode    `yaml:"mode"`  // default 0644, executable local files 0755; not with a source directory
 	Owner   string  `yaml:"owner"` // user or uid[:gid]; default root
 }
 
@@ -134,6 +134,7 @@ type Boot struct {
 	Loader  string  `yaml:"loader"`  // firmware (default) or systemd-boot
 	Timeout int     `yaml:"timeout"` // seconds a menu waits; default 0
 	Entries []Entry `yaml:"entries"` // further boot entries
+	Budget  Size    `yaml:"budget"`  // largest boot file in bytes; 0 = no budget
 }
 
 // Entry is one more boot entry beside the slots.

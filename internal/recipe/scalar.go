@@ -10,9 +10,8 @@ import (
 // The scalars of a recipe read and print themselves; the patterns are what the
 // JSON Schema says about them.
 const (
-	sizePattern     = `^[0-9]{1,15} ?([KMGT](iB|B)?|B)?$`
-	modePattern     = `^0?o?[0-7]{1,4}$`
-	durationPattern = `^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$`
+	sizePattern = `^[0-9]{1,15} ?([KMGT](iB|B)?|B)?$`
+	modePattern = `^(0o)?0?[0-7]{1,4}$`
 )
 
 // valueError is a bad scalar with its remedy.
@@ -69,6 +68,9 @@ func (s Size) String() string {
 // YAMLName names the type in error messages.
 func (*Size) YAMLName() string { return "a size such as 128M" }
 
+// YAMLPattern is the text form for the JSON Schema; bare numbers are bytes.
+func (*Size) YAMLPattern() (pattern string, numbers bool) { return sizePattern, true }
+
 // UnmarshalText reads octal digits. YAML 1.2 reads 0644 as six hundred and
 // forty-four, YAML 1.1 as octal; people always mean octal, so the digits
 // count as they were written.
@@ -87,3 +89,6 @@ func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
 // YAMLName names the type in error messages.
 func (*Mode) YAMLName() string { return "a file mode such as 0644" }
+
+// YAMLPattern is the text form for the JSON Schema; bare numbers are octal digits.
+func (*Mode) YAMLPattern() (pattern string, numbers bool) { return modePattern, true }

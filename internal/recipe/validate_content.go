@@ -9,25 +9,30 @@ import (
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
+
+	"github.com/ingot-os/ingot/initramfs/kmod"
 )
 
 // Groups are the driver groups that modules: knows, with what they are for.
-// Their members are in package kmod.
-var Groups = []struct{ Name, For string }{
-	{"virtio", "virtual machines: disk, network, console, random numbers, memory balloon"},
-	{"server", "rack servers: NVMe, SATA and SAS controllers, 1 to 100 Gb network cards, IPMI"},
-	{"edge", "small computers: NVMe, SATA, SD and eMMC cards, 1 and 2.5 Gb network cards"},
-	{"usb", "USB controllers, keyboards, storage, network and serial adapters"},
-	{"raid", "software RAID and device mapper mirrors"},
-	{"watchdog", "hardware watchdogs, with softdog as the last resort"},
-	{"verity", "dm-verity, squashfs and erofs; added by itself with a root payload"},
-	{"crypt", "dm-crypt and its ciphers"},
+// Their members are kmod.Groups.
+var Groups = []Group{
+	{"virtio", "virtual machines of QEMU and its kin: disk, network, console, random numbers, watchdog"},
+	{"vm", "virtual machines of VMware, Hyper-V, Xen and the large clouds"},
+	{"server", "rack servers: storage controllers, network cards of 1 to 400 Gbit/s, USB, IPMI"},
+	{"edge", "small boards and industrial PCs: network, SATA, NVMe, SD and eMMC, USB"},
+	{"usb", "USB host controllers, keyboards, storage and network adapters"},
+	{"raid", "software RAID and device mapper redundancy"},
+	{"watchdog", "hardware watchdogs"},
+	{"verity", "dm-verity, squashfs, erofs; comes by itself with a root payload"},
+	{"crypt", "dm-crypt and the ciphers of LUKS"},
+	{"efi", "EFI variables and the FAT of the ESP; comes by itself"},
 }
 
+// Group is a name for the drivers of one kind of machine.
+type Group struct{ Name, For string }
+
 // IsGroup tells whether a word under modules: is a group.
-func IsGroup(name string) bool {
-	return slices.ContainsFunc(Groups, func(g struct{ Name, For string }) bool { return g.Name == name })
-}
+func IsGroup(name string) bool { return kmod.Groups[name] != nil }
 
 func (c *checker) modules() {
 	names := make([]string, len(c.r.Modules))
@@ -63,7 +68,7 @@ func (c *checker) programs() {
 			c.add(at+".ldflags", "remove it: programs are linked statically by Go itself", "%s.ldflags asks for an external linker", at)
 		}
 		if slices.Contains(c.r.URoot, p.Name) {
-			c.add(at, "give the program another name: or remove the command from uroot:", "/bin/%s would be both a Go program and a u-root command", p.Name)
+			c.add(at, "give the program another name:, or remove the command from uroot:", "/bin/%s would be both a Go program and a u-root command", p.Name)
 		}
 	}
 	c.twice("go", "name", names)
@@ -125,7 +130,7 @@ func (c *checker) knownUser(name string) bool {
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
 		return n < 1<<32-1 // the last number means "do not change" to chown(2)
 	}
-	return slices.Contains(c.r.userNames(), name)
+	return name == "nogroup" || slices.Contains(c.r.userNames(), name)
 }
 
 func (r *Recipe) userNames() []string {

@@ -211,7 +211,11 @@ func (d *decoder) checkText(n *node, path, generic string) bool {
 		return true
 	}
 	if len(k.Enum) > 0 && !slices.Contains(k.Enum, n.text) {
-		d.errorf(n.pos, path, Choices(n.text, k.Enum), "%s is %q, which is not known", named(path), n.text)
+		hint := Choices(n.text, k.Enum)
+		if means := k.Means[strings.ToLower(n.text)]; means != "" {
+			hint = "write " + means
+		}
+		d.errorf(n.pos, path, hint, "%s is %q, which is not known", named(path), n.text)
 		return false
 	}
 	if len([]rune(n.text)) < k.MinLen {

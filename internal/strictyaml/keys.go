@@ -26,6 +26,8 @@ type Key struct {
 	Without  string   // this key has no meaning beside that one
 	Also     []string // names people try instead; only for hints
 
+	Means map[string]string // texts people try -> what they mean here; only for hints
+
 	Default string // as printed
 	Doc     string // one paragraph, plain text with `code`
 	Example string // YAML, shown under Doc

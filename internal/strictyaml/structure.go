@@ -103,14 +103,14 @@ func (d *decoder) groups(n *node, path, generic string) {
 		return
 	}
 	if have := given(n, k.OneOf); len(k.OneOf) > 0 && len(have) != 1 {
-		what := "none is given"
+		what, hint := "none is given", "add one of them"
 		if len(have) > 1 {
-			what = strings.Join(have, " and ") + " are given"
+			what, hint = strings.Join(have, " and ")+" are given", "keep one of them"
 		}
-		d.errorf(n.pos, path, "keep one of them", "%s takes exactly one of %s: %s", named(path), strings.Join(k.OneOf, ", "), what)
+		d.errorf(n.pos, path, hint, "%s takes exactly one of %s: %s", named(path), strings.Join(k.OneOf, ", "), what)
 	}
 	if len(k.Any) > 0 && len(given(n, k.Any)) == 0 {
-		d.errorf(n.pos, path, "", "%s needs at least one of %s", named(path), strings.Join(k.Any, ", "))
+		d.errorf(n.pos, path, "add one of them", "%s needs at least one of %s", named(path), strings.Join(k.Any, ", "))
 	}
 }
 

@@ -72,5 +72,14 @@ func Choices(word string, allowed []string) string {
 	if near := Nearest(word, allowed); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
+	for _, a := range allowed { // CAP_NET_ADMIN, net_bind
+		w, a2 := strings.ToLower(word), strings.ToLower(a)
+		if len(w) > 3 && len(a2) > 3 && (strings.HasPrefix(a2, w) || strings.HasSuffix(w, a2)) {
+			return fmt.Sprintf("did you mean %s?", a)
+		}
+	}
+	if len(allowed) > 16 {
+		return fmt.Sprintf("one of %s and %d more: see the reference", strings.Join(allowed[:8], ", "), len(allowed)-8)
+	}
 	return "one of " + strings.Join(allowed, ", ")
 }
