@@ -131,5 +131,5 @@ func (u *UI) fit(line string) string {
 	if utf8.RuneCountInString(line) < width {
 		return line
 	}
-	return string([]rune(line)[:width-1])
+	return strings.TrimRight(string([]rune(line)[:width-1]), " ")
 }

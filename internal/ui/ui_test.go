@@ -91,7 +91,7 @@ func TestTerminalKeepsOneLine(t *testing.T) {
 	u.StepDone("kernel", 1500*time.Millisecond, false, strings.Repeat("long detail ", 9))
 	u.StepDone("initramfs", 0, true, "")
 	got := screen(words.String())
-	want := []string{"ingot: a message between", "  kernel             1.50 s  l", "  initramfs          cached", ""}
+	want := []string{"ingot: a message between", "  kernel             1.50 s", "  initramfs          cached", ""}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("screen shows %q, want %q", got, want)
 	}
@@ -100,7 +100,7 @@ func TestTerminalKeepsOneLine(t *testing.T) {
 			t.Errorf("line %q is as wide as the terminal", line)
 		}
 	}
-	if !strings.Contains(words.String(), "fetch kernel  50% of 1 MiB (an") {
+	if !strings.Contains(words.String(), "fetch kernel  50% of 1 MiB") {
 		t.Errorf("no progress with percent in %q", words.String())
 	}
 }

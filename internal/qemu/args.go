@@ -1,0 +1,146 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// handles are what the machine gets besides its description: numbers of
+// descriptors that QEMU inherits. Everything that can be is a descriptor, not
+// a path: no name to race for, no limit on its length, nothing left behind.
+type handles struct {
+	disk, vars         int // files
+	erst               int // file; 0 = none
+	qmp, serial, smoke int // stream sockets
+	tpm                int // control socket of swtpm; 0 = none
+}
+
+// arguments gives QEMU's command line. Measured on QEMU 7.2 (docs/benchmarks.md
+// has the current numbers): -nodefaults saves the VGA console and its drivers;
+// smm=off, hpet=off and i8042=off save emulated work nobody looks at; an empty
+// romfile keeps the card's iPXE out.
+func (m *Machine) arguments(h handles) []string {
+	a := []string{"-nodefaults", "-no-user-config", "-display", "none", "-name", "ingot",
+		"-accel", m.accelerator(), "-machine", m.board(), "-cpu", m.cpu(),
+		"-m", strconv.Itoa(m.Memory), "-smp", strconv.Itoa(m.CPUs)}
+	a = append(a, m.flash(h)...)
+	a = append(a, "-chardev", fd("qmp", h.qmp), "-mon", "chardev=qmp,mode=control",
+		"-chardev", fd("serial", h.serial), "-serial", "chardev:serial",
+		"-device", "virtio-rng-pci,romfile=",
+		"-device", "virtio-serial-pci,romfile=", "-chardev", fd("smoke", h.smoke),
+		"-device", "virtserialport,chardev=smoke,name="+SmokePort,
+		// A panic is an event; what follows it (panic= on the guest's command
+		// line, then the other slot) is the guest's own business.
+		"-device", "pvpanic-pci", "-action", "panic=none",
+		"-boot", "menu=off")
+	if !m.bare {
+		a = append(a, m.diskArguments(h)...)
+		a = append(a, "-netdev", "user,id=net"+m.hostForwards(), "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	a = append(a, m.evidence(h)...)
+	if m.NoReboot {
+		a = append(a, "-no-reboot")
+	}
+	return append(a, m.ExtraArgs...)
+}
+
+func (m *Machine) accelerator() string {
+	if m.Accel == AccelKVM {
+		return "kvm"
+	}
+	return "tcg,thread=multi,tb-size=512" // MiB; the default grows with memory and costs page faults
+}
+
+func (m *Machine) board() string {
+	b := "virt"
+	if m.Arch == AMD64 {
+		smm := "off"
+		if m.Firmware.Secure {
+			smm = "on"
+		}
+		b = "q35,smm=" + smm + ",hpet=off,i8042=off,vmport=off"
+	}
+	return b + ",pflash0=code,pflash1=vars"
+}
+
+// cpu is the model that boots fastest while it runs what people compile:
+// Nehalem is x86-64-v2 (programs of current distributions start), and rdrand
+// lets the kernel have random numbers at once.
+func (m *Machine) cpu() string {
+	switch {
+	case m.Accel == AccelKVM:
+		return "host"
+	case m.Arch == ARM64:
+		return "cortex-a72"
+	}
+	return "Nehalem,+rdrand"
+}
+
+func (m *Machine) flash(h handles) []string {
+	a := []string{"-blockdev", "driver=file,node-name=code-file,read-only=on,filename=" + escape(m.Firmware.Code),
+		"-blockdev", "driver=raw,node-name=code,read-only=on,file=code-file",
+		"-add-fd", fdset(h.vars),
+		"-blockdev", "driver=file,node-name=vars-file,filename=" + fdpath(h.vars),
+		"-blockdev", "driver=raw,node-name=vars,file=vars-file"}
+	if m.Firmware.Secure {
+		a = append(a, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	return a
+}
+
+// diskArguments attaches the disk. Flushes of the guest are not passed on: the
+// host's page cache survives QEMU, and nobody relies on the copy after a crash
+// of the host. bootindex makes OVMF connect this disk instead of every device.
+func (m *Machine) diskArguments(h handles) []string {
+	sector := fmt.Sprintf("drive=disk,bootindex=0,logical_block_size=%d,physical_block_size=%[1]d", m.SectorSize)
+	a := []string{"-add-fd", fdset(h.disk),
+		"-blockdev", "driver=file,node-name=disk-file,cache.no-flush=on,discard=unmap,filename=" + fdpath(h.disk),
+		"-blockdev", "driver=raw,node-name=disk,cache.no-flush=on,discard=unmap,file=disk-file"}
+	switch m.DiskBus {
+	case BusNVMe:
+		return append(a, "-device", "nvme,serial=ingot,"+sector)
+	case BusSATA:
+		return append(a, "-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk,bootindex=0")
+	case BusSCSI:
+		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", "scsi-hd,bus=scsi.0,"+sector)
+	case BusUSB:
+		return append(a, "-device", "qemu-xhci,id=usb", "-device", "usb-storage,bus=usb.0,removable=on,"+sector)
+	}
+	return append(a, "-device", "virtio-blk-pci,romfile=,"+sector)
+}
+
+// hostForwards lists the forwarded ports; port 0 lets QEMU take a free one.
+func (m *Machine) hostForwards() string {
+	var s string
+	for _, f := range m.Forwards {
+		s += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+	}
+	return s
+}
+
+// evidence attaches the TPM and the storage for a dying kernel's last words.
+func (m *Machine) evidence(h handles) []string {
+	var a []string
+	if h.tpm != 0 {
+		device := "tpm-tis"
+		if m.Arch == ARM64 {
+			device = "tpm-tis-device" // virt has no LPC bus
+		}
+		a = append(a, "-chardev", fd("tpm", h.tpm), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", device+",tpmdev=tpm0")
+	}
+	if h.erst != 0 {
+		a = append(a, "-object", fmt.Sprintf("memory-backend-file,id=erst,share=on,size=%d,mem-path=/dev/fd/%d", erstSize, h.erst),
+			"-device", "acpi-erst,memdev=erst")
+	}
+	return a
+}
+
+func fd(id string, n int) string { return fmt.Sprintf("socket,id=%s,fd=%d", id, n) }
+
+// A descriptor set makes an inherited descriptor a file name for QEMU.
+func fdset(n int) string  { return fmt.Sprintf("fd=%d,set=%d", n, n) }
+func fdpath(n int) string { return fmt.Sprintf("/dev/fdset/%d", n) }
+
+// escape doubles commas, which separate QEMU's options.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

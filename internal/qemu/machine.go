@@ -1,0 +1,143 @@
+// Package qemu boots a raw disk image in QEMU the way a real machine would:
+// UEFI firmware, a TPM 2.0 (swtpm), a disk, a network card, a serial console,
+// a power button. It needs no root, and no KVM: KVM is used only after a probe
+// has shown that a guest really starts, else TCG.
+//
+// The image is opened read-only and never changed: the machine runs on a
+// sparse copy. Every process belongs to the VM and dies with it, with its
+// context, or with this program (Linux PR_SET_PDEATHSIG); the copy has no name
+// in any directory, so nothing is left behind either. Guests are amd64 (q35,
+// OVMF) and arm64 (virt, AAVMF); the network is QEMU's user network, reached
+// from 127.0.0.1 only.
+//
+//	vm, err := qemu.Start(ctx, qemu.Machine{Arch: "amd64", Image: "hello.img", TPM: true,
+//		Forwards: []qemu.Forward{{Guest: 8080}}})
+//	defer vm.Close()
+//	line, err := vm.WaitLine(ctx, regexp.MustCompile("healthy after"))
+//	url := "http://" + vm.Forward(8080)
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// Architectures of guests, as Go names them.
+const (
+	AMD64 = "amd64"
+	ARM64 = "arm64"
+)
+
+// Ways to attach the disk.
+const (
+	BusVirtio = "virtio" // virtio-blk
+	BusNVMe   = "nvme"
+	BusSATA   = "sata" // 512-byte sectors only
+	BusSCSI   = "scsi" // virtio-scsi
+	BusUSB    = "usb"
+)
+
+// Accelerators.
+const (
+	AccelKVM = "kvm"
+	AccelTCG = "tcg" // emulation in software
+)
+
+// Machine describes a virtual machine. Arch and Image are required.
+type Machine struct {
+	Arch  string // AMD64 or ARM64
+	Image string // raw disk image; never modified
+
+	SectorSize int    // logical sector size of the disk in bytes: 512 (default) or 4096
+	DiskBus    string // BusVirtio (default) and others
+	DiskSize   int64  // bytes; the copy is grown to it with a hole; 0 or less than the image means as it is
+	// Disk is a file that keeps the disk from run to run; it is copied from
+	// Image when it does not exist. Firmware variables, TPM and ERST are kept
+	// beside it in Disk+".machine/". Empty means a throwaway machine.
+	Disk string
+
+	Memory   int       // MiB; default 1024
+	CPUs     int       // default 2
+	TPM      bool      // a TPM 2.0 by swtpm
+	Forwards []Forward // TCP ports of the guest that are reached from 127.0.0.1
+	Accel    string    // AccelKVM, AccelTCG, or empty: KVM when the probe succeeds
+	Firmware *Firmware // default: FindFirmware(Arch)
+
+	// Serial gets everything the guest writes to its console, as it comes. An
+	// error from it is ignored. Input, when set, is typed into the console.
+	Serial io.Writer
+	Input  io.Reader
+
+	// State is called with the disk copy before every start, for example to
+	// write machine.yaml into its state partition.
+	State func(disk *os.File) error
+	// Vars is called with the firmware's empty variable store and returns the
+	// one to start with. It is not called when Disk kept an older store: that
+	// one belongs to the guest.
+	Vars func(firmware []byte) ([]byte, error)
+
+	NoReboot  bool     // a reset ends the machine
+	ExtraArgs []string // appended to QEMU's arguments
+	WorkDir   string   // where the private directory of the VM is made; default os.TempDir
+
+	bare bool // no disk, no network: firmware alone
+}
+
+// Forward is one TCP port of the guest. Host 0 takes a free port.
+type Forward struct {
+	Host, Guest int
+}
+
+func (m *Machine) defaults() error {
+	if m.Arch != AMD64 && m.Arch != ARM64 {
+		return fmt.Errorf("start machine: architecture %q is not amd64 or arm64", m.Arch)
+	}
+	if m.Image == "" && !m.bare {
+		return errors.New("start machine: no image")
+	}
+	setDefault(&m.SectorSize, 512)
+	setDefault(&m.Memory, 1024)
+	setDefault(&m.CPUs, 2)
+	setDefault(&m.DiskBus, BusVirtio)
+	if m.SectorSize != 512 && m.SectorSize != 4096 {
+		return fmt.Errorf("start machine: sector size %d is not 512 or 4096", m.SectorSize)
+	}
+	if !slices.Contains([]string{BusVirtio, BusNVMe, BusSATA, BusSCSI, BusUSB}, m.DiskBus) {
+		return fmt.Errorf("start machine: disk bus %q is not virtio, nvme, sata, scsi or usb", m.DiskBus)
+	}
+	if m.DiskBus == BusSATA && m.SectorSize != 512 {
+		return fmt.Errorf("start machine: QEMU's sata disks have 512-byte sectors, not %d", m.SectorSize)
+	}
+	for _, f := range m.Forwards {
+		if f.Guest < 1 || f.Guest > 65535 || f.Host < 0 || f.Host > 65535 {
+			return fmt.Errorf("start machine: forward %d:%d is not a pair of ports", f.Host, f.Guest)
+		}
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// accelerate settles Accel.
+func (m *Machine) accelerate(ctx context.Context) error {
+	switch m.Accel {
+	case AccelKVM, AccelTCG:
+		return nil
+	case "":
+		m.Accel = AccelTCG
+		if ProbeKVM(ctx, m.Arch) == nil {
+			m.Accel = AccelKVM
+		}
+		return ctx.Err()
+	}
+	return fmt.Errorf("start machine: accelerator %q is not kvm or tcg", m.Accel)
+}
