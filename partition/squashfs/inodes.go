@@ -5,20 +5,43 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 )
 
-// tables collects inodes and directories. Inodes are written from the last to
-// the first, so that a directory finds the places of all it holds.
+// tables collects inodes and directories.
 type tables struct {
 	inodes, dirs metaWriter
 	epoch        uint32
 	count        uint32
 }
 
-func (t *tables) add(i *inode) error {
-	if i.node.Mode.IsDir() {
-		return t.directory(i)
+// all writes files first, because a hard link may stand in any directory, and
+// then directories from the last to the first, so that each finds the places
+// of all that it holds.
+func (t *tables) all(inodes []*inode) error {
+	for _, i := range inodes {
+		if i.node.Mode.IsDir() {
+			continue
+		}
+		if err := t.add(i); err != nil {
+			return fmt.Errorf("%q: %w", i.node.Path, err)
+		}
 	}
+	for _, i := range slices.Backward(inodes) {
+		if !i.node.Mode.IsDir() {
+			continue
+		}
+		if err := t.directory(i); err != nil {
+			return fmt.Errorf("%q: %w", i.node.Path, err)
+		}
+	}
+	t.inodes.flush()
+	t.dirs.flush()
+	return nil
+}
+
+// add writes the inode of anything but a directory.
+func (t *tables) add(i *inode) error {
 	var body []byte
 	extended := i.xattr != none
 	switch i.node.Mode.Type() {

@@ -8,7 +8,7 @@ import (
 
 // metaWriter cuts what is written into metadata blocks and keeps them compressed.
 type metaWriter struct {
-	enc *zstd.Encoder
+	enc *zstd.Encoder // nil stores the blocks as they are
 	buf []byte // of the block that is being filled, less than metaSize
 	out []byte
 }
@@ -33,9 +33,11 @@ func (m *metaWriter) flush() {
 	}
 	head := len(m.out)
 	m.out = append(m.out, 0, 0)
-	m.out = m.enc.EncodeAll(m.buf, m.out)
+	if m.enc != nil {
+		m.out = m.enc.EncodeAll(m.buf, m.out)
+	}
 	word := len(m.out) - head - 2
-	if word >= len(m.buf) {
+	if word == 0 || word >= len(m.buf) {
 		m.out = append(m.out[:head+2], m.buf...)
 		word = len(m.buf) | metaPlain
 	}

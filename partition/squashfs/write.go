@@ -72,13 +72,9 @@ func compressorOptions(o Options) []byte {
 // order and on tables that touch each other.
 func layoutTables(sb *superblock, p *plan, d *data, enc *zstd.Encoder, o Options) ([]byte, error) {
 	t := &tables{inodes: metaWriter{enc: enc}, dirs: metaWriter{enc: enc}, epoch: uint32(o.Epoch), count: uint32(len(p.inodes))}
-	for k := len(p.inodes) - 1; k >= 0; k-- {
-		if err := t.add(p.inodes[k]); err != nil {
-			return nil, fmt.Errorf("%q: %w", p.inodes[k].node.Path, err)
-		}
+	if err := t.all(p.inodes); err != nil {
+		return nil, err
 	}
-	t.inodes.flush()
-	t.dirs.flush()
 	if len(t.inodes.out) > math.MaxUint32 || len(t.dirs.out) > math.MaxUint32 {
 		return nil, errors.New("more than 4 GiB of inodes or directories")
 	}
