@@ -1,0 +1,59 @@
+# ingot: `make demo` shows an appliance boot, `make test` tests everything.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export CGO_ENABLED ?= 0
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES_DEMO := qemu-system-x86 ovmf swtpm
+PACKAGES_TEST := $(PACKAGES_DEMO) qemu-system-arm qemu-efi-aarch64 qemu-utils gdisk fdisk dosfstools mtools binutils cpio \
+	squashfs-tools erofs-utils cryptsetup-bin e2fsprogs docker-registry xz-utils zstd kmod systemd-boot-efi systemd-boot
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: init-binaries ## bin/ingot, carrying ingot-init for amd64 and arm64
+	@go build -trimpath -ldflags "-s -w -buildid=" -o bin/ingot ./cmd/ingot
+
+init-binaries:
+	@go run ./internal/initbin/generate
+
+demo: tools-demo build ## build examples/hello, boot it in QEMU, ask its service, power off
+	@./examples/hello/demo.sh
+
+test: tools-test build ## run everything: units, oracles, real boots
+	INGOT_REQUIRE_TOOLS=1 go test -timeout 60m ./...
+
+short: build ## the tests that boot nothing
+	go test -short ./...
+
+check: ## gofmt, vet, staticcheck, the house rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test ./internal/house
+
+bench: tools-test build ## measure; rewrites the table in docs/benchmarks.md
+	go run ./internal/bench
+
+clean: ## remove what make made
+	rm -rf bin out examples/*/out internal/initbin/bin/*.zst
+
+# Install the packages that are missing and say nothing when none is.
+define install
+	@missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "ingot: missing packages:$$missing (install them with your package manager)" >&2; exit 1; }; \
+		echo "ingot: installing$$missing" >&2; \
+		{ $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; } >/tmp/ingot-apt.$$$$ 2>&1 \
+			|| { tail -20 /tmp/ingot-apt.$$$$ >&2; echo "ingot: could not install:$$missing" >&2; exit 1; }; rm -f /tmp/ingot-apt.$$$$; \
+	fi
+endef
+
+tools-demo:
+	$(call install,$(PACKAGES_DEMO))
+
+tools-test:
+	$(call install,$(PACKAGES_TEST))
+
+.PHONY: help build init-binaries demo test short check bench clean tools-demo tools-test

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+
+	"github.com/ingot-os/ingot/internal/build"
+	"github.com/ingot-os/ingot/internal/lock"
+)
+
+type buildCmd struct {
+	recipeFlag
+	fetchFlags
+	Out      string `short:"o" default:"out" help:"Directory that gets NAME-VERSION/." type:"path"`
+	Trace    string `help:"Write one JSON record per step to this file." type:"path"`
+	Unsigned bool   `help:"Build without signatures (this version makes none)."`
+	Workers  int    `help:"Parallel workers; never changes a byte of the result." hidden:""`
+}
+
+// Run builds and prints the directory of the image set.
+func (c *buildCmd) Run(v *verb) error {
+	r, err := c.load()
+	if err != nil {
+		return err
+	}
+	l, err := c.loadLock()
+	if err != nil {
+		return err
+	}
+	fetcher, err := c.fetcher(v.ctx, v, r)
+	if err != nil {
+		return err
+	}
+	trace, err := newTrace(c.Trace)
+	if err != nil {
+		return err
+	}
+	defer trace.close()
+	result, err := build.Build(v.ctx, build.Options{
+		Recipe: r, Lock: l, Fetcher: fetcher, Out: c.Out, Version: ingotVersion, Workers: c.Workers,
+		Started: v.ui.StepStarted,
+		Report: func(s build.Step) {
+			v.ui.StepDone(s.Name, s.End.Sub(s.Start), s.Cached, s.Detail)
+			trace.record(s)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := trace.close(); err != nil {
+		return err
+	}
+	m := result.Set.Manifest
+	if v.ui.JSON {
+		return v.ui.PrintJSON(struct {
+			Dir       string `json:"dir"`
+			Unchanged bool   `json:"unchanged"`
+			Manifest  any    `json:"manifest"`
+		}{result.Set.Dir, result.Unchanged, m})
+	}
+	if result.Unchanged {
+		v.ui.Note("%s is up to date", m.Stem())
+	}
+	return v.ui.Print("%s", result.Set.Dir)
+}
+
+// traceFile is --trace: JSON lines, nothing when no file is named.
+type traceFile struct {
+	f   *os.File
+	err error
+}
+
+func newTrace(path string) (*traceFile, error) {
+	if path == "" {
+		return &traceFile{}, nil
+	}
+	f, err := os.Create(path)
+	return &traceFile{f: f}, err
+}
+
+func (t *traceFile) record(s build.Step) {
+	if t.f == nil || t.err != nil {
+		return
+	}
+	t.err = json.NewEncoder(t.f).Encode(s)
+}
+
+func (t *traceFile) close() error {
+	if t.f == nil {
+		return nil
+	}
+	err := t.f.Close()
+	t.f = nil
+	if t.err != nil {
+		return t.err
+	}
+	return err
+}
+
+// ingotVersion is the version of this program; CHANGELOG.md has the same.
+const ingotVersion = "0.1.0"
+
+type versionCmd struct{}
+
+// Run prints the version, the image format and the toolchain.
+func (versionCmd) Run(v *verb) error {
+	if v.ui.JSON {
+		return v.ui.PrintJSON(map[string]any{"ingot": ingotVersion, "format": lock.ImageFormat, "go": runtime.Version()})
+	}
+	return v.ui.Print("ingot %s (image format %d, %s)", ingotVersion, lock.ImageFormat, runtime.Version())
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/ingot-os/ingot/internal/ui"
+)
+
+// cli is the command contract: verbs and flags stay as they are.
+type cli struct {
+	JSON bool `help:"Print the result as JSON on standard output."`
+
+	Init       initCmd       `cmd:"" help:"Write a small complete recipe into a directory."`
+//	Check      checkCmd      `cmd:"" help:"Find what would keep a recipe from building or booting."`
+	Lock       lockCmd       `cmd:"" help:"Resolve every input of a recipe to a digest in its lock."`
+	Build      buildCmd      `cmd:"" help:"Build the image set that the lock describes."`
+	Inspect    inspectCmd    `cmd:"" help:"Print what an artifact holds."`
+	Diff       diffCmd       `cmd:"" help:"Explain how two artifacts differ."`
+//	Run        runCmd        `cmd:"" help:"Boot an image set in QEMU, with the console here."`
+//	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the recipe's smoke tests."`
+	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
+	Version    versionCmd    `cmd:"" help:"Print versions."`
+	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
+}
+
+// verb is what every command gets beside its flags.
+type verb struct {
+	ctx context.Context
+	ui  *ui.UI
+	env env
+}
+
+func run(ctx context.Context, e env) int {
+	var c cli
+	u := ui.New(e.Stdout, e.Stderr)
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("ingot"),
+		kong.Description("Reproducible, measured, self-healing appliance images for bare metal."),
+		kong.UsageOnError(), kong.Writers(e.Stdout, e.Stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(code int) { exited = code }),
+	)
+	if err != nil {
+		return u.Fail(err)
+	}
+	if len(e.Args) == 0 {
+		e.Args = []string{"--help"}
+	}
+	kctx, err := parser.Parse(e.Args)
+	if exited >= 0 { // --help has been printed
+		return exited
+	}
+	if err != nil {
+		return u.Fail(usage(err))
+	}
+	u.JSON = c.JSON
+	return u.Fail(kctx.Run(&verb{ctx: ctx, ui: u, env: e}))
+}
+
+// usage turns a parse error into one with exit code 2 and where to look.
+func usage(err error) error {
+	hint := "ingot --help"
+	var pe *kong.ParseError
+	if errors.As(err, &pe) && pe.Context != nil && pe.Context.Command() != "" {
+		hint = fmt.Sprintf("ingot %s --help", pe.Context.Selected().Name)
+	}
+	return &ui.Error{Code: ui.CodeUsage, Err: err, Hint: hint}
+}

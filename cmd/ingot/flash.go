@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/ingot-os/ingot/internal/machine"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/ui"
+	"github.com/ingot-os/ingot/partition/flash"
+)
+
+type flashCmd struct {
+	Image   string `arg:"" help:"Image set directory or .img file." type:"path"`
+	Device  string `arg:"" help:"Whole disk such as /dev/sdb, or the disk file of a virtual machine." type:"path"`
+	Yes     bool   `help:"DEVICE is meant exactly as written; do not ask, even when it is not removable."`
+	Machine string `help:"machine.yaml to put on the state partition." type:"existingfile"`
+	Rekey   bool   `help:"Give disk and partitions GUIDs of this one machine."`
+	HostID  string `help:"What --rekey derives the GUIDs from (default: the device's WWID or serial number)."`
+}
+
+// Run writes the image and reads every byte back.
+func (c *flashCmd) Run(v *verb) error {
+	image, err := imagePath(c.Image)
+	if err != nil {
+		return err
+	}
+	o := flash.Options{
+		Rekey: c.Rekey, HostID: c.HostID,
+		Progress: func(done, total int64) { v.ui.Progress("flash", done, total, done == total) },
+	}
+	if o.MachineYAML, err = readMachine(c.Machine); err != nil {
+		return err
+	}
+	if err := c.confirm(v, &o); err != nil {
+		return err
+	}
+	res, err := flash.Write(v.ctx, image, c.Device, o)
+	if err != nil {
+		return flashError(err)
+	}
+	if v.ui.JSON {
+		return v.ui.PrintJSON(res)
+	}
+	return v.ui.Print("%s: wrote %s, zeroed %s, read back %s", res.Device, ui.Size(res.Written), ui.Size(res.Zeroed), ui.Size(res.Verified))
+}
+
+// confirm asks for the name of a disk that is not removable media, unless
+// --yes says that it is meant.
+func (c *flashCmd) confirm(v *verb, o *flash.Options) error {
+	if c.Yes {
+		o.Confirm.Device = c.Device
+		return nil
+	}
+	d, err := flash.Probe(c.Device)
+	if err != nil {
+		return err
+	}
+	if d.Removable || d.Kind == flash.File || !v.ui.Terminal {
+		return nil // flash.Check refuses what needs a word that nobody gave
+	}
+	v.ui.Say("this erases %s", d)
+	fmt.Fprintf(v.env.Stderr, "type its name to go on: ")
+	name, err := bufio.NewReader(v.env.Stdin).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("read confirmation: %w", err)
+	}
+	o.Confirm.Device = strings.TrimSpace(name)
+	return nil
+}
+
+// flashError gives a refused device and a bad medium the exit code for "a verification says no".
+func flashError(err error) error {
+	var refused *flash.RefusedError
+	var mismatch *flash.MismatchError
+	if errors.As(err, &refused) || errors.As(err, &mismatch) {
+		return &ui.Error{Code: ui.CodeRefused, Err: err}
+	}
+	return err
+}
+
+// imagePath takes an image set directory or a file.
+func imagePath(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return path, nil
+	}
+	set, err := release.Open(path)
+	if err != nil {
+		return "", &ui.Error{Err: err, Hint: "name an image set (OUT/NAME-VERSION) or an .img file"}
+	}
+	return set.Image(), nil
+}
+
+// readMachine reads and checks a machine.yaml; nil without a path.
+func readMachine(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read machine configuration: %w", err)
+	}
+	if _, err := machine.Parse(path, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}

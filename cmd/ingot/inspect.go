@@ -1,0 +1,58 @@
+package main
+
+import (
+	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/ui"
+)
+
+type inspectCmd struct {
+	Path string `arg:"" help:"Image set, image, device, UKI, initramfs, root, manifest or lock." type:"path"`
+}
+
+// Run prints the artifact as stable text or JSON.
+func (c *inspectCmd) Run(v *verb) error {
+	n, err := inspect.Path(c.Path)
+	if err != nil {
+		return err
+	}
+	if v.ui.JSON {
+		return v.ui.PrintJSON(n)
+	}
+	return n.WriteText(v.ui.Out)
+}
+
+type diffCmd struct {
+	A string `arg:"" help:"One artifact." type:"path"`
+	B string `arg:"" help:"The other." type:"path"`
+}
+
+// Run prints every structural difference, the first one first, and exits with 4 when there is any.
+func (c *diffCmd) Run(v *verb) error {
+	a, err := inspect.Path(c.A)
+	if err != nil {
+		return err
+	}
+	b, err := inspect.Path(c.B)
+	if err != nil {
+		return err
+	}
+	diffs := inspect.Diff(a, b)
+	if v.ui.JSON {
+		if diffs == nil {
+			diffs = []inspect.Difference{}
+		}
+		if err := v.ui.PrintJSON(diffs); err != nil {
+			return err
+		}
+	} else {
+		for _, d := range diffs {
+			if err := v.ui.Print("%s", d); err != nil {
+				return err
+			}
+		}
+	}
+	if len(diffs) > 0 {
+		return ui.Exit(ui.CodeDiffers)
+	}
+	return nil
+}

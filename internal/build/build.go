@@ -1,0 +1,138 @@
+// Package build is the pipeline from a lock to an image set. It is the one
+// place that knows all chapters: sources, initramfs, boot and partition. A
+// build reads the lock and the cache only; time, ids and salts come from the
+// lock, so the same lock gives the same bytes.
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ingot-os/ingot/initramfs"
+	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/recipe"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/source"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+// Options say what to build and where to.
+type Options struct {
+	Recipe  *recipe.Recipe
+	Lock    *lock.Lock
+	Fetcher *source.Fetcher
+	Out     string // directory that gets NAME-VERSION/
+	Version string // of ingot, for the manifest
+	Workers int    // 0 = GOMAXPROCS; never changes a byte
+
+	Started func(name string) // called when a step begins; may be nil
+	Report  func(Step)        // called when a step has ended; may be nil
+}
+
+// Result is a finished image set.
+type Result struct {
+	Set       *release.Set
+	Unchanged bool // the set was there already, made from the same lock
+}
+
+type builder struct {
+	o     Options
+	key   string // digest of the lock
+	stage string // temporary directory beside the final one
+
+	kernel   kernel
+	init     []byte
+	programs []program
+	root     *rootPayload
+	layout   partition.Layout
+	rootfs   *tree.Tree // initramfs content, for the manifest
+	archive  *initramfs.Archive
+	cmdline  string
+	manifest release.Manifest
+	cleanup  []func()
+}
+
+// Build makes OUT/NAME-VERSION/. It writes into a temporary directory beside
+// it and renames at the end: a failed or interrupted build leaves nothing
+// under the final name, and an older set of that name stays until then.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	data, err := o.Lock.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	b := &builder{o: o, key: hex.EncodeToString(sum[:])}
+	if set := b.upToDate(); set != nil {
+		return &Result{Set: set, Unchanged: true}, nil
+	}
+	if err := os.MkdirAll(o.Out, 0o777); err != nil {
+		return nil, fmt.Errorf("create output directory: %w", err)
+	}
+	if b.stage, err = os.MkdirTemp(o.Out, "."+b.stem()+"-"); err != nil {
+		return nil, fmt.Errorf("create staging directory: %w", err)
+	}
+	defer os.RemoveAll(b.stage)
+	defer b.close()
+	if err := b.run(ctx); err != nil {
+		return nil, err
+	}
+	set, err := b.publish()
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Set: set}, nil
+}
+
+// run is the whole build, in order.
+func (b *builder) run(ctx context.Context) error {
+	for _, s := range []struct {
+		name string
+		do   func(context.Context, *Step) error
+	}{
+		{"inputs", b.checkInputs},
+		{"kernel", b.extractKernel},
+		{"programs", b.buildPrograms},
+		{"root", b.buildRoot},
+		{"layout", b.planLayout},
+		{"initramfs", b.planInitramfs},
+		{"uki", b.writeUKI},
+		{"image", b.writeImage},
+		{"manifest", b.writeManifest},
+	} {
+		err := b.step(s.name, b.key, func(st *Step) error { return s.do(ctx, st) })
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// close lets go of what fetched trees keep open.
+func (b *builder) close() {
+	for _, f := range b.cleanup {
+		f()
+	}
+}
+
+func (b *builder) stem() string { return b.o.Lock.Name + "-" + b.o.Lock.Version }
+
+func (b *builder) final() string { return filepath.Join(b.o.Out, b.stem()) }
+
+func (b *builder) staged(suffix string) string { return filepath.Join(b.stage, b.stem()+suffix) }
+
+// derived is the cache key of a result that depends on the given words only.
+func derived(words ...string) string {
+	h := sha256.New()
+	for _, w := range words {
+		fmt.Fprintf(h, "%d:%s,", len(w), w)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,159 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/fat"
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+// stateSize is p6, the region map of S13.
+const stateSize = 16 << 20
+
+// planLayout fixes the disk before anything is written, because the machine's
+// configuration inside the UKI names the partitions.
+func (b *builder) planLayout(context.Context, *Step) error {
+	d := b.o.Recipe.Disk
+	spec := partition.Spec{
+		Name: b.o.Lock.Name, SectorSize: d.Sector,
+		ESP: int64(d.ESP), Slot: int64(d.Slot), State: stateSize, Data: int64(b.o.Recipe.Data.Size),
+	}
+	if b.root != nil {
+		spec.Root = int64(d.Root)
+	}
+	var err error
+	b.layout, err = partition.Plan(spec)
+	return err
+}
+
+// writeImage writes the raw disk: GPT, ESP, both slots with the same UKI (S9),
+// both roots. State and data are left empty for the machine to fill.
+func (b *builder) writeImage(_ context.Context, st *Step) error {
+	contents, err := b.contents()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(b.staged(".img"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(b.layout.Size); err != nil {
+		return fmt.Errorf("size image: %w", err)
+	}
+	if err := partition.Write(f, b.layout, contents); err != nil {
+		return err
+	}
+	digests, whole, err := hashDisk(f, b.layout)
+	if err != nil {
+		return err
+	}
+	b.describeDisk(digests)
+	st.Out = whole
+	b.manifest.Files = append(b.manifest.Files, release.File{Name: b.stem() + ".img", Size: b.layout.Size, SHA256: whole})
+	return f.Close()
+}
+
+func (b *builder) contents() (map[string]partition.Content, error) {
+	size := func(role string) int64 {
+		p, _ := b.layout.Part(role)
+		return p.Size
+	}
+	esp, err := b.fatWith(partition.ESP, size(partition.ESP), boot.FallbackPath(b.o.Lock.Arch), boot.SparePath(b.o.Lock.Arch))
+	if err != nil {
+		return nil, err
+	}
+	slot, err := b.fatWith("slot", size(partition.SlotA), boot.FallbackPath(b.o.Lock.Arch))
+	if err != nil {
+		return nil, err
+	}
+	c := map[string]partition.Content{
+		partition.ESP:   esp,
+		partition.SlotA: slot,
+		partition.SlotB: slot,
+	}
+	if b.root != nil {
+		c[partition.RootA] = partition.Blob(b.root.content)
+		c[partition.RootB] = partition.Blob(b.root.content)
+	}
+	return c, nil
+}
+
+// fatWith is a FAT32 volume that holds the UKI under each of the names. Both
+// slots get one serial, so that slot A and slot B are the same bytes.
+func (b *builder) fatWith(role string, size int64, names ...string) (partition.Content, error) {
+	uki, err := os.Stat(b.staged(".efi"))
+	if err != nil {
+		return nil, err
+	}
+	t := new(tree.Tree)
+	for _, name := range names {
+		if err := t.Add(tree.Node{Path: name, Mode: 0o644, Content: localBlob{b.staged(".efi"), uki.Size()}}); err != nil {
+			return nil, err
+		}
+	}
+	img, err := fat.Plan(t, fat.Options{
+		Size: size, Epoch: b.o.Lock.Epoch, Label: fatLabel(role), Serial: partition.FATSerial(b.o.Lock.Name, b.layout.ID, role),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return partition.ContentFunc(func(w io.WriterAt, _ int64) error { return img.Write(w) }), nil
+}
+
+func fatLabel(role string) string {
+	if role == partition.ESP {
+		return "ESP"
+	}
+	return "SLOT"
+}
+
+// hashDisk reads the finished image once and gives the digest of each
+// partition, by index, and of the whole: what is in the manifest is what was
+// read back, not what was meant.
+func hashDisk(r io.ReaderAt, l partition.Layout) (map[int]string, string, error) {
+	type part struct {
+		index  int
+		digest string
+		err    error
+	}
+	results := make(chan part, len(l.Parts)+1)
+	sum := func(index int, off, n int64) {
+		h := sha256.New()
+		_, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(r, off, n)}, make([]byte, 1<<20))
+		results <- part{index, hex.EncodeToString(h.Sum(nil)), err}
+	}
+	go sum(0, 0, l.Size)
+	go func() {
+		for _, p := range l.Parts {
+			sum(p.Index, p.Start, p.Size)
+		}
+	}()
+	digests := map[int]string{}
+	for range len(l.Parts) + 1 {
+		p := <-results
+		if p.err != nil {
+			return nil, "", fmt.Errorf("read back image: %w", p.err)
+		}
+		digests[p.index] = p.digest
+	}
+	return digests, digests[0], nil
+}
+
+func (b *builder) describeDisk(digests map[int]string) {
+	d := release.Disk{Layout: b.layout.ID, SectorSize: b.layout.SectorSize, Size: b.layout.Size, GUID: b.layout.Disk.String()}
+	for _, p := range b.layout.Parts {
+		d.Partitions = append(d.Partitions, release.Partition{
+			Index: p.Index, Role: p.Role, Type: p.Type.String(), GUID: p.GUID.String(), Start: p.Start, Size: p.Size, SHA256: digests[p.Index],
+		})
+	}
+	b.manifest.Disk = d
+}

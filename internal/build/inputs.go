@@ -1,0 +1,93 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/ingot-os/ingot/internal/initbin"
+	"github.com/ingot-os/ingot/internal/lock"
+)
+
+// checkInputs compares everything local with the lock and the tool with the
+// revision that the lock pins, before any work is done.
+func (b *builder) checkInputs(context.Context, *Step) error {
+	l := b.o.Lock
+	if l.Ingot.Format != lock.ImageFormat {
+		return &hintError{fmt.Errorf("the lock pins image format %d, this ingot writes %d", l.Ingot.Format, lock.ImageFormat), "ingot lock --update ingot"}
+	}
+	digest, err := initbin.Digest(l.Arch)
+	if err != nil {
+		return err
+	}
+	if digest != l.Ingot.Init {
+		return &hintError{fmt.Errorf("the lock pins ingot-init %s, this ingot carries %s", short(l.Ingot.Init), short(digest)), "ingot lock --update ingot"}
+	}
+	if b.init, err = initbin.Open(l.Arch); err != nil {
+		return err
+	}
+	return lock.Verify(l, b.o.Recipe)
+}
+
+// hintError is an error that knows what to do next; the CLI prints its Hint.
+type hintError struct {
+	error
+	hint string
+}
+
+// Hint says what to type next.
+func (e *hintError) Hint() string { return e.hint }
+
+// Unwrap gives the cause.
+func (e *hintError) Unwrap() error { return e.error }
+
+func notLocked(name string) error {
+	return &hintError{fmt.Errorf("input %s is not in the lock", name), "ingot lock"}
+}
+
+func short(digest string) string { return digest[:min(12, len(digest))] }
+
+// fetch brings one locked input into the cache and returns its path there.
+func (b *builder) fetch(ctx context.Context, name string) (string, *lock.Input, error) {
+	in := b.o.Lock.Find(name)
+	if in == nil {
+		return "", nil, notLocked(name)
+	}
+	path, err := b.o.Fetcher.Fetch(ctx, *in, b.o.Recipe.Dir)
+	if err != nil {
+		return "", nil, fmt.Errorf("fetch %s: %w", name, err)
+	}
+	return path, in, nil
+}
+
+// cached returns the store's file for a derived key, or runs make to write it.
+func (b *builder) cached(key string, st *Step, make func(*os.File) error) (*os.File, error) {
+	store := b.o.Fetcher.Store
+	if sha, ok := store.Derived(key); ok {
+		if f, err := store.Open(sha); err == nil {
+			st.Cached, st.Out = true, sha
+			return f, nil
+		}
+	}
+	tmp, err := os.CreateTemp(b.stage, "make-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if err := make(tmp); err != nil {
+		return nil, err
+	}
+	if _, err := tmp.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	sha, _, err := store.Put(tmp)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.SetDerived(key, sha); err != nil {
+		return nil, err
+	}
+	st.Out = sha
+	return store.Open(sha)
+}

@@ -1,0 +1,215 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+func (b *builder) writeManifest(context.Context, *Step) error {
+	l, m := b.o.Lock, &b.manifest
+	m.Format, m.Name, m.Version, m.Arch, m.Epoch, m.Build = release.Format, l.Name, l.Version, l.Arch, l.Epoch, b.key
+	m.Cmdline = b.cmdline
+	m.Tools = release.Tools{Ingot: b.o.Version, Init: l.Ingot.Init, Go: l.Go}
+	for _, in := range l.Inputs {
+		m.Inputs = append(m.Inputs, release.Input{Name: in.Name, Version: in.Version, SHA256: in.SHA256})
+	}
+	slices.SortFunc(m.Files, func(a, b release.File) int { return strings.Compare(a.Name, b.Name) })
+	if err := b.describeSections(); err != nil {
+		return err
+	}
+	if err := b.describeContents(); err != nil {
+		return err
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.stage, release.ManifestName), data, 0o666)
+}
+
+// describeSections reads the finished UKI with the reader that everyone uses.
+func (b *builder) describeSections() error {
+	f, err := os.Open(b.staged(".efi"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	uki, err := boot.Inspect(f, info.Size())
+	if err != nil {
+		return err
+	}
+	for _, s := range uki.Sections {
+		b.manifest.Sections = append(b.manifest.Sections, release.Part{Name: s.Name, Offset: s.Offset, Size: s.Size, SHA256: s.SHA256})
+	}
+	return nil
+}
+
+func (b *builder) describeContents() error {
+	for _, n := range b.rootfs.Nodes() {
+		e, err := entry(n)
+		if err != nil {
+			return err
+		}
+		b.manifest.Contents = append(b.manifest.Contents, e)
+	}
+	return nil
+}
+
+func entry(n *tree.Node) (release.Entry, error) {
+	e := release.Entry{Path: n.Path, Mode: fmt.Sprintf("%06o", unixMode(n.Mode)), Target: n.Target}
+	if n.UID != 0 || n.GID != 0 {
+		e.Owner = fmt.Sprintf("%d:%d", n.UID, n.GID)
+	}
+	if !n.Mode.IsRegular() {
+		return e, nil
+	}
+	e.Size, e.Target = n.Size(), n.Link
+	if n.Content == nil {
+		n.Content = tree.Bytes(nil)
+	}
+	var err error
+	e.SHA256, err = blobDigest(n.Content)
+	return e, err
+}
+
+// unixMode is st_mode of <sys/stat.h>.
+func unixMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	for bit, v := range map[fs.FileMode]uint32{
+		fs.ModeSetuid: syscall.S_ISUID, fs.ModeSetgid: syscall.S_ISGID, fs.ModeSticky: syscall.S_ISVTX,
+	} {
+		if m&bit != 0 {
+			mode |= v
+		}
+	}
+	switch {
+	case m.IsDir():
+		return mode | syscall.S_IFDIR
+	case m&fs.ModeSymlink != 0:
+		return mode | syscall.S_IFLNK
+	}
+	return mode | syscall.S_IFREG
+}
+
+// publish gives the finished directory its final name. An older set of the
+// same name is moved aside first and removed last, so at any moment one of
+// the two is complete.
+func (b *builder) publish() (*release.Set, error) {
+	if err := b.stamp(); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(b.stage, 0o755); err != nil {
+		return nil, err
+	}
+	old := b.stage + ".old"
+	err := os.Rename(b.final(), old)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("move the old image set aside: %w", err)
+	}
+	if err := os.Rename(b.stage, b.final()); err != nil {
+		os.Rename(old, b.final())
+		return nil, fmt.Errorf("publish image set: %w", err)
+	}
+	os.RemoveAll(old)
+	return release.Open(b.final())
+}
+
+// seal says which files a set had when it was published: name, size,
+// modification time and inode. A file touched since is seen without reading
+// it. It lives in the cache, never in the set.
+type seal struct {
+	Build string          `json:"build"`
+	Files map[string]mark `json:"files"`
+}
+
+type mark struct {
+	Size  int64  `json:"size"`
+	Mtime int64  `json:"mtime"` // ns
+	Inode uint64 `json:"inode"`
+}
+
+func sealOf(dir, key string) (seal, error) {
+	s := seal{Build: key, Files: map[string]mark{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return s, err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return s, err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		s.Files[e.Name()] = mark{info.Size(), info.ModTime().UnixNano(), st.Ino}
+	}
+	return s, nil
+}
+
+func (b *builder) sealPath() (string, error) {
+	abs, err := filepath.Abs(b.final())
+	return filepath.Join(b.o.Fetcher.Store.Dir, "sets", derived("set", abs)), err
+}
+
+func (b *builder) stamp() error {
+	s, err := sealOf(b.stage, b.key)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	path, err := b.sealPath()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.WriteFile(tmp, data, 0o666); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// upToDate returns the set under the final name when it is exactly what an
+// earlier build of this lock published, and the local inputs still match.
+func (b *builder) upToDate() *release.Set {
+	path, err := b.sealPath()
+	if err != nil {
+		return nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var was seal
+	if json.Unmarshal(data, &was) != nil || was.Build != b.key {
+		return nil
+	}
+	is, err := sealOf(b.final(), b.key)
+	if err != nil || fmt.Sprint(is) != fmt.Sprint(was) || b.checkInputs(context.Background(), nil) != nil {
+		return nil
+	}
+	set, err := release.Open(b.final())
+	if err != nil {
+		return nil
+	}
+	return set
+}

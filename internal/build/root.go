@@ -1,0 +1,173 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/source"
+	"github.com/ingot-os/ingot/internal/source/oci"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/erofs"
+	"github.com/ingot-os/ingot/partition/squashfs"
+	"github.com/ingot-os/ingot/partition/tree"
+	"github.com/ingot-os/ingot/partition/verity"
+)
+
+// rootPayload is the verity root: a filesystem, then the hash tree.
+type rootPayload struct {
+	format   string
+	dataSize int64 // bytes of filesystem, a multiple of 4096; the verity superblock follows
+	hash     string
+	config   oci.Config
+	content  tree.Blob // data and hash tree
+}
+
+func (r *rootPayload) spec() *appliance.Root {
+	return &appliance.Root{
+		Format: r.format, DataBlocks: uint64(r.dataSize / verity.BlockSize), HashStart: uint64(r.dataSize), RootHash: r.hash,
+		Entrypoint: append(append([]string{}, r.config.Entrypoint...), r.config.Cmd...),
+		Env:        r.config.Env, WorkingDir: r.config.WorkingDir, User: r.config.User,
+	}
+}
+
+// rootRecord is what the cache keeps of a root beside its bytes.
+type rootRecord struct {
+	DataSize int64      `json:"dataSize"`
+	Hash     string     `json:"hash"`
+	Config   oci.Config `json:"config"`
+}
+
+// buildRoot writes the payload as squashfs or erofs with dm-verity and caches
+// both the image and its record by the locked digest of the payload.
+func (b *builder) buildRoot(ctx context.Context, st *Step) error {
+	r := b.o.Recipe.Root
+	if r == nil {
+		return nil
+	}
+	in := b.o.Lock.Find("root")
+	if in == nil {
+		return notLocked("root")
+	}
+	key := derived("root", in.SHA256, r.Format, fmt.Sprint(b.o.Lock.Epoch), b.o.Lock.Name)
+	var rec rootRecord
+	f, err := b.cached(key, st, func(w *os.File) error {
+		var err error
+		rec, err = b.makeRoot(ctx, w)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	record, err := b.cached(derived(key, "record"), &Step{}, func(w *os.File) error {
+		return json.NewEncoder(w).Encode(rec)
+	})
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	if err := json.NewDecoder(record).Decode(&rec); err != nil {
+		return err
+	}
+	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config}
+	if b.root.content, err = newFileBlob(f); err != nil {
+		return err
+	}
+	return b.stageRoot()
+}
+
+// stageRoot puts the payload into the set as NAME-VERSION.root.
+func (b *builder) stageRoot() error {
+	f, err := os.OpenFile(b.staged(".root"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	digest, err := writeHashed(f, blobWriter{b.root.content})
+	if err != nil {
+		return err
+	}
+	b.manifest.Files = append(b.manifest.Files, release.File{Name: b.stem() + ".root", Size: b.root.content.Size(), SHA256: digest})
+	b.manifest.Root = &release.Root{Format: b.root.format, DataSize: b.root.dataSize, HashStart: b.root.dataSize, RootHash: b.root.hash}
+	return f.Close()
+}
+
+func (b *builder) makeRoot(ctx context.Context, w *os.File) (rootRecord, error) {
+	t, config, cleanup, err := b.rootTree(ctx)
+	if err != nil {
+		return rootRecord{}, err
+	}
+	defer cleanup()
+	size, err := b.writeRootFS(w, t)
+	if err != nil {
+		return rootRecord{}, err
+	}
+	size = (size + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize
+	if err := w.Truncate(size); err != nil {
+		return rootRecord{}, err
+	}
+	hash, err := b.appendVerity(w, size)
+	return rootRecord{DataSize: size, Hash: hash, Config: config}, err
+}
+
+func (b *builder) rootTree(ctx context.Context) (*tree.Tree, oci.Config, func(), error) {
+	nothing := func() {}
+	r := b.o.Recipe.Root
+	path, in, err := b.fetch(ctx, "root")
+	if err != nil {
+		return nil, oci.Config{}, nothing, err
+	}
+	switch {
+	case r.Directory != "":
+		t, err := dirTree(path, *in)
+		return t, oci.Config{}, nothing, err
+	case r.Tar != "":
+		t, cleanup, err := source.TarTree(path)
+		return t, oci.Config{}, cleanup, err
+	}
+	return oci.Tree(ctx, b.o.Fetcher.Store, *in)
+}
+
+func (b *builder) writeRootFS(w *os.File, t *tree.Tree) (int64, error) {
+	if b.o.Recipe.Root.Format == "erofs" {
+		return erofs.Write(w, t, erofs.Options{Epoch: b.o.Lock.Epoch})
+	}
+	return squashfs.Write(w, t, squashfs.Options{Epoch: b.o.Lock.Epoch, Workers: b.o.Workers})
+}
+
+// appendVerity writes the hash tree after the data. Salt and UUID derive from
+// the appliance's name and the role, so they are stable and distinct.
+func (b *builder) appendVerity(w *os.File, size int64) (string, error) {
+	salt := sha256.Sum256([]byte("ingot verity salt\x00" + b.o.Lock.Name))
+	p := verity.Params{Salt: salt[:], UUID: [16]byte(partition.GUID(b.o.Lock.Name, "verity", "root"))}
+	hash, err := verity.Build(w, uint64(size/verity.BlockSize), io.NewOffsetWriter(w, size), p)
+	return hex.EncodeToString(hash[:]), err
+}
+
+// blobWriter streams a Blob.
+type blobWriter struct{ tree.Blob }
+
+func (b blobWriter) WriteTo(w io.Writer) (int64, error) {
+	r, err := b.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	return io.Copy(w, r)
+}
+
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}

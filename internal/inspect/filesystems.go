@@ -1,0 +1,77 @@
+package inspect
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"github.com/ingot-os/ingot/partition/erofs"
+	"github.com/ingot-os/ingot/partition/squashfs"
+	"github.com/ingot-os/ingot/partition/verity"
+)
+
+func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
+	v, err := squashfs.Open(r, size)
+	if err != nil {
+		return err
+	}
+	i := v.Info()
+	n.add("compression", i.Compression)
+	n.add("block size", i.BlockSize)
+	n.add("epoch", date(i.Epoch))
+	n.add("inodes", i.Inodes)
+	n.add("bytes used", i.Size)
+	t, err := v.Tree()
+	if err != nil {
+		return err
+	}
+	if err := addTree(n, t, false); err != nil {
+		return err
+	}
+	return addVerity(n, r, size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
+}
+
+func readErofs(n *Node, r io.ReaderAt, size int64) error {
+	v, err := erofs.Open(r, size)
+	if err != nil {
+		return err
+	}
+	i := v.Info()
+	n.add("block size", i.BlockSize)
+	n.add("epoch", date(i.Epoch))
+	n.add("inodes", i.Inodes)
+	n.add("bytes used", i.Size)
+	t, err := v.Tree()
+	if err != nil {
+		return err
+	}
+	if err := addTree(n, t, false); err != nil {
+		return err
+	}
+	return addVerity(n, r, size, i.Size)
+}
+
+// addVerity looks for a hash tree behind a filesystem of the given size.
+func addVerity(n *Node, r io.ReaderAt, size, at int64) error {
+	if at+verity.BlockSize > size {
+		return nil
+	}
+	if _, err := verity.ReadSuperblock(io.NewSectionReader(r, at, size-at)); err != nil {
+		return nil // nothing there, or nothing of ours
+	}
+	c := n.child("verity", fmt.Sprintf("at %d", at))
+	return readVerity(c, io.NewSectionReader(r, at, size-at), size-at)
+}
+
+func readVerity(n *Node, r io.ReaderAt, _ int64) error {
+	s, err := verity.ReadSuperblock(r)
+	if err != nil {
+		return err
+	}
+	n.add("algorithm", s.Algorithm)
+	n.add("uuid", hex.EncodeToString(s.UUID[:]))
+	n.add("salt", hex.EncodeToString(s.Salt))
+	n.add("data blocks", s.DataBlocks)
+	n.add("block size", s.BlockSize)
+	return nil
+}

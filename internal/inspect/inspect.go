@@ -1,0 +1,166 @@
+package inspect
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ingot-os/ingot/internal/release"
+)
+
+// Path inspects a file or an image set directory.
+func Path(path string) (*Node, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return set(path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size := info.Size()
+	if size == 0 { // a block device says its size by seeking
+		if size, err = f.Seek(0, io.SeekEnd); err != nil {
+			return nil, err
+		}
+	}
+	return Reader(f, size, filepath.Base(path))
+}
+
+// Reader inspects size bytes by what they are, not by their name.
+func Reader(r io.ReaderAt, size int64, name string) (*Node, error) {
+	head := make([]byte, min(size, 8192))
+	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	for _, f := range formats {
+		if f.match(head) {
+			n := &Node{Name: name, Kind: f.kind}
+			n.add("size", size)
+			if err := f.read(n, r, size); err != nil {
+				n.add("problem", err)
+			}
+			return n, nil
+		}
+	}
+	n := &Node{Name: name, Kind: "file"}
+	n.add("size", size)
+	sum, err := digest(io.NewSectionReader(r, 0, size))
+	n.add("sha256", sum)
+	return n, err
+}
+
+// format is one kind of artifact: how to know it and how to read it.
+type format struct {
+	kind  string
+	match func(head []byte) bool
+	read  func(n *Node, r io.ReaderAt, size int64) error
+}
+
+var formats []format
+
+func init() { // formats refer to readers that refer to formats
+	formats = []format{
+		{"disk", at("EFI PART", 512, 4096), readDisk},
+		{"pe", at("MZ", 0), readPE},
+		{"squashfs", at("hsqs", 0), readSquashfs},
+		{"erofs", at("\xe2\xe1\xf5\xe0", 1024), readErofs},
+		{"fat", at("FAT32   ", 82), readFAT},
+		{"cpio", at("070701", 0), readInitramfs},
+		{"cpio", at("\x28\xb5\x2f\xfd", 0), readInitramfs},
+		{"verity", at("verity\x00\x00", 0), readVerity},
+		{"state", isState, readState},
+		{"variables", at("_FVH", 40), readVariables},
+		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest},
+		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock},
+	}
+}
+
+func at(magic string, offsets ...int) func([]byte) bool {
+	return func(head []byte) bool {
+		for _, o := range offsets {
+			if len(head) >= o+len(magic) && string(head[o:o+len(magic)]) == magic {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func isJSON(keys ...string) func([]byte) bool {
+	return func(head []byte) bool {
+		if !bytes.HasPrefix(bytes.TrimSpace(head), []byte("{")) {
+			return false
+		}
+		for _, k := range keys {
+			if bytes.Contains(head, []byte(k)) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func digest(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, 1<<18)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// set inspects every file of an image set, the manifest first.
+func set(dir string) (*Node, error) {
+	s, err := release.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{Kind: "set", Name: s.Manifest.Stem()}
+	names := []string{release.ManifestName}
+	for _, f := range s.Manifest.Files {
+		names = append(names, f.Name)
+	}
+	for _, name := range names {
+		c, err := Path(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		n.Children = append(n.Children, c)
+	}
+	return n, nil
+}
+
+// allZero reads n bytes at off and says whether they are all zero; holes of a
+// sparse file are skipped without being read.
+func allZero(r io.ReaderAt, off, n int64) (bool, error) {
+	if f, ok := r.(*os.File); ok {
+		data, err := f.Seek(off, 3) // SEEK_DATA: lseek(2)
+		if errors.Is(err, syscall.ENXIO) || err == nil && data >= off+n {
+			return true, nil
+		}
+	}
+	buf := make([]byte, 1<<18)
+	for n > 0 {
+		m, err := r.ReadAt(buf[:min(n, int64(len(buf)))], off)
+		if m == 0 && err != nil {
+			return false, err
+		}
+		for _, b := range buf[:m] {
+			if b != 0 {
+				return false, nil
+			}
+		}
+		off, n = off+int64(m), n-int64(m)
+	}
+	return true, nil
+}

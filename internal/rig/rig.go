@@ -1,0 +1,120 @@
+// Package rig prepares a virtual machine for an image set: the boot entries
+// that a selector would make are written into the variable store beforehand,
+// so a run is one boot (S1), and machine.yaml is put on the state partition of
+// the throwaway disk. The image itself is never changed.
+package rig
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// firstEntry is the number of slot A's boot entry; slot B's is one more. The
+// firmware fills the low numbers by itself.
+const firstEntry = 0x10
+
+// Vars returns the hook that writes the boot entries of both slots and their
+// order into a copy of the firmware's variable store.
+func Vars(set *release.Set) func([]byte) ([]byte, error) {
+	return func(flash []byte) ([]byte, error) {
+		l, err := layout(set.Image())
+		if err != nil {
+			return nil, err
+		}
+		s, err := varstore.Open(flash)
+		if err != nil {
+			return nil, err
+		}
+		for i, role := range []string{partition.SlotA, partition.SlotB} {
+			if err := setEntry(s, set.Manifest, l, role, uint16(firstEntry+i)); err != nil {
+				return nil, err
+			}
+		}
+		err = s.Set(variable(efivar.BootOrder, efivar.MarshalOrder(firstEntry, firstEntry+1)))
+		return s.Bytes(), err
+	}
+}
+
+func layout(image string) (partition.Layout, error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return partition.Layout{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return partition.Layout{}, err
+	}
+	return partition.Read(f, info.Size())
+}
+
+func setEntry(s *varstore.Store, m *release.Manifest, l partition.Layout, role string, number uint16) error {
+	p, ok := l.Part(role)
+	if !ok {
+		return fmt.Errorf("write boot entry: the image has no partition %s", role)
+	}
+	data, err := boot.SlotOption(m.Arch, m.Name, role, HD(p, l.SectorSize)).MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return s.Set(variable(efivar.BootName(number), data))
+}
+
+// HD is a partition as a device path names it: in logical sectors.
+func HD(p partition.Part, sectorSize int) efivar.HDPartition {
+	sector := uint64(sectorSize)
+	return efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
+}
+
+func variable(name string, data []byte) varstore.Variable {
+	return varstore.Variable{Name: name, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: data}
+}
+
+// State returns the hook that puts machine.yaml on the state partition of a
+// disk; nil when there is nothing to put.
+func State(machineYAML []byte) func(*os.File) error {
+	if machineYAML == nil {
+		return nil
+	}
+	return func(disk *os.File) error {
+		info, err := disk.Stat()
+		if err != nil {
+			return err
+		}
+		l, err := partition.Read(disk, info.Size())
+		if err != nil {
+			return err
+		}
+		p, ok := l.Part(partition.State)
+		if !ok {
+			return fmt.Errorf("write machine.yaml: the disk has no partition %s", partition.State)
+		}
+		return state.Store(window{disk, p}, state.Machine, machineYAML)
+	}
+}
+
+// window is one partition of a disk, readable and writable from offset 0.
+type window struct {
+	disk *os.File
+	part partition.Part
+}
+
+// ReadAt implements io.ReaderAt.
+func (w window) ReadAt(b []byte, off int64) (int, error) {
+	return w.part.Section(w.disk).ReadAt(b, off)
+}
+
+// WriteAt implements io.WriterAt.
+func (w window) WriteAt(b []byte, off int64) (int, error) {
+	return w.part.Window(w.disk).WriteAt(b, off)
+}
+
+// Sync implements state.Syncer.
+func (w window) Sync() error { return w.disk.Sync() }
