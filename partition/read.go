@@ -32,8 +32,8 @@ func FromTable(t gpt.Table) (Layout, error) {
 	l := Layout{SectorSize: t.SectorSize, Size: t.Size, Disk: t.Disk}
 	size := map[string]int64{}
 	for _, p := range t.Partitions {
-		if p.Index > len(kinds) {
-			errs = append(errs, fmt.Errorf("partition %d is one too many", p.Index))
+		if p.Index < 1 || p.Index > len(kinds) {
+			errs = append(errs, fmt.Errorf("partition %d is none of 1..%d", p.Index, len(kinds)))
 			continue
 		}
 		k := kinds[p.Index-1]

@@ -137,6 +137,9 @@ func carryOut(ctx context.Context, p plan, d Device, progress func(done, total i
 	if err := job.verify(ctx, d, p.body...); err != nil {
 		return err
 	}
+	if err := p.unchanged(); err != nil {
+		return err
+	}
 	for _, table := range []piece{p.tail, p.head} {
 		if err := job.write(ctx, table); err != nil {
 			return err

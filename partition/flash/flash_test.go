@@ -271,13 +271,16 @@ func TestRefusedIsNotTouched(t *testing.T) {
 		{"cut off", variant(func(b []byte) []byte { return b[:len(b)-4096] }), 40 * mib, Options{}, Foreign},
 		{"cut inside data", variant(func(b []byte) []byte { return b[:len(b)-3*mib] }), 40 * mib, Options{}, Foreign},
 		{"foreign layout", variant(foreign), 40 * mib, Options{}, Foreign},
-		{"too small", image, 36*mib - 512, Options{}, TooSmall},
 		{"mounted", image, 40 * mib, facts(func(d *Device) { d.Uses = []Use{{"mount", "x1", "/mnt"}} }), Mounted},
 		{"not removable", image, 40 * mib, facts(func(d *Device) { d.Kind, d.SectorSize = Disk, 512 }), NotRemovable},
 		{"read-only", image, 40 * mib, facts(func(d *Device) { d.ReadOnly = true }), ReadOnly},
+		{"too small", image, 36*mib - 512, Options{}, TooSmall},
 	}
+	disk := target(t, 40*mib)
 	for _, tt := range tests {
-		disk := target(t, tt.size)
+		if err := os.Truncate(disk, tt.size); err != nil { // the last case is smaller
+			t.Fatal(err)
+		}
 		_, err := Write(context.Background(), tt.image, disk, tt.o)
 		if !Refused(err, tt.want) {
 			t.Errorf("%s: Write = %v, want %s", tt.name, err, tt.want)

@@ -19,6 +19,23 @@ type plan struct {
 	body   []piece          // everything between the copies of the partition table
 	head   piece            // first MiB: protective MBR and primary copy
 	tail   piece            // end of the device: backup copy
+
+	image *os.File
+	info  os.FileInfo // of image when the plan was made
+}
+
+// unchanged reports whether the image is still the file that was planned from.
+// One that is rewritten meanwhile would be a mixture, one that is cut would
+// read as a hole.
+func (p plan) unchanged() error {
+	now, err := p.image.Stat()
+	if err != nil {
+		return fmt.Errorf("look at image again: %w", err)
+	}
+	if now.Size() != p.info.Size() || !now.ModTime().Equal(p.info.ModTime()) {
+		return fmt.Errorf("image %s changed while it was written", p.image.Name())
+	}
+	return nil
 }
 
 // piece is a run of bytes of the device and where they come from.
@@ -77,7 +94,10 @@ func makePlan(image *os.File, l partition.Layout, d Device, o Options) (plan, er
 	if o.Rekey {
 		target = partition.Rekey(target, o.HostID)
 	}
-	p := plan{layout: target}
+	p := plan{layout: target, image: image}
+	if p.info, err = image.Stat(); err != nil {
+		return plan{}, fmt.Errorf("look at image: %w", err)
+	}
 	if p.body, err = body(image, l, o); err != nil {
 		return plan{}, err
 	}
