@@ -147,7 +147,7 @@ func (l *Line) Append(words ...string) error {
 		}
 		add = append(add, Parse(s).Words...)
 	}
-	l.Words = slices.Insert(l.Words, l.end(), add...)
+	l.Words = slices.Insert(slices.Clip(l.Words), l.end(), add...)
 	return nil
 }
 
@@ -173,7 +173,7 @@ func (l *Line) Set(key, value string) error {
 	if at < 0 {
 		at = l.end()
 	}
-	l.Words = slices.Insert(l.Words, at, w)
+	l.Words = slices.Insert(slices.Clip(l.Words), at, w)
 	return nil
 }
 

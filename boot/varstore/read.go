@@ -9,7 +9,7 @@ import (
 // Store is in use. Errors are *FormatError.
 func Open(image []byte) (*Store, error) {
 	if isBlank(image) {
-		image = append(blankArmVirt(), image[armVirtVolume:]...)
+		image = append(blankArmVirt(len(image)), image[armVirtVolume:]...)
 	}
 	s := &Store{image: image}
 	at, volumeEnd, err := readVolume(image)

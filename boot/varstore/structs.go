@@ -86,13 +86,15 @@ const (
 const armVirtAttributes = 0x00000e36
 
 // blankArmVirt returns the beginning of the image that firmware would make of a
-// blank one. The working block stays erased; firmware writes it at boot.
-func blankArmVirt() []byte {
+// blank one of that many bytes: the block map counts the blocks of the whole
+// flash, although the volume has three. The working block stays erased;
+// firmware writes it at boot.
+func blankArmVirt(flash int) []byte {
 	b := make([]byte, armVirtVolume)
 	fill(b, 0xff)
 	h := volumeHeader{FileSystemGuid: nvDataVolume, FvLength: armVirtVolume, Signature: [4]byte([]byte("_FVH")),
 		Attributes: armVirtAttributes, HeaderLength: volumeHeaderSize + 16, Revision: 2}
-	blocks := []uint32{armVirtVolume / armVirtBlock, armVirtBlock, 0, 0}
+	blocks := []uint32{uint32(flash / armVirtBlock), armVirtBlock, 0, 0}
 	store := storeHeader{Signature: authenticatedStore, Size: armVirtBlock - uint32(h.HeaderLength), Format: storeFormatted, State: storeHealthy}
 	write := func(at int, v any) {
 		if _, err := binary.Encode(b[at:], le, v); err != nil {
