@@ -1,9 +1,6 @@
 package recipe
 
-import (
-	"fmt"
-	"os"
-)
+import "os"
 
 // Check finds what would keep an appliance from booting or from doing what its
 // recipe says, without building it. The recipe has passed Load or Parse.
@@ -16,7 +13,7 @@ func Check(r *Recipe, facts Facts) Errors { return Examine(r, facts).Errors }
 func CheckFile(path string, facts func(*Recipe) Facts) (*Recipe, Report, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Report{}, fmt.Errorf("read recipe: %w", err)
+		return nil, Report{}, err
 	}
 	r, errs := parse(path, data)
 	if r == nil {

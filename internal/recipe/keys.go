@@ -61,7 +61,7 @@ var inputKeys = []strictyaml.Key{
 	{Path: "kernel.package", Pattern: debPattern, Expect: debExpect, Without: "file", Default: "linux-image-cloud-amd64 or -arm64", Doc: "Debian package. A metapackage is followed to the image it depends on.", Example: "package: linux-image-amd64"},
 	{Path: "kernel.suite", Pattern: suiteRE, Expect: suiteExpect, Without: "file", Default: "trixie", Doc: "Debian suite the package is taken from, with its updates and security pockets.", Example: "suite: trixie"},
 	{Path: "kernel.file", MinLen: 1, Also: []string{"path", "image"}, Doc: "Local kernel: a bzImage (amd64) or an EFI Image (arm64).", Example: "file: build/vmlinuz"},
-	{Path: "kernel.modules", MinLen: 1, With: "file", Doc: "Local `lib/modules/VERSION` directory that belongs to `file`, with `modules.dep`.", Example: "modules: build/lib/modules/6.12.30"},
+	{Path: "kernel.modules", MinLen: 1, With: "file", Doc: "Local `lib/modules/VERSION` directory that belongs to `file`.", Example: "modules: build/lib/modules/6.12.30"},
 
 	{Path: "stub", Default: "systemd-boot-efi of the same suite",
 		Doc:     "The EFI stub that the kernel, the initramfs and the command line are joined to. It measures them into PCR 11.",

@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,11 +16,12 @@ type (
 )
 
 // Load reads a recipe and checks it, and that the local files and directories
-// it names exist. An error in the recipe is of type Errors.
+// it names exist. An error in the recipe is of type Errors; that of reading
+// the file is as os.ReadFile gives it.
 func Load(path string) (*Recipe, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read recipe: %w", err)
+		return nil, err
 	}
 	r, errs := parse(path, data)
 	if r != nil {

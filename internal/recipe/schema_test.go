@@ -2,8 +2,13 @@ package recipe
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,6 +118,95 @@ func TestFullRecipeUsesEveryKey(t *testing.T) {
 		name := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
 		if !strings.Contains(text, name+":") && !strings.HasPrefix(k.Path, "root.") && k.Path != "kernel.file" && k.Path != "kernel.modules" && k.Path != "stub.file" && k.Path != "firmware[].source" && k.Path != "files[].source" {
 			t.Errorf("testdata/good/full.yaml does not use %s", k.Path)
+		}
+	}
+}
+
+// TestSchemaAgreesOnMutations breaks a complete recipe at random places and
+// wants the same verdict from decoder and schema on every piece.
+func TestSchemaAgreesOnMutations(t *testing.T) {
+	schema := compile(t)
+	data, err := os.ReadFile("testdata/good/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for i := range 1500 {
+		var v any
+		if err := yaml.Unmarshal(data, &v); err != nil {
+			t.Fatal(err)
+		}
+		what := mutate(rng, v)
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := strictyaml.Parse("mutant", text, strictyaml.Limits{})
+		if err != nil {
+			t.Fatalf("mutant %d: %v", i, err)
+		}
+		errs := doc.Decode(&Recipe{}, Keys())
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		verdict := schema.Validate(value)
+		if (verdict != nil) != (len(errs) > 0) {
+			t.Errorf("mutant %d (%s): parser says %v, schema says %v", i, what, errs, verdict)
+		}
+		if verdict != nil {
+			refused++
+		}
+	}
+	if refused < 500 || refused > 1490 {
+		t.Errorf("%d of 1500 mutants were refused: the test says nothing", refused)
+	}
+}
+
+// mutate changes one random place below v and says what it did.
+func mutate(rng *rand.Rand, v any) string {
+	values := []any{1, 0, -1, 70000, 1.5, true, "x", "", "/x", "1s", "128M", "0644", "a b", []any{}, []any{"x"}, map[string]any{}, map[string]any{"port": 1}, nil}
+	value := values[rng.IntN(len(values))]
+	for {
+		switch n := v.(type) {
+		case map[string]any:
+			keys := slices.Sorted(maps.Keys(n))
+			if len(keys) == 0 {
+				n["x"] = value
+				return "put x into an empty mapping"
+			}
+			k := keys[rng.IntN(len(keys))]
+			switch rng.IntN(6) {
+			case 0:
+				delete(n, k)
+				return "removed " + k
+			case 1:
+				n[k] = value
+				return fmt.Sprintf("set %s to %v", k, value)
+			case 2:
+				n[keys[rng.IntN(len(keys))]+"x"] = value
+				return "added an unknown key beside " + k
+			case 3:
+				all := Keys().Keys
+				name := all[rng.IntN(len(all))].Path
+				name = strings.TrimSuffix(name[strings.LastIndexByte(name, '.')+1:], "[]")
+				n[name] = value
+				return fmt.Sprintf("set %s to %v", name, value)
+			}
+			v = n[k]
+		case []any:
+			if len(n) == 0 {
+				return "nothing"
+			}
+			i := rng.IntN(len(n))
+			if rng.IntN(4) == 0 {
+				n[i] = value
+				return fmt.Sprintf("set item %d to %v", i, value)
+			}
+			v = n[i]
+		default:
+			return "nothing"
 		}
 	}
 }

@@ -107,6 +107,9 @@ func (b *builder) mapping(p pos, values []*ast.MappingValueNode, depth int) *nod
 			continue
 		}
 		value := b.build(v.Value, depth+1)
+		if value.kind == kindNull { // written as nothing: point to the key
+			value = &node{pos: kp, weight: 1}
+		}
 		if first, dup := seen[key]; dup {
 			if len(b.dups) < maxErrors {
 				b.dups = append(b.dups, Error{File: b.file, Line: kp.line, Col: kp.col, Path: key, Msg: fmt.Sprintf("key %q is given twice", key),

@@ -146,7 +146,7 @@ func (p *page) rows(rows []string, typ reflect.Type, path, shown string) []strin
 			meaning += " *" + strings.Join(b, " · ") + "*"
 		}
 		if k.Example != "" && !strings.Contains(k.Example, "\n") {
-			meaning += " `" + k.Example + "`"
+			meaning += " Example: `" + k.Example + "`"
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |", name, p.typeName(f.Type, sub), cell(def), cell(meaning)))
 		rows = p.rows(rows, f.Type, sub, name)
