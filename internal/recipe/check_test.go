@@ -138,3 +138,50 @@ func TestCheckFileReportsBothKinds(t *testing.T) {
 		t.Errorf("a missing file: %v", err)
 	}
 }
+
+// TestSizeLimits stands on both sides of every limit.
+func TestSizeLimits(t *testing.T) {
+	const disk = "disk: {esp: 128M, slot: 128M, root: 64M}\nroot: {directory: x}\nboot: {budget: 40M}\n"
+	room := int64(fatRoom(128 * MiB))
+	for _, tt := range []struct {
+		name      string
+		uki, root int64
+		want      string
+	}{
+		{"half of a slot", room / 2, 0, "its budget is"},
+		{"more than half of a slot", room/2 + 1, 0, "no room for one twice as large"},
+		{"twice does not fit on the ESP", room/2 + 1, 0, "the ESP holds it twice"},
+		{"a whole slot", room, 0, "no room for one twice as large"},
+		{"more than a slot", room + 1, 0, "it does not fit"},
+		{"the budget", 40 << 20, 0, ""},
+		{"over the budget", 40<<20 + 1, 0, "its budget is 40 MiB"},
+		{"2 GiB", 2 << 30, 0, "it does not fit"},
+		{"over 2 GiB", 2<<30 + 1, 0, "EFI programs end at 2 GiB"},
+		{"half a root partition", 1, 32 << 20, ""},
+		{"over half a root partition", 1, 32<<20 + 1, "disk.root is 64 MiB, the root payload has 32.0 MiB: no room"},
+		{"over a root partition", 1, 64<<20 + 1, "disk.root is 64 MiB, the root payload has 64.0 MiB: it does not fit"},
+	} {
+		got := examine(t, disk, Facts{UKI: tt.uki, RootSize: tt.root}).Errors
+		if tt.want == "" && len(got) > 0 || !strings.Contains(got.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, got, tt.want)
+		}
+		if tt.name == "half of a slot" && len(got) != 1 {
+			t.Errorf("%s: got %v, want the budget only", tt.name, got)
+		}
+	}
+}
+
+// TestBootFileFromParts adds up what is known before the first build.
+func TestBootFileFromParts(t *testing.T) {
+	k := kernelFacts(t, "cloud-amd64", "k")
+	facts := Facts{Kernel: k, Stub: 1 << 20, Init: 2 << 20, Sizes: map[string]int64{"modules": 4 << 20, "go/a": 8 << 20, "uroot": 16 << 20}}
+	k.Image = 32 << 20
+	e := &examiner{checker: checker{r: mustParse(t, head+"uroot: [ls]\ngo: [{package: example.com/a/a@v1.0.0}]\nfiles: [{path: /a, content: abc}]\n")}, facts: facts}
+	if size, missing := e.bootFile(); size != 63<<20+3 || missing != nil {
+		t.Errorf("size is %d with %v missing, want %d", size, missing, 63<<20+3)
+	}
+	e.facts.Sizes = nil
+	if size, missing := e.bootFile(); size != 35<<20+3 || len(missing) != 3 {
+		t.Errorf("size is %d with %v missing", size, missing)
+	}
+}

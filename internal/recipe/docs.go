@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/ingot-os/ingot/initramfs/kmod"
 	"github.com/ingot-os/ingot/internal/strictyaml/keydoc"
 )
 
@@ -27,9 +26,9 @@ func Reference() []byte {
 
 func groupTable() string {
 	var b strings.Builder
-	b.WriteString("| group | for | modules |\n|---|---|---|\n")
+	b.WriteString("| group | drivers for |\n|---|---|\n")
 	for _, g := range Groups {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", g.Name, g.For, strings.Join(kmod.Groups[g.Name], " "))
+		fmt.Fprintf(&b, "| `%s` | %s |\n", g.Name, g.For)
 	}
 	return b.String()
 }
