@@ -216,3 +216,18 @@ func TestGoDiskfs(t *testing.T) {
 		}
 	}
 }
+
+// TestBigDirectory: thousands of names with one beginning, up to the limit of a directory.
+func TestBigDirectory(t *testing.T) {
+	var tr tree.Tree
+	for i := range 21_000 { // three entries each
+		add(t, &tr, fmt.Sprintf("d/same beginning %05d", i), nil)
+	}
+	fsck(t, writeImage(t, &tr, options(64<<20)))
+	for i := range 1_000 {
+		add(t, &tr, fmt.Sprintf("d/too much in here %05d", i), nil)
+	}
+	if _, err := Plan(&tr, options(64<<20)); err == nil || !strings.Contains(err.Error(), "FAT has room for 65536") {
+		t.Errorf("66000 entries: %v", err)
+	}
+}
