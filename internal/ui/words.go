@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/source"
 )
 
 // Built is the result of ingot build: the directory on Out, and on a terminal
@@ -26,6 +28,24 @@ func (u *UI) Built(dir string, unchanged bool, m *release.Manifest) error {
 	return nil
 }
 
+// Differences is the result of ingot diff, one difference a line.
+func (u *UI) Differences(a, b string, diffs []inspect.Difference) error {
+	if len(diffs) == 0 {
+		u.Note("no differences")
+		return nil
+	}
+	if err := u.Print("A: %s\nB: %s", a, b); err != nil {
+		return err
+	}
+	for _, d := range diffs {
+		if err := u.Print("%s", d); err != nil {
+			return err
+		}
+	}
+	u.Note("%s", Plural(len(diffs), "difference"))
+	return nil
+}
+
 // Version is the result of ingot version: of the program, of the images it
 // makes, and of the Go toolchain that compiled it.
 func (u *UI) Version(version string, format int, goVersion string) error {
@@ -42,6 +62,9 @@ func (u *UI) Version(version string, format int, goVersion string) error {
 	}
 	return u.Print("%s", line)
 }
+
+// Transfer draws the progress of a download.
+func (u *UI) Transfer(p source.Progress) { u.Progress("fetch "+p.Name, p.Done, p.Total, p.End) }
 
 // Short is the first 12 digits of a digest: enough for a person to compare.
 func Short(digest string) string {
