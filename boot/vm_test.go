@@ -95,7 +95,7 @@ func makeDisk(t *testing.T, path string, parts []part) []efivar.HDPartition {
 				t.Fatal(err)
 			}
 			for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
-				exec.Command(mmd, "-D", "s", "-i", at, "::"+filepath.Dir(dir)).Run() // parents may exist
+				exec.Command(mmd, "-D", "s", "-i", at, "::"+filepath.Dir(dir)).Run() // it may exist
 				exec.Command(mmd, "-D", "s", "-i", at, "::"+dir).Run()
 			}
 			run(t, mcopy, "-i", at, local, "::"+name)
@@ -120,6 +120,9 @@ var firmwares = map[string]firmware{
 // and returns the console.
 func runVM(t *testing.T, arch, vars, disk, until string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a machine")
+	}
 	f := firmwares[arch]
 	qemu := need(t, f.qemuPackage, f.qemu)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
@@ -288,7 +291,7 @@ func uki(t *testing.T, name, version string, reset byte) []byte {
 }
 
 // TestSystemdBoot boots a disk that has systemd-boot and no boot entries: the
-// newer image is tried once by its counter, then the older one runs.
+// newer image is tried once, then its counter is used up and the older one runs.
 func TestSystemdBoot(t *testing.T) {
 	loader, err := os.ReadFile(need(t, "systemd-boot-efi", "/"+boot.LoaderPath(boot.AMD64)))
 	if err != nil {
@@ -298,7 +301,7 @@ func TestSystemdBoot(t *testing.T) {
 		Fallback: boot.FallbackPath(boot.AMD64), Loader: tree.Bytes(loader),
 		Images: []bls.Image{
 			{Name: bls.ImageName{Stem: "app_1"}, Content: tree.Bytes(uki(t, "app 1", "1", resetShutdown))},
-			{Name: bls.ImageName{Stem: "app_2", Counted: true, Left: 2}, Content: tree.Bytes(uki(t, "app 2", "2", resetCold))},
+			{Name: bls.ImageName{Stem: "app_2", Counted: true, Left: 1}, Content: tree.Bytes(uki(t, "app 2", "2", resetCold))},
 		},
 		Entries: []bls.Entry{{Name: "tool", Title: "A tool", EFI: "/EFI/BOOT/BOOTX64.EFI"}},
 	})
@@ -320,12 +323,12 @@ func TestSystemdBoot(t *testing.T) {
 	}
 	writeVars(t, vars, image, nil)
 	console := runVM(t, boot.AMD64, vars, disk, "")
-	if diff := cmp.Diff([]string{"app 2", "app 2", "app 1"}, appsIn(console)); diff != "" {
+	if diff := cmp.Diff([]string{"app 2", "app 1"}, appsIn(console)); diff != "" {
 		t.Errorf("order of boots (-want +got):\n%s\n%s", diff, console)
 	}
 	listing := run(t, need(t, "mtools", "mdir"), "-b", "-i", fmt.Sprintf("%s@@%d", disk, mib), "::EFI/Linux")
-	if !strings.Contains(listing, "app_2+0-2.efi") {
-		t.Errorf("EFI/Linux after two tries:\n%s", listing)
+	if !strings.Contains(listing, "app_2+0-1.efi") {
+		t.Errorf("EFI/Linux after its one try:\n%s", listing)
 	}
 }
 
