@@ -9,6 +9,7 @@ import (
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
@@ -31,10 +32,6 @@ const (
 	partState = "state"
 	partData  = "data"
 )
-
-// slotFile is the UKI in a slot and on the ESP, by architecture: the default
-// removable media path (UEFI 2.10 section 3.5.1.1).
-var slotFile = map[string]string{"amd64": `\EFI\BOOT\BOOTX64.EFI`, "arm64": `\EFI\BOOT\BOOTAA64.EFI`}
 
 // findRole learns how this system was started and finds its disk. When it
 // returns, the machine is an appliance: the selector role ends in a reset or,
@@ -103,20 +100,20 @@ func (m *Machine) findDisk(loader string) bool {
 }
 
 func (m *Machine) enterRole(part string) {
-	boot := listener.Boot{Role: roleAppliance, Path: "disk"}
+	b := listener.Boot{Role: roleAppliance, Path: "disk"}
 	switch part {
 	case partSlotA, partSlotB:
-		boot.Slot = part[len("slot-"):]
+		b.Slot = part[len("slot-"):]
 	case partESP:
-		boot.Path = roleSelector
+		b.Path = roleSelector
 		err := m.selectSlot()
-		boot.Role = roleAppliance
+		b.Role = roleAppliance
 		m.problem("select a slot: %v: going on from the ESP", err)
 	default:
-		boot.Path = "other"
+		b.Path = "other"
 		m.problem("started from partition %q of the disk: neither a slot nor the ESP", part)
 	}
-	m.update(func(s *listener.Status) { s.Boot.Role, s.Boot.Path, s.Boot.Slot = boot.Role, boot.Path, boot.Slot })
+	m.update(func(s *listener.Status) { s.Boot.Role, s.Boot.Path, s.Boot.Slot = b.Role, b.Path, b.Slot })
 }
 
 // selectSlot makes the firmware start the slot that the journal says. It
@@ -163,9 +160,9 @@ func (m *Machine) journalSlot() string {
 	return goodSlot(payload)
 }
 
-// goodSlot reads the one field of the slot journal that the selector needs.
-// The journal's state machine comes with updates; its first record is written
-// then. Until then every journal is empty and this is never reached with one.
+// goodSlot reads a slot journal: its first byte is the letter of the good slot,
+// in every format there will be. The ESP is written once, so the selector that
+// came with a disk has to understand the journals of all later releases.
 func goodSlot(payload []byte) string {
 	if len(payload) > 0 && payload[0] == 'b' {
 		return partSlotB
@@ -174,10 +171,6 @@ func goodSlot(payload []byte) string {
 }
 
 func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {
-	file, ok := slotFile[m.spec.Arch]
-	if !ok {
-		return nil, fmt.Errorf("name the loader of a slot: no path for architecture %q", m.spec.Arch)
-	}
 	sector := uint64(m.disk.Table.SectorSize)
 	var out []nvram.Entry
 	for _, role := range roles {
@@ -186,8 +179,7 @@ func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {
 			return nil, fmt.Errorf("find partition %s: not on %s", role, m.disk.Node)
 		}
 		part := efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
-		title := fmt.Sprintf("%s %s", m.spec.Name, role)
-		out = append(out, nvram.Entry{Role: role, Option: efivar.SlotEntry(part, file, title, nil)})
+		out = append(out, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, part)})
 	}
 	return out, nil
 }

@@ -59,7 +59,11 @@ type Manager struct {
 
 	mu     sync.Mutex
 	status []Status
+	resolv sync.Mutex // held while the file is written
 }
+
+// ResolvConf is where programs look for DNS servers.
+const ResolvConf = "/etc/resolv.conf"
 
 // DeviceWait bounds how long a configured link may take to appear.
 const DeviceWait = 15 * time.Second
@@ -293,8 +297,9 @@ func addGateway(link netlink.Link, gw net.IP) error {
 	return nil
 }
 
-// writeResolv writes the servers of all interfaces, in their order. The file
-// is replaced by rename: a resolver never reads half of it.
+// writeResolv writes the servers of all interfaces, in their order. The file is
+// rewritten in place, not replaced: the namespaces of services hold it by a
+// bind mount, which would keep the old file.
 func (m *Manager) writeResolv() error {
 	var b strings.Builder
 	seen := map[string]bool{}
@@ -306,12 +311,22 @@ func (m *Manager) writeResolv() error {
 			}
 		}
 	}
-	file := m.Resolv
-	if file == "" {
-		file = "/etc/resolv.conf"
-	}
-	if err := os.WriteFile(file+".new", []byte(b.String()), 0o644); err != nil {
+	m.resolv.Lock()
+	defer m.resolv.Unlock()
+	f, err := os.OpenFile(m.resolvFile(), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
 		return fmt.Errorf("write resolv.conf: %w", err)
 	}
-	return os.Rename(file+".new", file)
+	defer f.Close()
+	if _, err := f.WriteAt([]byte(b.String()), 0); err != nil {
+		return fmt.Errorf("write resolv.conf: %w", err)
+	}
+	return f.Truncate(int64(b.Len()))
+}
+
+func (m *Manager) resolvFile() string {
+	if m.Resolv == "" {
+		return ResolvConf
+	}
+	return m.Resolv
 }

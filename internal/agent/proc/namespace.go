@@ -11,21 +11,27 @@ import (
 // Namespace is a mount namespace kept alive by a file descriptor.
 type Namespace struct{ file *os.File }
 
+// onThread runs f on a thread that ends with it.
+func onThread(f func() error) error {
+	errs := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread must not return to the pool
+		errs <- f()
+	}()
+	return <-errs
+}
+
 // NewNamespace makes a mount namespace that is a private copy of the caller's
 // and lets build change it. build runs on a thread inside the namespace; it
 // must not start goroutines that mount. Nothing that it mounts is visible
 // outside, and mounts that are made outside later are not visible inside.
 func NewNamespace(build func() error) (*Namespace, error) {
 	var ns *Namespace
-	errs := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the thread must not return to the pool
-		errs <- func() (err error) {
-			ns, err = newNamespace(build)
-			return err
-		}()
-	}()
-	if err := <-errs; err != nil {
+	err := onThread(func() (err error) {
+		ns, err = newNamespace(build)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("make mount namespace: %w", err)
 	}
 	return ns, nil
@@ -57,7 +63,7 @@ func (n *Namespace) Close() error { return n.file.Close() }
 
 // enter moves the calling thread, which must not share its file system
 // context. The kernel sets root and working directory to the topmost mount on
-// the namespace's root, which is what build moved there.
+// the namespace's root, which is what View moved there.
 func (n *Namespace) enter() error {
 	if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter mount namespace: %w", err)
