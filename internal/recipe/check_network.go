@@ -62,10 +62,11 @@ func serviceClaim(at string, s *appliance.Service) claim {
 // listenArg is an argument that says only where to listen: ":8080", "-listen=:8080".
 var listenArg = regexp.MustCompile(`^(?:-{1,2}[a-z.-]*(?:listen|addr|bind|address)[a-z.-]*=)?(?:0\.0\.0\.0|\[::\])?:([0-9]{1,5})$`)
 
-// privileged: ports below 1024 need a capability (ip_unprivileged_port_start, ip(7)).
+// privileged: ports below 1024 need a capability (ip_unprivileged_port_start,
+// ip(7)), and ingot-init drops all that are not listed, from root as well.
 func (e *examiner) privileged(c claim, s *appliance.Service) {
-	if c.port < 1024 && e.uid(s.User) != 0 && !slices.Contains(s.Capabilities, "NET_BIND_SERVICE") {
-		e.add(c.at, "add capabilities: [NET_BIND_SERVICE], or use a port from 1024 on", "service %s runs as %s, who may not listen on port %d", s.Name, s.User, c.port)
+	if c.port < 1024 && !slices.Contains(s.Capabilities, "NET_BIND_SERVICE") {
+		e.add(c.at, "add capabilities: [NET_BIND_SERVICE], or use a port from 1024 on", "service %s may not listen on port %d: it has no capability NET_BIND_SERVICE", s.Name, c.port)
 	}
 }
 

@@ -1,10 +1,7 @@
 package recipe
 
 import (
-	"bufio"
-	"debug/elf"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -20,19 +17,19 @@ func (e *examiner) commands() {
 		s := &e.r.Services[i]
 		at := fmt.Sprintf("services[%d]", i)
 		who := "service " + s.Name
-		e.command(at+".command", who, s.Command, s.User)
+		e.command(at+".command", who, s.Command, s)
 		if s.Health != nil && len(s.Health.Exec) > 0 {
-			e.command(at+".health.exec[0]", who+"'s health check", s.Health.Exec[0], s.User)
+			e.command(at+".health.exec[0]", who+"'s health check", s.Health.Exec[0], s)
 		}
 	}
 	for i, s := range e.r.Smoke {
 		if len(s.Command) > 0 {
-			e.command(fmt.Sprintf("smoke[%d].command[0]", i), "smoke test "+s.Name, s.Command[0], "")
+			e.command(fmt.Sprintf("smoke[%d].command[0]", i), "smoke test "+s.Name, s.Command[0], &appliance.Service{})
 		}
 	}
 }
 
-func (e *examiner) command(at, who, command, user string) {
+func (e *examiner) command(at, who, command string, s *appliance.Service) {
 	if command == "" || !path.IsAbs(command) || command != path.Clean(command) {
 		return // Validate has said so
 	}
@@ -45,7 +42,7 @@ func (e *examiner) command(at, who, command, user string) {
 	case prog.kind == isDir:
 		e.add(at, "name the program itself", "%s runs %s, which is a directory", who, command)
 	default:
-		e.executable(at, who, command, user, prog)
+		e.executable(at, who, command, s, prog)
 	}
 }
 
@@ -78,16 +75,16 @@ func (e *examiner) commandHint(command string) string {
 	return "add it with go:, uroot: or files:"
 }
 
-func (e *examiner) executable(at, who, command, user string, prog entry) {
+func (e *examiner) executable(at, who, command string, s *appliance.Service, prog entry) {
 	if prog.kind == isProgram {
 		return
 	}
-	switch uid := e.uid(user); {
+	switch {
 	case prog.mode&0o111 == 0:
 		e.add(at, e.modeHint(prog, "0755"), "%s runs %s, which nobody may execute (mode %04o)", who, command, prog.mode)
 		return
-	case uid != 0 && !permits(prog, uid, 0o1):
-		e.add(at, e.modeHint(prog, "0755"), "%s runs %s as %s, who may not execute it (mode %04o)", who, command, user, prog.mode)
+	case !e.permits(prog, s, 0o1):
+		e.add(at, e.modeHint(prog, "0755"), "%s runs %s as %s, who may not execute it (mode %04o)", who, command, userName(s), prog.mode)
 		return
 	}
 	if prog.local == "" && prog.text == nil {
@@ -117,87 +114,26 @@ func (e *examiner) uid(user string) uint32 {
 	return id
 }
 
+func userName(s *appliance.Service) string {
+	if s.User == "" {
+		return "root"
+	}
+	return s.User
+}
+
 // permits is the kernel's check for one permission bit: 4 read, 1 execute.
-func permits(f entry, uid uint32, bit uint32) bool {
+// Root without capabilities is a user like any other.
+func (e *examiner) permits(f entry, s *appliance.Service, bit uint32) bool {
+	uid := e.uid(s.User)
 	switch {
+	case slices.Contains(s.Capabilities, "DAC_OVERRIDE"), bit == 0o4 && slices.Contains(s.Capabilities, "DAC_READ_SEARCH"):
+		return true
 	case f.uid == uid:
 		return uint32(f.mode)>>6&bit != 0
 	case f.gid == uid: // every account has its own group of the same number
 		return uint32(f.mode)>>3&bit != 0
 	}
 	return uint32(f.mode)&bit != 0
-}
-
-// format looks at the first bytes: a script needs its interpreter, an ELF file
-// the right processor and, when it is dynamic, its loader.
-func (e *examiner) format(at, who, command string, prog entry) {
-	first := firstLine(prog)
-	if interp, ok := strings.CutPrefix(first, "#!"); ok {
-		fields := strings.Fields(interp)
-		if len(fields) == 0 {
-			e.add(at, "write #!/bin/PROGRAM", "%s runs %s, a script that names no interpreter", who, command)
-			return
-		}
-		found, _ := e.image.resolve(fields[0])
-		if found.kind == absent {
-			e.add(at, e.commandHint(fields[0]), "%s runs %s, a script for %s, which is not in the image", who, command, fields[0])
-		}
-		return
-	}
-	if prog.text != nil || !strings.HasPrefix(first, "\x7fELF") {
-		e.add(at, "use an ELF program or a script that begins with #!", "%s runs %s, which is neither a program nor a script", who, command)
-		return
-	}
-	e.elf(at, who, command, prog.local)
-}
-
-func firstLine(prog entry) string {
-	if prog.text != nil {
-		line, _, _ := strings.Cut(*prog.text, "\n")
-		return line
-	}
-	f, err := os.Open(prog.local)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	b, _ := bufio.NewReaderSize(f, 256).Peek(256) // BINPRM_BUF_SIZE: the kernel looks no further
-	line, _, _ := strings.Cut(string(b), "\n")
-	return line
-}
-
-var elfMachines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
-
-func (e *examiner) elf(at, who, command, local string) {
-	f, err := elf.Open(local)
-	if err != nil {
-		e.add(at, "build it again", "%s runs %s, which is a damaged ELF file", who, command)
-		return
-	}
-	defer f.Close()
-	if f.Machine != elfMachines[e.r.Arch] {
-		is := f.Machine.String()
-		for arch, m := range elfMachines {
-			if m == f.Machine {
-				is = arch
-			}
-		}
-		e.add(at, "build it for linux/"+e.r.Arch, "%s runs %s, which is for %s, the recipe's arch is %s", who, command, is, e.r.Arch)
-		return
-	}
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_INTERP || p.Filesz > 4096 {
-			continue
-		}
-		b := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(b, 0); err != nil {
-			return
-		}
-		loader := strings.TrimRight(string(b), "\x00")
-		if found, _ := e.image.resolve(loader); found.kind == absent {
-			e.add(at, "link it statically (CGO_ENABLED=0), or add the loader and its libraries with files: or root:", "%s runs %s, which is dynamic and needs %s: not in the image", who, command, loader)
-		}
-	}
 }
 
 // readableFiles finds configuration that a service names but may not read, or
@@ -230,8 +166,8 @@ func (e *examiner) readable(at string, s *appliance.Service, p string) {
 	switch {
 	case f.kind == absent && (within(p, "/etc") || within(p, "/usr")) && e.r.Root == nil:
 		e.warn(at, "add it with files:, or check the path", "service %s is given %s, which is not in the image", s.Name, last)
-	case f.kind == isFile && f.at != "" && e.uid(s.User) != 0 && !permits(f, e.uid(s.User), 0o4):
-		e.add(at, fmt.Sprintf("add owner: %s to %s", s.User, f.at), "service %s is given %s, which %s may not read (mode %04o)", s.Name, p, s.User, f.mode)
+	case f.kind == isFile && f.at != "" && !e.permits(f, s, 0o4):
+		e.add(at, fmt.Sprintf("write owner: %s in %s", userName(s), f.at), "service %s is given %s, which %s may not read (mode %04o)", s.Name, p, userName(s), f.mode)
 	}
 }
 

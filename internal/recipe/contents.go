@@ -15,7 +15,7 @@ type contents struct {
 	r       *Recipe
 	entries map[string]entry
 	trees   []graft // source directories
-	root    Facts
+	facts   Facts
 }
 
 // entry is one path of the image.
@@ -54,7 +54,7 @@ var baseDirs = []string{"/", "/bin", "/dev", "/dev/shm", "/etc", "/etc/ingot", "
 var baseFiles = []string{"/init", "/etc/passwd", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/os-release", "/etc/ingot/appliance.json", "/etc/resolv.conf"}
 
 func newContents(r *Recipe, facts Facts) *contents {
-	c := &contents{r: r, entries: map[string]entry{}, root: facts}
+	c := &contents{r: r, entries: map[string]entry{}, facts: facts}
 	for _, d := range baseDirs {
 		c.put(d, entry{kind: isDir, mode: 0o755})
 	}
@@ -156,10 +156,10 @@ func (c *contents) inRoot(p string) entry {
 		e := hostEntry(filepath.Join(c.r.local(root.Directory), filepath.FromSlash(p)))
 		e.at = "root.directory"
 		return e
-	case c.root.RootFiles == nil:
+	case c.facts.RootFiles == nil:
 		return entry{kind: unknown}
 	}
-	if mode, ok := c.root.RootFiles[strings.TrimPrefix(p, "/")]; ok {
+	if mode, ok := c.facts.RootFiles[strings.TrimPrefix(p, "/")]; ok {
 		e := entry{kind: unknown, mode: mode.Perm()}
 		if mode.IsDir() {
 			e.kind = isDir

@@ -231,15 +231,13 @@ func TestURootCommands(t *testing.T) {
 		t.Skip("u-root v0.16.0 is not in the module cache")
 	}
 	var want []string
-	for _, set := range []string{"core", "boot", "exp"} {
-		dirs, err := os.ReadDir(filepath.Join(root, set))
+	for _, set := range []string{"core", "boot", "cluster", "contrib", "exp", "extra", "fwtools"} {
+		files, err := filepath.Glob(filepath.Join(root, set, "*", "*.go"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, d := range dirs {
-			if d.IsDir() {
-				want = append(want, d.Name())
-			}
+		for _, f := range files {
+			want = append(want, filepath.Base(filepath.Dir(f)))
 		}
 	}
 	slices.Sort(want)

@@ -132,7 +132,7 @@ func TestSchemaAgreesOnMutations(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	refused := 0
-	for i := range 1500 {
+	for i := range 600 {
 		var v any
 		if err := yaml.Unmarshal(data, &v); err != nil {
 			t.Fatal(err)
@@ -159,8 +159,8 @@ func TestSchemaAgreesOnMutations(t *testing.T) {
 			refused++
 		}
 	}
-	if refused < 500 || refused > 1490 {
-		t.Errorf("%d of 1500 mutants were refused: the test says nothing", refused)
+	if refused < 200 || refused > 590 {
+		t.Errorf("%d of 600 mutants were refused: the test says nothing", refused)
 	}
 }
 
