@@ -81,7 +81,7 @@ func TestFsckComplains(t *testing.T) {
 			name := writeImage(t, tr, options(34<<20))
 			off := c.off
 			if off == 0 {
-				off = m.clusterOff(4) + 32 + 26 // directories take the clusters from 2 on; the root has more than one
+				// The first directory below the root is the first that begins with a dot entry.
 				for off = m.clusterOff(3); !bytes.Equal(readAt(t, name, off, 2), []byte(". ")); off += 512 {
 				}
 				off += 32 + 26

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/ingot-os/ingot/partition/tree"
@@ -56,15 +56,16 @@ func hostTree(t testing.TB, root string) (tr *tree.Tree, size int64) {
 
 // benchRoot is a real tree of source, objects and programs: the Go installation,
 // or what INGOT_BENCH_TREE names.
-func benchRoot() string {
+func benchRoot(b *testing.B) string {
 	if dir := os.Getenv("INGOT_BENCH_TREE"); dir != "" {
 		return dir
 	}
-	return runtime.GOROOT()
+	requireTool(b, "golang-go", "go")
+	return strings.TrimSpace(run(b, "go", "env", "GOROOT"))
 }
 
 func BenchmarkWrite(b *testing.B) {
-	tr, size := hostTree(b, benchRoot())
+	tr, size := hostTree(b, benchRoot(b))
 	b.SetBytes(size)
 	f := dirty(b, 0)
 	for b.Loop() {
@@ -79,11 +80,11 @@ func BenchmarkWrite(b *testing.B) {
 
 func BenchmarkMksquashfs(b *testing.B) {
 	requireTool(b, "squashfs-tools", "mksquashfs")
-	_, size := hostTree(b, benchRoot())
+	_, size := hostTree(b, benchRoot(b))
 	b.SetBytes(size)
 	img := filepath.Join(b.TempDir(), "img")
 	for b.Loop() {
-		run(b, "mksquashfs", benchRoot(), img, "-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress")
+		run(b, "mksquashfs", benchRoot(b), img, "-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress")
 		st, err := os.Stat(img)
 		if err != nil {
 			b.Fatal(err)
@@ -93,7 +94,7 @@ func BenchmarkMksquashfs(b *testing.B) {
 }
 
 func BenchmarkRead(b *testing.B) {
-	tr, size := hostTree(b, benchRoot())
+	tr, size := hostTree(b, benchRoot(b))
 	f := write(b, tr, Options{Epoch: testEpoch})
 	b.SetBytes(size)
 	for b.Loop() {

@@ -9,7 +9,7 @@ import (
 // metaWriter cuts what is written into metadata blocks and keeps them compressed.
 type metaWriter struct {
 	enc *zstd.Encoder // nil stores the blocks as they are
-	buf []byte // of the block that is being filled, less than metaSize
+	buf []byte        // of the block that is being filled, less than metaSize
 	out []byte
 }
 
