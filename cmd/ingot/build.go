@@ -59,10 +59,7 @@ func (c *buildCmd) Run(v *verb) error {
 			Manifest  any    `json:"manifest"`
 		}{result.Set.Dir, result.Unchanged, m})
 	}
-	if result.Unchanged {
-		v.ui.Note("%s is up to date", m.Stem())
-	}
-	return v.ui.Print("%s", result.Set.Dir)
+	return v.ui.Built(result.Set.Dir, result.Unchanged, m)
 }
 
 // traceFile is --trace: JSON lines, nothing when no file is named.
@@ -105,8 +102,5 @@ type versionCmd struct{}
 
 // Run prints the version, the image format and the toolchain.
 func (versionCmd) Run(v *verb) error {
-	if v.ui.JSON {
-		return v.ui.PrintJSON(map[string]any{"ingot": ingotVersion, "format": lock.ImageFormat, "go": runtime.Version()})
-	}
-	return v.ui.Print("ingot %s (image format %d, %s)", ingotVersion, lock.ImageFormat, runtime.Version())
+	return v.ui.Version(ingotVersion, lock.ImageFormat, runtime.Version())
 }

@@ -44,12 +44,8 @@ func (c *diffCmd) Run(v *verb) error {
 		if err := v.ui.PrintJSON(diffs); err != nil {
 			return err
 		}
-	} else {
-		for _, d := range diffs {
-			if err := v.ui.Print("%s", d); err != nil {
-				return err
-			}
-		}
+	} else if err := v.ui.Differences(c.A, c.B, diffs); err != nil {
+		return err
 	}
 	if len(diffs) > 0 {
 		return ui.Exit(ui.CodeDiffers)

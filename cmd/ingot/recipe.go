@@ -73,7 +73,7 @@ func (f fetchFlags) fetcher(ctx context.Context, v *verb, r *recipe.Recipe) (*so
 	if err != nil {
 		return nil, err
 	}
-	o := source.Options{Store: store, Offline: f.Offline, Vendor: f.Vendor, Mirror: f.Mirror, Snapshot: r.Snapshot, Progress: func(p source.Progress) { v.ui.Progress(p.Name, p.Done, p.Total, p.End) }}
+	o := source.Options{Store: store, Offline: f.Offline, Vendor: f.Vendor, Mirror: f.Mirror, Snapshot: r.Snapshot, Progress: v.ui.Transfer}
 	if o.Mirror == "" {
 		o.Mirror = r.Mirror
 	}

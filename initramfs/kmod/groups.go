@@ -16,11 +16,11 @@ package kmod
 //   - efi: EFI variables and the FAT of the ESP with its code pages
 var Groups = map[string][]string{
 	"virtio": {
-		"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_console", "virtio_rng",
-		"virtio_balloon", "vmw_vsock_virtio_transport", "virtiofs", "qemu_fw_cfg", "i6300esb", "pvpanic_pci", "pvpanic_mmio",
+		"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
+		"qemu_fw_cfg", "i6300esb", "pvpanic_pci", "pvpanic_mmio",
 	},
 	"vm": {
-		"vmw_pvscsi", "vmxnet3", "hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils", "pci_hyperv", "xen_blkfront", "xen_netfront",
+		"virtio_scsi", "virtio_balloon", "vmw_vsock_virtio_transport", "virtiofs", "vmw_pvscsi", "vmxnet3", "hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils", "pci_hyperv", "xen_blkfront", "xen_netfront",
 		"nvme", "sd_mod", "ena", "gve", "mana", "ixgbevf",
 	},
 	"server": {

@@ -3,9 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +11,6 @@ import (
 	"github.com/ingot-os/ingot/initramfs"
 	"github.com/ingot-os/ingot/initramfs/kmod"
 	"github.com/ingot-os/ingot/internal/recipe"
-	"github.com/ingot-os/ingot/internal/source/deb"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -28,7 +24,7 @@ type kernel struct {
 // modulesOf is the recipe's modules plus those that its other keys need.
 func modulesOf(r *recipe.Recipe) []string {
 	names := slices.Clone(r.Modules)
-	names = append(names, "efi")
+	names = append(names, "efivarfs", "button") // boot entries; the power button
 	if !r.Data.Disabled {
 		names = append(names, "ext4")
 	}
@@ -47,9 +43,10 @@ func modulesOf(r *recipe.Recipe) []string {
 	return slices.Compact(names)
 }
 
-// extractKernel caches two results by the package's digest: the image, and the
-// module selection as one cpio archive. Reading the xz-compressed package is
-// the slowest step of a cold build (seconds), so it happens once per kernel.
+// extractKernel caches what it takes out of a kernel package by the package's
+// digest: the image, the selected modules as one cpio archive, and the facts
+// that ingot check asks for. Reading the xz-compressed package is the slowest
+// step of a cold build (seconds), so it happens once per kernel.
 func (b *builder) extractKernel(ctx context.Context, st *Step) error {
 	path, in, err := b.fetch(ctx, "kernel")
 	if err != nil {
@@ -60,22 +57,28 @@ func (b *builder) extractKernel(ctx context.Context, st *Step) error {
 	}
 	names := modulesOf(b.o.Recipe)
 	st.In, st.Detail = in.SHA256, in.Version
-	image, err := b.cached(derived("kernel-image", in.SHA256), st, func(w *os.File) error {
-		return copyKernelImage(path, w)
-	})
+	pkg := &kernelPackage{path: path}
+	defer pkg.close()
+	image, err := b.cached(derived("kernel-image", in.SHA256), st, pkg.copyImage)
 	if err != nil {
 		return err
 	}
 	if b.kernel.image, err = newFileBlob(image); err != nil {
 		return err
 	}
-	archive, err := b.cached(derived("kernel-modules", in.SHA256, strings.Join(names, " ")), st, func(w *os.File) error {
-		return packModules(path, names, w)
-	})
+	key := derived("kernel-modules", in.SHA256, strings.Join(names, " "))
+	archive, err := b.cached(key, st, func(w *os.File) error { return pkg.packModules(names, w) })
 	if err != nil {
 		return err
 	}
-	return b.openModules(archive)
+	if err := b.openModules(archive); err != nil {
+		return err
+	}
+	facts, err := b.cached(factsKey(in.SHA256), &Step{}, func(w *os.File) error { return pkg.writeFacts(in.Package, w) })
+	if err != nil {
+		return err
+	}
+	return facts.Close()
 }
 
 func (b *builder) openModules(archive *os.File) error {
@@ -135,48 +138,6 @@ func (b *builder) localKernel(ctx context.Context, path string) error {
 	}
 	b.kernel.version = filepath.Base(dir)
 	return nil
-}
-
-// copyKernelImage streams boot/vmlinuz-* out of a kernel package.
-func copyKernelImage(path string, w io.Writer) error {
-	found := false
-	err := deb.Walk(path, func(n *tree.Node, r io.Reader) error {
-		if found || !strings.HasPrefix(n.Path, "boot/vmlinuz-") || !n.Mode.IsRegular() {
-			return nil
-		}
-		found = true
-		if _, err := io.Copy(w, r); err != nil {
-			return err
-		}
-		return fs.SkipAll
-	})
-	if err != nil {
-		return fmt.Errorf("read %s: %w", filepath.Base(path), err)
-	}
-	if !found {
-		return fmt.Errorf("read %s: no boot/vmlinuz-* in the package", filepath.Base(path))
-	}
-	return nil
-}
-
-// packModules writes the selection as an uncompressed cpio archive: a form
-// that this repository reads back as a tree.
-func packModules(path string, names []string, w io.Writer) error {
-	all, cleanup, err := deb.Tree(path, "lib/modules", "usr/lib/modules")
-	if err != nil {
-		return err
-	}
-	defer cleanup()
-	t, err := selectModules(all, names)
-	if err != nil {
-		return err
-	}
-	a, err := initramfs.Plan([]initramfs.Segment{{Name: "modules", Tree: t}}, initramfs.Options{})
-	if err != nil {
-		return err
-	}
-	_, err = a.WriteTo(w)
-	return err
 }
 
 func selectModules(all *tree.Tree, names []string) (*tree.Tree, error) {

@@ -2,6 +2,8 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -134,6 +136,7 @@ func (b *builder) publish() (*release.Set, error) {
 // it. It lives in the cache, never in the set.
 type seal struct {
 	Build string          `json:"build"`
+	Tool  string          `json:"tool"` // that built it
 	Files map[string]mark `json:"files"`
 }
 
@@ -144,7 +147,7 @@ type mark struct {
 }
 
 func sealOf(dir, key string) (seal, error) {
-	s := seal{Build: key, Files: map[string]mark{}}
+	s := seal{Build: key, Tool: toolDigest(), Files: map[string]mark{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return s, err
@@ -162,7 +165,12 @@ func sealOf(dir, key string) (seal, error) {
 
 func (b *builder) sealPath() (string, error) {
 	abs, err := filepath.Abs(b.final())
-	return filepath.Join(b.o.Fetcher.Store.Dir, "sets", derived("set", abs)), err
+	return filepath.Join(b.o.Fetcher.Store.Dir, "sets", setName(abs)), err
+}
+
+func setName(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return hex.EncodeToString(sum[:])
 }
 
 func (b *builder) stamp() error {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/rig"
+	"github.com/ingot-os/ingot/internal/ui"
+)
+
+// vmFlags describe the machine that run and test boot.
+type vmFlags struct {
+	Path     string   `arg:"" help:"Image set (OUT/NAME-VERSION)." type:"existingdir"`
+	Boot     string   `default:"disk" enum:"disk" help:"How the firmware finds the image: ${enum}."`
+	Machine  string   `help:"machine.yaml for this machine." type:"existingfile"`
+	Forward  []string `placeholder:"[HOST:]GUEST" help:"Forward a TCP port of the machine to 127.0.0.1; the appliance's own ports are forwarded anyway."`
+	Memory   int      `default:"1024" help:"MiB (default ${default})."`
+	CPUs     int      `default:"2" name:"cpus" help:"Processors (default ${default})."`
+	Disk     string   `help:"Keep the disk in this file from run to run." type:"path"`
+	DiskSize int64    `placeholder:"MIB" help:"Size of the machine's disk in MiB, when larger than the image."`
+	Bus      string   `default:"virtio" enum:"virtio,nvme,sata,scsi,usb" help:"How the disk is attached: ${enum}."`
+	NoTPM    bool     `name:"no-tpm" help:"Leave out the TPM."`
+	Accel    string   `enum:",kvm,tcg" default:"" help:"kvm or tcg (default: kvm when a guest really starts)."`
+	Selector bool     `help:"Start with an empty variable store: the first boot goes through the selector."`
+}
+
+// machine prepares the virtual machine for the image set.
+func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine, error) {
+	m := qemu.Machine{
+		Arch: set.Manifest.Arch, Image: set.Image(), SectorSize: set.Manifest.Disk.SectorSize,
+		DiskBus: f.Bus, DiskSize: f.DiskSize << 20, Disk: f.Disk,
+		Memory: f.Memory, CPUs: f.CPUs, TPM: !f.NoTPM, Accel: f.Accel,
+	}
+	yaml, err := readMachine(f.Machine)
+	if err != nil {
+		return m, err
+	}
+	m.State = rig.State(yaml)
+	if !f.Selector {
+		m.Vars = rig.Vars(set)
+	}
+	m.Forwards, err = f.forwards(spec)
+	return m, err
+}
+
+// forwards are the operator's and, on free host ports, those of the appliance.
+func (f *vmFlags) forwards(spec *appliance.Spec) ([]qemu.Forward, error) {
+	var out []qemu.Forward
+	for _, text := range f.Forward {
+		fw, err := parseForward(text)
+		if err != nil {
+			return nil, &ui.Error{Code: ui.CodeUsage, Err: err, Hint: "--forward 8080:80 or --forward 80"}
+		}
+		out = append(out, fw)
+	}
+	for _, port := range rig.Ports(spec) {
+		if !slices.ContainsFunc(out, func(fw qemu.Forward) bool { return fw.Guest == port }) {
+			out = append(out, qemu.Forward{Guest: port})
+		}
+	}
+	return out, nil
+}
+
+func parseForward(text string) (qemu.Forward, error) {
+	host, guest, both := strings.Cut(text, ":")
+	if !both {
+		host, guest = "0", text
+	}
+	h, err1 := strconv.ParseUint(host, 10, 16)
+	g, err2 := strconv.ParseUint(guest, 10, 16)
+	if err1 != nil || err2 != nil || g == 0 {
+		return qemu.Forward{}, fmt.Errorf("forward %q: not a port or a pair of ports", text)
+	}
+	return qemu.Forward{Host: int(h), Guest: int(g)}, nil
+}
+
+type runCmd struct {
+	vmFlags
+	Timeout appliance.Duration `help:"Power the machine off after this time (default: when it powers off or on Ctrl-C)." placeholder:"D"`
+}
+
+// Run boots the image set with the console on standard output until the
+// machine powers off, the time is over, or the operator interrupts: then the
+// power button is pressed.
+func (c *runCmd) Run(v *verb) error {
+	set, err := release.Open(c.Path)
+	if err != nil {
+		return err
+	}
+	spec, err := rig.Spec(set)
+	if err != nil {
+		return err
+	}
+	m, err := c.machine(set, spec)
+	if err != nil {
+		return err
+	}
+	m.Serial = v.ui.Out
+	vm, err := qemu.Start(context.WithoutCancel(v.ctx), m)
+	if err != nil {
+		return err
+	}
+	defer vm.Close()
+	sayForwards(v, vm)
+	ctx := v.ctx
+	if c.Timeout != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout.Or(0))
+		defer cancel()
+	}
+	_, err = vm.Wait(ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		v.ui.Say("pressing the power button")
+		return vm.PowerDown(context.Background())
+	}
+	return err
+}
+
+func sayForwards(v *verb, vm *qemu.VM) {
+	for _, f := range vm.Machine.Forwards {
+		v.ui.Say("port %d is at http://%s", f.Guest, vm.Forward(f.Guest))
+	}
+}
