@@ -28,8 +28,8 @@ func (m *Machine) mountData() {
 	case err != nil:
 	case m.disk != nil:
 		err = m.mountPartition(&d)
-	case m.bootState() == "refused":
-		err = errors.New("the disk is not certain")
+	case m.bootState() != "absent":
+		err = errors.New("the disk that this system was started from is " + m.bootState())
 	default:
 		d.State, d.Filesystem = "ram", "tmpfs"
 		_, err = mount.Mount("data", dir, "tmpfs", "mode=0755,size=50%", noDev)

@@ -69,29 +69,34 @@ func (m *Machine) mountEFIVars() error {
 	return err
 }
 
-// findDisk waits for the disk with the loader's partition, and for those that
-// were attached at the start: a second disk with the same GUIDs must be seen.
+// settleLimit bounds how long a found disk waits for the drivers of the others.
+const settleLimit = 3 * time.Second
+
+// findDisk waits for the disk with the loader's partition. Then it gives the
+// drivers of the other devices a moment: a second disk with the same GUIDs must
+// be seen before anything is written.
 func (m *Machine) findDisk(loader string) bool {
 	finder := &disk.Finder{}
-	var err error
-	m.devices.Wait(m.ctx, settleTime, func() bool {
-		select {
-		case <-m.devices.Settled():
-		default:
-			return false
-		}
-		m.disk, err = finder.Find(loader, m.spec.Layout)
+	found, err := (*disk.Disk)(nil), error(nil)
+	look := func() bool {
+		found, err = finder.Find(loader, m.spec.Layout)
 		return !errors.Is(err, disk.ErrNotFound)
-	})
-	var twins *disk.AmbiguousError
-	if errors.As(err, &twins) {
-		m.update(func(s *listener.Status) { s.Boot.State = "refused" })
 	}
-	if err != nil || m.disk == nil {
-		m.disk = nil
+	if m.devices.Wait(m.ctx, settleTime, look) && err == nil {
+		m.devices.Wait(m.ctx, settleLimit, m.devices.IsSettled)
+		look()
+	}
+	if err != nil {
+		state := "missing"
+		var twins *disk.AmbiguousError
+		if errors.As(err, &twins) {
+			state = "refused"
+		}
+		m.update(func(s *listener.Status) { s.Boot.Role, s.Boot.Path, s.Boot.State = roleAppliance, "disk", state })
 		m.problem("%v", err)
 		return false
 	}
+	m.disk = found
 	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(partState) != "" })
 	m.update(func(s *listener.Status) {
 		s.Boot.Disk, s.Boot.DiskGUID, s.Boot.State = m.disk.Node, m.disk.Table.Disk.String(), "ok"

@@ -97,9 +97,17 @@ func (m *Manager) Run(ctx context.Context, s *Socket, modules []string) error {
 	return <-events
 }
 
-// Settled is closed when the devices that were present at start have been
-// looked up. Their own children (disks behind a controller) may still appear.
-func (m *Manager) Settled() <-chan struct{} { return m.settled }
+// IsSettled reports whether the drivers of all devices that were present at
+// the start are loaded. Their own children (disks behind a controller) may
+// still appear.
+func (m *Manager) IsSettled() bool {
+	select {
+	case <-m.settled:
+		return true
+	default:
+		return false
+	}
+}
 
 func (m *Manager) load(name string) {
 	if err := m.Load(name); err != nil && m.errorf != nil {

@@ -51,12 +51,11 @@ type Finder struct {
 	Sysfs string // "" = /sys
 	Dev   string // "" = /dev
 
-	seen map[string]*Disk // by node; a disk without a table is nil
+	seen map[string]*Disk // by name; what has no table is nil
 }
 
 // Find returns the disk that has the partition with this GUID. It reads each
-// disk once, so it may be called at every device event; Forget makes it look
-// again.
+// disk once, so it may be called at every device event.
 func (f *Finder) Find(partition string, layout appliance.Layout) (*Disk, error) {
 	guid, err := gpt.ParseGUID(partition)
 	if err != nil {
@@ -92,9 +91,6 @@ func ambiguous(guid string, disks []*Disk) error {
 	return e
 }
 
-// Forget drops what Find remembers.
-func (f *Finder) Forget() { f.seen = nil }
-
 func (f *Finder) scan() []*Disk {
 	if f.seen == nil {
 		f.seen = map[string]*Disk{}
@@ -104,8 +100,9 @@ func (f *Finder) scan() []*Disk {
 	for _, e := range entries {
 		d, ok := f.seen[e.Name()]
 		if !ok {
-			d = f.open(e.Name())
-			f.seen[e.Name()] = d
+			if d, ok = f.open(e.Name()); ok {
+				f.seen[e.Name()] = d
+			}
 		}
 		if d != nil {
 			out = append(out, d)
@@ -114,31 +111,33 @@ func (f *Finder) scan() []*Disk {
 	return out
 }
 
-// open reads one whole disk's table; nil for everything else.
-func (f *Finder) open(name string) *Disk {
+// open reads one whole disk's table; the disk is nil for everything else. The
+// answer is final only when ok: sysfs shows a disk a moment before it can be
+// read, and an event follows when it can.
+func (f *Finder) open(name string) (d *Disk, ok bool) {
 	dir := filepath.Join(f.sysfs(), "class/block", name)
 	for _, virtual := range []string{"loop", "ram", "dm-", "md", "zram", "sr", "nbd"} {
 		if strings.HasPrefix(name, virtual) {
-			return nil
+			return nil, true
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		return nil
+		return nil, true
 	}
 	sectors, err := readInt(filepath.Join(dir, "size")) // always of 512 bytes
 	if err != nil || sectors == 0 {
-		return nil
+		return nil, false
 	}
-	d := &Disk{Node: filepath.Join(f.dev(), name), Size: sectors * 512, sysfs: f.sysfs(), nodes: f.node}
+	d = &Disk{Node: filepath.Join(f.dev(), name), Size: sectors * 512, sysfs: f.sysfs(), nodes: f.node}
 	file, err := os.Open(d.Node)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	defer file.Close()
 	if d.Table, d.Info, err = gpt.Read(file, d.Size); err != nil {
-		return nil
+		return nil, errors.Is(err, gpt.ErrNoTable)
 	}
-	return d
+	return d, true
 }
 
 func (f *Finder) sysfs() string {

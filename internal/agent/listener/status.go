@@ -36,7 +36,7 @@ type Boot struct {
 	Partition string   `json:"partition,omitempty"`
 	Disk      string   `json:"disk,omitempty"` // device node
 	DiskGUID  string   `json:"diskGUID,omitempty"`
-	State     string   `json:"state"` // ok, absent, refused
+	State     string   `json:"state"` // ok; absent (no disk belongs to this boot), missing (it was not found), refused (two could be it)
 	Entries   []string `json:"entries,omitempty"`
 }
 
