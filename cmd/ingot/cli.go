@@ -14,14 +14,14 @@ import (
 type cli struct {
 	JSON bool `help:"Print the result as JSON on standard output."`
 
-	Init    initCmd    `cmd:"" help:"Write a small complete recipe into a directory."`
-	Check   checkCmd   `cmd:"" help:"Find what would keep a recipe from building or booting."`
-	Lock    lockCmd    `cmd:"" help:"Resolve every input of a recipe to a digest in its lock."`
-	Build   buildCmd   `cmd:"" help:"Build the image set that the lock describes."`
-	Inspect inspectCmd `cmd:"" help:"Print what an artifact holds."`
-	Diff    diffCmd    `cmd:"" help:"Explain how two artifacts differ."`
-	Run     runCmd     `cmd:"" help:"Boot an image set in QEMU, with the console here."`
-	//	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the recipe's smoke tests."`
+	Init       initCmd       `cmd:"" help:"Write a small complete recipe into a directory."`
+	Check      checkCmd      `cmd:"" help:"Find what would keep a recipe from building or booting."`
+	Lock       lockCmd       `cmd:"" help:"Resolve every input of a recipe to a digest in its lock."`
+	Build      buildCmd      `cmd:"" help:"Build the image set that the lock describes."`
+	Inspect    inspectCmd    `cmd:"" help:"Print what an artifact holds."`
+	Diff       diffCmd       `cmd:"" help:"Explain how two artifacts differ."`
+	Run        runCmd        `cmd:"" help:"Boot an image set in QEMU, with the console here."`
+	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the smoke tests of its recipe."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`

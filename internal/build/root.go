@@ -136,7 +136,7 @@ func (b *builder) rootTree(ctx context.Context) (*tree.Tree, oci.Config, func(),
 
 func (b *builder) writeRootFS(w *os.File, t *tree.Tree) (int64, error) {
 	if b.o.Recipe.Root.Format == "erofs" {
-		return erofs.Write(w, t, erofs.Options{Epoch: b.o.Lock.Epoch})
+		return erofs.Write(w, t, erofs.Options{Epoch: b.o.Lock.Epoch, CopyLinks: true})
 	}
 	return squashfs.Write(w, t, squashfs.Options{Epoch: b.o.Lock.Epoch, Workers: b.o.Workers})
 }
