@@ -3,11 +3,16 @@ package initramfs
 import (
 	"bytes"
 	"io"
+	"io/fs"
 	"testing"
+
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 func FuzzOpen(f *testing.F) {
-	segs := sample(f)[:1]
+	segs := []Segment{{"s", mk(f,
+		file("init", "content"), tree.Node{Path: "bin/sh", Mode: fs.ModeSymlink, Target: "bb"},
+		tree.Node{Path: "bin/link", Mode: 0o644, Link: "init"}, tree.Node{Path: "run/pipe", Mode: fs.ModeNamedPipe})}}
 	f.Add(encode(f, segs, Options{}))
 	f.Add(encode(f, segs, Options{Compress: Zstd}))
 	f.Add(append(encode(f, segs, Options{}), 0, 0, 0, 0, 0x28, 0xb5, 0x2f, 0xfd))

@@ -16,7 +16,7 @@ import (
 // program is a recipe directory with two modules: hello, and one beside the
 // directory that hello takes by a replace line.
 var program = map[string]string{
-	"recipe/hello/go.mod":           "module example.invalid/hello\n\ngo 1.26\n\nrequire example.invalid/dep v0.0.0\n\nreplace example.invalid/dep => ../../dep\n",
+	"recipe/hello/go.mod":           "module example.invalid/hello\n\ngo 1.26\n\nrequire (\n\texample.invalid/dep v0.0.0\n\texample.invalid/graph v0.0.0\n)\n\nreplace (\n\texample.invalid/dep => ../../dep\n\texample.invalid/graph => ../../graph\n)\n",
 	"recipe/hello/main.go":          "package main\n\nimport (\n\t_ \"embed\"\n\n\t\"example.invalid/dep\"\n\t\"example.invalid/hello/sub\"\n)\n\n//go:embed data/text\nvar text string\n\nfunc main() { println(text, dep.Name, sub.Name, tagged) }\n",
 	"recipe/hello/tag_on.go":        "//go:build special\n\npackage main\n\nconst tagged = true\n",
 	"recipe/hello/tag_off.go":       "//go:build !special\n\npackage main\n\nconst tagged = false\n",
@@ -27,6 +27,7 @@ var program = map[string]string{
 	"recipe/hello/sub/sub_amd64.go": "package sub\n\nconst arch = \"amd64\"\n",
 	"recipe/hello/sub/sub_arm64.go": "package sub\n\nconst arch = \"arm64\"\n",
 	"recipe/hello/unused/unused.go": "package unused\n",
+	"graph/go.mod":                  "module example.invalid/graph\n\ngo 1.26\n", // no package of it is used, but the module graph reads its go.mod
 	"dep/go.mod":                    "module example.invalid/dep\n\ngo 1.26\n",
 	"dep/dep.go":                    "package dep\n\nconst Name = \"dep\"\n",
 }
@@ -46,7 +47,7 @@ func TestSources(t *testing.T) {
 	want := map[string]string{}
 	for _, p := range []string{
 		"hello/go.mod", "hello/main.go", "hello/tag_on.go", "hello/tag_off.go", "hello/data/text",
-		"hello/sub/sub.go", "hello/sub/sub_amd64.go", "hello/sub/sub_arm64.go", "../dep/go.mod", "../dep/dep.go",
+		"hello/sub/sub.go", "hello/sub/sub_amd64.go", "hello/sub/sub_arm64.go", "../dep/go.mod", "../dep/dep.go", "../graph/go.mod",
 	} {
 		want[p] = sha(program[strings.TrimPrefix("recipe/"+p, "recipe/../")])
 	}
@@ -116,8 +117,8 @@ func TestSameBytes(t *testing.T) {
 		}
 		hostile := map[string]string{
 			"GOFLAGS": "-tags=special", "GOAMD64": "v3", "GOARM64": "v9.0", "CGO_ENABLED": "1", "GODEBUG": "panicnil=1", "GOEXPERIMENT": "greenteagc",
-			"GOENV": filepath.Join(write(t, map[string]string{"env": "GOFLAGS=-tags=special\nGOFIPS140=latest\n"}), "env"),
-			"HOME":  t.TempDir(), "TMPDIR": t.TempDir(), "USER": "other", "TZ": "Asia/Kathmandu", "GOOS": "windows", "GO111MODULE": "off",
+			"HOME":   write(t, map[string]string{".config/go/env": "GOFLAGS=-tags=special\nGOFIPS140=latest\nGOAMD64=v3\n"}),
+			"TMPDIR": t.TempDir(), "USER": "other", "TZ": "Asia/Kathmandu", "GOOS": "windows", "GO111MODULE": "off",
 		}
 		for k, v := range hostile {
 			t.Setenv(k, v)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,7 +116,7 @@ func (tc Toolchain) sources(ctx context.Context, dir, pkg string, tags []string,
 // cache, and the files that describe their modules.
 func localFiles(pkgs []*listed, work string) ([]string, error) {
 	paths := map[string]bool{}
-	roots := map[string]bool{} // directories of local modules
+	roots := map[string]bool{} // directories of local modules -> it is a main module
 	for _, p := range pkgs {
 		if p.Standard || !p.local() {
 			continue
@@ -124,19 +125,15 @@ func localFiles(pkgs []*listed, work string) ([]string, error) {
 			paths[filepath.Join(p.Dir, f)] = true
 		}
 		if m := p.Module.actual(); m != nil && m.GoMod != "" && m.Dir != "" {
-			roots[m.Dir] = true
+			roots[m.Dir] = m.Main
 		}
 	}
 	if work != "off" {
-		uses, err := workspaceFiles(work, paths)
-		if err != nil {
+		if err := addWorkspace(work, paths, roots); err != nil {
 			return nil, err
 		}
-		for _, u := range uses {
-			roots[u] = true
-		}
 	}
-	return withModules(paths, roots)
+	return addModules(paths, roots)
 }
 
 // local says that a package's files are not pinned by go.sum: its module is a
@@ -159,64 +156,54 @@ func (m *listedModule) actual() *listedModule {
 	return m
 }
 
-// workspaceFiles adds go.work and its companions and returns the directories of all its modules.
-func workspaceFiles(work string, paths map[string]bool) (uses []string, err error) {
+// addWorkspace adds go.work and its companions to paths, its modules to roots.
+func addWorkspace(work string, paths, roots map[string]bool) error {
 	b, err := os.ReadFile(work)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f, err := modfile.ParseWork(work, b, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	root := filepath.Dir(work)
 	addFiles(paths, root, "go.work", "go.work.sum", "vendor/modules.txt")
-	for _, u := range f.Use {
-		uses = append(uses, abs(root, u.Path))
-	}
 	for _, r := range f.Replace {
 		if r.New.Version == "" {
-			uses = append(uses, abs(root, r.New.Path))
+			roots[abs(root, r.New.Path)] = false
 		}
 	}
-	return uses, nil
+	for _, u := range f.Use {
+		roots[abs(root, u.Path)] = true
+	}
+	return nil
 }
 
-// withModules adds go.mod, go.sum and the vendor list of the modules in roots,
-// and go.mod of every directory that one of them names in a replace line: the
-// go command reads those even when no package comes from there.
-func withModules(paths, roots map[string]bool) ([]string, error) {
-	todo := make([]string, 0, len(roots))
-	for r := range roots {
-		todo = append(todo, r)
-	}
-	for seen := map[string]bool{}; len(todo) > 0; {
-		root := todo[0]
-		todo = todo[1:]
-		if seen[root] {
-			continue
-		}
-		seen[root] = true
+// addModules adds the files that describe the modules in roots, and go.mod of
+// every directory that a main module names in a replace line: the go command
+// reads those even when no package comes from there.
+func addModules(paths, roots map[string]bool) ([]string, error) {
+	for root, isMain := range roots {
 		addFiles(paths, root, "go.mod", "go.sum", "vendor/modules.txt")
-		b, err := os.ReadFile(filepath.Join(root, "go.mod"))
+		if !isMain {
+			continue // replace lines count in main modules only
+		}
+		name := filepath.Join(root, "go.mod")
+		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		f, err := modfile.ParseLax(filepath.Join(root, "go.mod"), b, nil)
+		f, err := modfile.Parse(name, b, nil)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range f.Replace {
 			if r.New.Version == "" {
-				todo = append(todo, abs(root, r.New.Path))
+				addFiles(paths, abs(root, r.New.Path), "go.mod")
 			}
 		}
 	}
-	out := make([]string, 0, len(paths))
-	for p := range paths {
-		out = append(out, p)
-	}
-	return out, nil
+	return slices.Collect(maps.Keys(paths)), nil
 }
 
 func abs(root, p string) string {

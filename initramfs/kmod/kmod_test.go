@@ -182,6 +182,7 @@ func TestParseInfoRefuses(t *testing.T) {
 		{edit(16, 2), "e_type"},
 		{edit(40, 0xff, 0xff, 0xff), "e_shoff"},
 		{edit(40, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), "e_shoff"},
+		{edit(40, byte(len(good)-shdrSize), byte((len(good)-shdrSize)>>8)), "e_shoff"},
 		{edit(58, 40), "e_shentsize"},
 		{edit(60, 0xff, 0xff), "e_shoff"},
 		{edit(62, 6), "e_shstrndx"},

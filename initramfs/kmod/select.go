@@ -183,7 +183,7 @@ func (s *Set) hard(m *module) (out []*module, err error) {
 	}
 	for _, name := range c.info.depends {
 		switch dep := s.modules[name]; {
-		case dep != nil && dep != m:
+		case dep != nil:
 			out = append(out, dep)
 		case dep == nil && !s.builtin[name]:
 			return nil, fmt.Errorf("module %s: depends on %s, which this kernel does not have", m.path, name)
