@@ -68,6 +68,11 @@ func kernelWants(r *recipe.Recipe) []want {
 		list = append(list, debWant("stub", r.Stub.Package, r.Stub.Suite))
 		loader = debWant("loader", r.Stub.Package, r.Stub.Suite)
 	}
+	for _, e := range r.Boot.Entries {
+		if e.Source != "" {
+			list = append(list, pathWant("boot"+e.ESPPath(), KindFile, e.Source))
+		}
+	}
 	if r.Boot.Loader == "systemd-boot" {
 		list = append(list, loader) // Debian ships stub and loader in one package
 	}

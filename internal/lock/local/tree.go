@@ -106,14 +106,15 @@ type checkedReader struct {
 }
 
 // Read compares with the last byte, not at the end of the file: a writer that
-// knows the size never asks for the end.
+// knows the size never asks for the end. The last bytes are withheld, because
+// io.ReadFull drops an error that comes with them.
 func (r *checkedReader) Read(p []byte) (int, error) {
 	n, err := r.f.Read(p)
 	r.h.Write(p[:n])
 	r.done += int64(n)
 	if r.done >= r.c.size || err == io.EOF {
 		if got := hex.EncodeToString(r.h.Sum(nil)); got != r.c.sha {
-			return n, fmt.Errorf("read %s: changed during the build: expected sha256 %s, got %s", r.c.path, r.c.sha, got)
+			return 0, fmt.Errorf("read %s: changed during the build: expected sha256 %s, got %s", r.c.path, r.c.sha, got)
 		}
 	}
 	return n, err
