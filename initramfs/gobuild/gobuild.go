@@ -160,7 +160,7 @@ func tail(s string) string {
 	return "\n\t" + strings.Join(lines, "\n\t")
 }
 
-// architectures are those that ingot builds images for.
+// checkArch knows the architectures that ingot builds images for.
 func checkArch(arch string) error {
 	if arch != "amd64" && arch != "arm64" {
 		return fmt.Errorf("architecture %q: want amd64 or arm64", arch)

@@ -71,20 +71,9 @@ func (tc Toolchain) resolve(ctx context.Context, dir string, programs, uroot []s
 	if len(args) == 2 {
 		return nil
 	}
-	if _, err := tc.run(ctx, dir, nil, args...); err != nil {
-		return err
-	}
-	return tc.fillSums(ctx, dir)
-}
-
-// fillSums makes go.sum complete for building the tools on every architecture.
-func (tc Toolchain) fillSums(ctx context.Context, dir string) error {
-	for _, arch := range []string{"amd64", "arm64"} {
-		if _, err := tc.run(ctx, dir, []string{"GOARCH=" + arch}, "list", "-mod=mod", "-deps", "-e", "tool"); err != nil {
-			return err
-		}
-	}
-	return nil
+	// go get adds the sums of what the packages import on any architecture.
+	_, err = tc.run(ctx, dir, nil, args...)
+	return err
 }
 
 func urootVersion() string { _, v, _ := strings.Cut(URoot, "@"); return v }

@@ -25,9 +25,7 @@ type listed struct {
 	Standard              bool
 	Module                *listedModule
 
-	GoFiles, IgnoredGoFiles, IgnoredOtherFiles                        []string
-	CFiles, CXXFiles, HFiles, FFiles, SFiles, SysoFiles, OtherGoFiles []string
-	EmbedFiles                                                        []string
+	GoFiles, IgnoredGoFiles, HFiles, SFiles, SysoFiles, EmbedFiles []string
 
 	ImportMap map[string]string
 	Imports   []string
