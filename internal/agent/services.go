@@ -187,6 +187,9 @@ func (s *supervisor) launch(i int) (*proc.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.m.prepareState(svc, c); err != nil {
+		return nil, err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
