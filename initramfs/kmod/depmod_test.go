@@ -122,7 +122,7 @@ func compareDepmod(t *testing.T, sel Selection) {
 
 func TestDepmodAgrees(t *testing.T) {
 	set := open(t, example(t))
-	for _, names := range [][]string{{"top"}, {"fs-thing", "virtio"}, set.Names()} {
+	for _, names := range [][]string{{"top"}, {"fs-thing", "virtio"}, set.names()} {
 		sel, err := set.Select(names)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestRealKernels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %d names, opened in %v", set.Version(), len(set.Names()), time.Since(start))
+		t.Logf("%s: %d names, opened in %v", set.Version(), len(set.names()), time.Since(start))
 		for g := range Groups {
 			start := time.Now()
 			sel, err := set.Select([]string{g})
@@ -164,7 +164,7 @@ func TestRealKernels(t *testing.T) {
 		}
 		if os.Getenv("INGOT_KERNELS_WHOLE") == "1" {
 			start := time.Now()
-			sel, err := set.Select(set.Names())
+			sel, err := set.Select(set.names())
 			if err != nil {
 				t.Fatal(err)
 			}

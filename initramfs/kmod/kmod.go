@@ -206,9 +206,8 @@ func (s *Set) sort() {
 // Version returns the kernel's release, the VERSION of lib/modules/VERSION.
 func (s *Set) Version() string { return s.version }
 
-// Names returns every name that Select takes for this kernel, sorted: modules
-// and built-in drivers, with underscores. Aliases and groups are not among them.
-func (s *Set) Names() []string {
+// names lists modules and built-in drivers, sorted.
+func (s *Set) names() []string {
 	names := make([]string, 0, len(s.modules)+len(s.builtin))
 	for n := range s.modules {
 		names = append(names, n)

@@ -1,7 +1,6 @@
 package kmod
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,19 +17,6 @@ func (e *UnknownError) Error() string {
 		return fmt.Sprintf("module %q: not in this kernel", e.Name)
 	}
 	return fmt.Sprintf("module %q: not in this kernel; did you mean %q?", e.Name, e.Suggestion)
-}
-
-// Check compares names with those that a kernel has (Set.Names) and the groups,
-// without reading any module: the joined UnknownErrors. An alias that only a
-// module's content tells is unknown to it.
-func Check(names, known []string) error {
-	var errs []error
-	for _, name := range names {
-		if _, group := Groups[name]; !group && !slices.Contains(known, normal(name)) {
-			errs = append(errs, &UnknownError{name, suggest(name, known)})
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // suggest finds the known name with the smallest edit distance, at most a

@@ -28,6 +28,10 @@ type Selection struct {
 // ones as far as the kernel has them. A name is a module, built-in driver or
 // alias, with "-" or "_", or one of Groups. Unknown names are UnknownErrors, all
 // of them joined.
+//
+// Measured on 2 shared cores with Debian's 6.12: virtio and verity of the cloud
+// kernel take 0.07 s each, server of the generic one (84 modules, 39 MB) 1 s,
+// mostly xz.
 func (s *Set) Select(names []string) (Selection, error) {
 	sel := Selection{Version: s.version, set: s}
 	var roots []*module
@@ -46,7 +50,7 @@ func (s *Set) Select(names []string) (Selection, error) {
 			case len(found) == 0 && group:
 				sel.Missing = append(sel.Missing, member)
 			case len(found) == 0:
-				errs = append(errs, &UnknownError{name, suggest(name, s.Names())})
+				errs = append(errs, &UnknownError{name, suggest(name, s.names())})
 			}
 		}
 	}
