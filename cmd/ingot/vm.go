@@ -44,7 +44,7 @@ func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine,
 	}
 	m.State = rig.State(yaml)
 	if !f.Selector {
-		m.Vars = rig.Vars(set)
+		m.Vars = rig.Vars(set, spec)
 	}
 	m.Forwards, err = f.forwards(spec)
 	return m, err

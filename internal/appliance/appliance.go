@@ -26,6 +26,20 @@ type Spec struct {
 	Root       *Root       `json:"root,omitempty"`
 	Management Management  `json:"management"`
 	Layout     Layout      `json:"layout"`
+	Boot       Boot        `json:"boot"`
+}
+
+// Boot is who picks the slot at power-on (S21).
+type Boot struct {
+	Loader  string      `json:"loader"`            // firmware or systemd-boot
+	Timeout int         `json:"timeout,omitempty"` // seconds a menu waits
+	Entries []BootEntry `json:"entries,omitempty"` // beside the slots
+}
+
+// BootEntry is one more program on the ESP that the firmware's menu offers.
+type BootEntry struct {
+	Title string `json:"title"`
+	EFI   string `json:"efi"` // path on the ESP, with backslashes
 }
 
 // Layout names the partitions by GUID so that init finds its disk (S9).

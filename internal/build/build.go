@@ -63,12 +63,11 @@ type builder struct {
 // it and renames at the end: a failed or interrupted build leaves nothing
 // under the final name, and an older set of that name stays until then.
 func Build(ctx context.Context, o Options) (*Result, error) {
-	data, err := o.Lock.Bytes()
+	key, err := lockKey(o.Lock)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	b := &builder{o: o, key: hex.EncodeToString(sum[:])}
+	b := &builder{o: o, key: key}
 	if set := b.upToDate(); set != nil {
 		return &Result{Set: set, Unchanged: true}, nil
 	}
@@ -103,6 +102,7 @@ func (b *builder) run(ctx context.Context) error {
 		{"layout", b.planLayout},
 		{"initramfs", b.planInitramfs},
 		{"uki", b.writeUKI},
+		{"check", b.checkSizes},
 		{"image", b.writeImage},
 		{"manifest", b.writeManifest},
 	} {
@@ -147,6 +147,16 @@ func (b *builder) stem() string { return b.o.Lock.Name + "-" + b.o.Lock.Version 
 func (b *builder) final() string { return filepath.Join(b.o.Out, b.stem()) }
 
 func (b *builder) staged(suffix string) string { return filepath.Join(b.stage, b.stem()+suffix) }
+
+// lockKey is the digest of a lock: what the machine reports as its build.
+func lockKey(l *lock.Lock) (string, error) {
+	data, err := l.Bytes()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
 
 // derived is the cache key of a result that depends on the given words and on
 // this program only. The program counts because its code decides the bytes: a

@@ -36,8 +36,8 @@ func (b *builder) planLayout(context.Context, *Step) error {
 
 // writeImage writes the raw disk: GPT, ESP, both slots with the same UKI (S9),
 // both roots. State and data are left empty for the machine to fill.
-func (b *builder) writeImage(_ context.Context, st *Step) error {
-	contents, err := b.contents()
+func (b *builder) writeImage(ctx context.Context, st *Step) error {
+	contents, err := b.contents(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,23 +62,19 @@ func (b *builder) writeImage(_ context.Context, st *Step) error {
 	return f.Close()
 }
 
-func (b *builder) contents() (map[string]partition.Content, error) {
-	size := func(role string) int64 {
-		p, _ := b.layout.Part(role)
-		return p.Size
-	}
-	esp, err := b.fatWith(partition.ESP, size(partition.ESP), boot.FallbackPath(b.o.Lock.Arch), boot.SparePath(b.o.Lock.Arch))
+func (b *builder) contents(ctx context.Context) (map[string]partition.Content, error) {
+	esp, err := b.espTree(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slot, err := b.fatWith("slot", size(partition.SlotA), boot.FallbackPath(b.o.Lock.Arch))
-	if err != nil {
-		return nil, err
+	c := map[string]partition.Content{}
+	if c[partition.ESP], err = b.fat(partition.ESP, b.partSize(partition.ESP), esp); err != nil {
+		return nil, fmt.Errorf("esp: %w", err)
 	}
-	c := map[string]partition.Content{
-		partition.ESP:   esp,
-		partition.SlotA: slot,
-		partition.SlotB: slot,
+	if b.o.Recipe.Boot.Loader != systemdBoot {
+		if err := b.slotContents(c); err != nil {
+			return nil, fmt.Errorf("slot: %w", err)
+		}
 	}
 	if b.root != nil {
 		c[partition.RootA] = partition.Blob(b.root.content)
@@ -87,19 +83,36 @@ func (b *builder) contents() (map[string]partition.Content, error) {
 	return c, nil
 }
 
-// fatWith is a FAT32 volume that holds the UKI under each of the names. Both
-// slots get one serial, so that slot A and slot B are the same bytes.
-func (b *builder) fatWith(role string, size int64, names ...string) (partition.Content, error) {
-	uki, err := os.Stat(b.staged(".efi"))
-	if err != nil {
-		return nil, err
-	}
+func (b *builder) partSize(role string) int64 {
+	p, _ := b.layout.Part(role)
+	return p.Size
+}
+
+func (b *builder) slotContents(c map[string]partition.Content) error {
 	t := new(tree.Tree)
-	for _, name := range names {
-		if err := t.Add(tree.Node{Path: name, Mode: 0o644, Content: localBlob{b.staged(".efi"), uki.Size()}}); err != nil {
-			return nil, err
+	if err := b.addUKI(t, boot.FallbackPath(b.o.Lock.Arch)); err != nil {
+		return err
+	}
+	// One serial for both slots, so that slot A and slot B are the same bytes.
+	slot, err := b.fat("slot", b.partSize(partition.SlotA), t)
+	c[partition.SlotA], c[partition.SlotB] = slot, slot
+	return err
+}
+
+func (b *builder) addUKI(t *tree.Tree, paths ...string) error {
+	info, err := os.Stat(b.staged(".efi"))
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		if err := t.Add(tree.Node{Path: p, Mode: 0o644, Content: localBlob{b.staged(".efi"), info.Size()}}); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (b *builder) fat(role string, size int64, t *tree.Tree) (partition.Content, error) {
 	img, err := fat.Plan(t, fat.Options{
 		Size: size, Epoch: b.o.Lock.Epoch, Label: fatLabel(role), Serial: partition.FATSerial(b.o.Lock.Name, b.layout.ID, role),
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/initbin"
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/recipe"
 )
 
 // checkInputs compares everything local with the lock and the tool with the
@@ -26,7 +27,10 @@ func (b *builder) checkInputs(context.Context, *Step) error {
 	if b.init, err = initbin.Open(l.Arch); err != nil {
 		return err
 	}
-	return lock.Verify(l, b.o.Recipe)
+	if err := lock.Verify(l, b.o.Recipe); err != nil {
+		return err
+	}
+	return recipe.Check(b.o.Recipe, recipe.Facts{}).Err()
 }
 
 // hintError is an error that knows what to do next; the CLI prints its Hint.

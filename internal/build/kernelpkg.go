@@ -11,9 +11,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/initramfs"
-	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/recipe"
-	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/source/deb"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -150,48 +148,3 @@ func eachLine(n *tree.Node, f func(string)) error {
 }
 
 func moduleName(s string) string { return strings.ReplaceAll(s, "-", "_") }
-
-func factsKey(sha string) string { return derived("kernel-facts", sha) }
-
-// Facts collects for a static check what a lock and the cache know, without
-// any network: nil fields where a part has not been fetched or built yet.
-func Facts(store *source.Store, l *lock.Lock) recipe.Facts {
-	var facts recipe.Facts
-	if l == nil {
-		return facts
-	}
-	if in := l.Find("kernel"); in != nil {
-		facts.Kernel = kernelFacts(store, in)
-	}
-	return facts
-}
-
-// kernelFacts takes them from the cache, or reads a package that is there
-// (once, two seconds); a package that is not there is not fetched.
-func kernelFacts(store *source.Store, in *lock.Input) *recipe.KernelFacts {
-	if sha, ok := store.Derived(factsKey(in.SHA256)); ok {
-		if f, err := store.Open(sha); err == nil {
-			defer f.Close()
-			facts := new(recipe.KernelFacts)
-			if json.NewDecoder(f).Decode(facts) == nil {
-				return facts
-			}
-		}
-	}
-	if in.Kind != lock.KindDeb || !store.Has(in.SHA256) {
-		return nil
-	}
-	path, err := store.Path(in.SHA256)
-	if err != nil {
-		return nil
-	}
-	pkg := &kernelPackage{path: path}
-	defer pkg.close()
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(pkg.writeFacts(in.Package, w)) }()
-	sha, _, err := store.Put(r)
-	if err != nil || store.SetDerived(factsKey(in.SHA256), sha) != nil {
-		return nil
-	}
-	return kernelFacts(store, in)
-}

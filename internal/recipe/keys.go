@@ -256,7 +256,8 @@ var diskKeys = []strictyaml.Key{
 	{Path: "boot.loader", Enum: []string{"firmware", "systemd-boot"}, Means: map[string]string{"sd-boot": "systemd-boot", "efi": "firmware", "uefi": "firmware", "none": "firmware"}, Default: "firmware", Also: []string{"type"}, Doc: "`firmware`: the firmware's own boot manager, by boot entries that ingot writes. `systemd-boot`: for firmware that loses its variables, or where a menu is wanted.", Example: "loader: systemd-boot"},
 	{Path: "boot.timeout", Min: 0, Max: 3600, Default: "0", Also: []string{"wait", "menu_timeout"}, Doc: "Seconds that the menu waits.", Example: "timeout: 3"},
 	{Path: "boot.budget", Also: []string{"limit", "max_size"}, Default: "none", Doc: "Largest size of the boot file; a larger one is refused. For firmware with little room, or links with little speed.", Example: "budget: 64M"},
-	{Path: "boot.entries", Doc: "Further boot entries beside the slots.", Example: "entries:\n  - {title: Memory test, efi: /EFI/memtest/memtest.efi}"},
+	{Path: "boot.entries", Doc: "Further boot entries beside the slots.", Example: "entries:\n  - {title: Memory test, efi: /EFI/memtest/memtest.efi, source: memtest.efi}"},
 	{Path: "boot.entries[].title", Required: true, MinLen: 1, Also: []string{"name", "label"}, Doc: "Title in the menu.", Example: "title: Memory test"},
 	{Path: "boot.entries[].efi", Required: true, Pattern: `^[/\\].+\.[eE][fF][iI]$`, Expect: `a path on the ESP that ends in .efi: /EFI/memtest/memtest.efi`, Also: []string{"path", "file"}, Doc: "Program on the EFI system partition.", Example: "efi: /EFI/memtest/memtest.efi"},
+	{Path: "boot.entries[].source", MinLen: 1, Also: []string{"from", "local"}, Doc: "Local file that is put at `efi:`. Without it the program must be there already, as the spare copy of the image is at /EFI/INGOT/BOOTX64.EFI (arm64: BOOTAA64.EFI).", Example: "source: memtest.efi"},
 }

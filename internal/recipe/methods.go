@@ -58,3 +58,6 @@ func (r *Recipe) id(name string) (uint32, error) {
 	}
 	return uint32(n), nil
 }
+
+// ESPPath is the entry's path with slashes: /EFI/memtest/memtest.efi.
+func (e Entry) ESPPath() string { return strings.ReplaceAll(e.EFI, `\`, "/") }

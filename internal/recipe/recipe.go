@@ -141,4 +141,7 @@ type Boot struct {
 type Entry struct {
 	Title string `yaml:"title"`
 	EFI   string `yaml:"efi"` // path on the ESP
+	// Source is a local file that is put there; empty for a program that is on
+	// the ESP anyway, such as the spare copy of the image.
+	Source string `yaml:"source"`
 }

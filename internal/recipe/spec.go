@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/appliance"
 )
@@ -20,5 +21,14 @@ func Spec(r *Recipe) appliance.Spec {
 		Users:      r.Users,
 		Data:       r.Data.Data,
 		Management: r.Management,
+		Boot:       bootSpec(r.Boot),
 	}
+}
+
+func bootSpec(b Boot) appliance.Boot {
+	out := appliance.Boot{Loader: b.Loader, Timeout: b.Timeout}
+	for _, e := range b.Entries {
+		out.Entries = append(out.Entries, appliance.BootEntry{Title: e.Title, EFI: strings.ReplaceAll(e.EFI, "/", `\`)})
+	}
+	return out
 }

@@ -11,18 +11,23 @@ import (
 	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/state"
 )
 
-// firstEntry is the number of slot A's boot entry; slot B's is one more. The
+// firstEntry is the number of slot A's boot entry; the others follow. The
 // firmware fills the low numbers by itself.
 const firstEntry = 0x10
 
-// Vars returns the hook that writes the boot entries of both slots and their
-// order into a copy of the firmware's variable store.
-func Vars(set *release.Set) func([]byte) ([]byte, error) {
+// Vars returns the hook that writes the boot entries of both slots and of the
+// recipe, and their order, into a copy of the firmware's variable store; nil
+// when the appliance's own boot loader picks the slot.
+func Vars(set *release.Set, spec *appliance.Spec) func([]byte) ([]byte, error) {
+	if spec.Boot.Loader != "" && spec.Boot.Loader != "firmware" {
+		return nil
+	}
 	return func(flash []byte) ([]byte, error) {
 		l, err := layout(set.Image())
 		if err != nil {
@@ -32,14 +37,46 @@ func Vars(set *release.Set) func([]byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i, role := range []string{partition.SlotA, partition.SlotB} {
-			if err := setEntry(s, set.Manifest, l, role, uint16(firstEntry+i)); err != nil {
+		options, err := bootOptions(spec, l)
+		if err != nil {
+			return nil, err
+		}
+		var order []uint16
+		for i, o := range options {
+			data, err := o.MarshalBinary()
+			if err != nil {
+				return nil, err
+			}
+			order = append(order, uint16(firstEntry+i))
+			if err := s.Set(variable(efivar.BootName(order[i]), data)); err != nil {
 				return nil, err
 			}
 		}
-		err = s.Set(variable(efivar.BootOrder, efivar.MarshalOrder(firstEntry, firstEntry+1)))
-		return s.Bytes(), err
+		if err := s.Set(variable(efivar.BootOrder, efivar.MarshalOrder(order...))); err != nil {
+			return nil, err
+		}
+		return s.Bytes(), nil
 	}
+}
+
+// bootOptions are slot A, slot B and the recipe's further entries, in order.
+func bootOptions(spec *appliance.Spec, l partition.Layout) ([]efivar.LoadOption, error) {
+	var out []efivar.LoadOption
+	for _, role := range []string{partition.SlotA, partition.SlotB} {
+		p, ok := l.Part(role)
+		if !ok {
+			return nil, fmt.Errorf("write boot entry: the image has no partition %s", role)
+		}
+		out = append(out, boot.SlotOption(spec.Arch, spec.Name, role, HD(p, l.SectorSize)))
+	}
+	esp, ok := l.Part(partition.ESP)
+	if !ok && len(spec.Boot.Entries) > 0 {
+		return nil, fmt.Errorf("write boot entry: the image has no partition %s", partition.ESP)
+	}
+	for _, e := range spec.Boot.Entries {
+		out = append(out, efivar.SlotEntry(HD(esp, l.SectorSize), e.EFI, e.Title, nil))
+	}
+	return out, nil
 }
 
 func layout(image string) (partition.Layout, error) {
@@ -53,18 +90,6 @@ func layout(image string) (partition.Layout, error) {
 		return partition.Layout{}, err
 	}
 	return partition.Read(f, info.Size())
-}
-
-func setEntry(s *varstore.Store, m *release.Manifest, l partition.Layout, role string, number uint16) error {
-	p, ok := l.Part(role)
-	if !ok {
-		return fmt.Errorf("write boot entry: the image has no partition %s", role)
-	}
-	data, err := boot.SlotOption(m.Arch, m.Name, role, HD(p, l.SectorSize)).MarshalBinary()
-	if err != nil {
-		return err
-	}
-	return s.Set(variable(efivar.BootName(number), data))
 }
 
 // HD is a partition as a device path names it: in logical sectors.

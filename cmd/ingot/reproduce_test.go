@@ -1,0 +1,335 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/source"
+)
+
+// world is everything around one build that must not reach its bytes.
+type world struct {
+	recipe, out, cache string
+	dir                string   // working directory
+	env                []string // added to the environment
+	elsewhere          []string // flags of elsewhere; none = ingot runs as it is
+	clone              uintptr  // namespaces of the process
+	args               []string // further arguments of build
+}
+
+// build runs ingot build in its world and returns the directory of the set.
+func (w *world) build(t testing.TB, f *fixture) string {
+	t.Helper()
+	args := append([]string{"build", "-f", w.recipe, "-o", w.out}, w.args...)
+	env := append([]string{"INGOT_CACHE=" + w.cache}, w.env...)
+	cmd := child(f.exe, w.dir, env, args...)
+	if w.elsewhere != nil {
+		cmd.Args = slices.Concat([]string{"elsewhere"}, w.elsewhere, []string{"--"}, cmd.Args[1:])
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: w.clone}
+	res := finish(cmd)
+	if res.code != 0 {
+		t.Fatalf("ingot %s: exit %d\n%s", strings.Join(args, " "), res.code, res.stderr)
+	}
+	return strings.TrimSpace(res.stdout)
+}
+
+func newWorld(t testing.TB, f *fixture, recipe string) *world {
+	dir := tempDir(t)
+	return &world{recipe: copyOf(t, recipe), out: filepath.Join(dir, "out"), dir: dir, cache: f.clone(t)}
+}
+
+// smallDisk keeps what is hashed small: FAT32 needs 33 MiB at least, and the
+// ESP holds two copies of the 24 MB boot file.
+const smallDisk = "\ndisk: {esp: 64M, slot: 40M%s}\ndata: {size: 16M}\n"
+
+// kindOf writes a recipe beside the hello example and locks it offline.
+func kindOf(t testing.TB, f *fixture, more string, edit func(dir, yaml string) string) string {
+	t.Helper()
+	dir := copyOf(t, f.hello)
+	path := filepath.Join(dir, "appliance.yaml")
+	yaml, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(yaml) + fmt.Sprintf(smallDisk, more)
+	if edit != nil {
+		text = edit(dir, text)
+	}
+	writeFile(t, path, text)
+	relock(t, f, dir)
+	return dir
+}
+
+func relock(t testing.TB, f *fixture, dir string, args ...string) {
+	t.Helper()
+	env := []string{"INGOT_CACHE=" + f.cache}
+	if res := run1(f.exe, dir, env, append([]string{"lock", "-f", dir}, args...)...); res.code != 0 {
+		t.Fatalf("lock: exit %d\n%s", res.code, res.stderr)
+	}
+}
+
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// digests returns the SHA-256 of every file of a set, by name.
+func digests(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]string{}
+	for _, e := range list {
+		sums[e.Name()] = fileDigest(t, filepath.Join(dir, e.Name()))
+	}
+	return sums
+}
+
+func fileDigest(t testing.TB, path string) string {
+	t.Helper()
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// same compares two image sets and lets inspect.Diff explain what differs.
+func same(t testing.TB, a, b string) {
+	t.Helper()
+	x, y := digests(t, a), digests(t, b)
+	if len(x) < 3 {
+		t.Errorf("%s holds %d files only", a, len(x))
+	}
+	if maps.Equal(x, y) {
+		return
+	}
+	t.Errorf("the same lock gave other bytes:\n  %v\n  %v", x, y)
+	m, err := inspect.Path(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := inspect.Path(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range inspect.Diff(m, n) {
+		t.Log(d)
+	}
+}
+
+// surroundings are single changes of the world, all of which must not matter.
+var surroundings = []struct {
+	name   string
+	root   bool // needs root
+	change func(t *testing.T, f *fixture, w *world)
+}{
+	{"nothing else", false, func(*testing.T, *fixture, *world) {}},
+	{"directory", false, func(t *testing.T, f *fixture, w *world) {
+		deep := filepath.Join(tempDir(t), "a b", "ü", "deep")
+		if err := os.CopyFS(deep, os.DirFS(w.recipe)); err != nil {
+			t.Fatal(err)
+		}
+		w.recipe, w.dir, w.out = "appliance.yaml", deep, "."
+	}},
+	{"TZ and locale", false, func(_ *testing.T, _ *fixture, w *world) {
+		w.env = append(w.env, "TZ=Pacific/Kiritimati", "LANG=tr_TR.UTF-8", "LC_ALL=tr_TR.UTF-8", "LC_COLLATE=de_DE.UTF-8")
+	}},
+	{"umask 077", false, func(_ *testing.T, _ *fixture, w *world) { w.elsewhere = []string{"--umask", "63"} }},
+	{"umask 000", false, func(_ *testing.T, _ *fixture, w *world) { w.elsewhere = []string{"--umask", "0"} }},
+	{"host name", true, func(_ *testing.T, _ *fixture, w *world) {
+		w.elsewhere, w.clone = []string{"--host", "another-host.example"}, syscall.CLONE_NEWUTS
+	}},
+	{"clock a year ahead, cold cache", false, func(t *testing.T, f *fixture, w *world) {
+		w.env = append(w.env, "INGOT_TEST_CLOCK=8760h")
+		w.cache, w.args = f.cold(t), []string{"--trace", filepath.Join(w.dir, "trace.json")}
+		t.Cleanup(func() { clockMoved(t, filepath.Join(w.dir, "trace.json")) })
+	}},
+	{"SOURCE_DATE_EPOCH", false, func(_ *testing.T, _ *fixture, w *world) { w.env = append(w.env, "SOURCE_DATE_EPOCH=1") }},
+	{"one processor, one worker, cold cache", false, func(t *testing.T, f *fixture, w *world) {
+		w.env, w.args, w.cache = append(w.env, "GOMAXPROCS=1"), []string{"--workers", "1"}, f.cold(t)
+	}},
+	{"eight processors and workers", false, func(_ *testing.T, _ *fixture, w *world) {
+		w.env, w.args = append(w.env, "GOMAXPROCS=8"), []string{"--workers", "8"}
+	}},
+	{"Go settings", false, func(t *testing.T, f *fixture, w *world) {
+		noise := filepath.Join(w.dir, "goenv")
+		writeFile(t, noise, "GOAMD64=v3\nGOFLAGS=-tags=noise\nCGO_ENABLED=1\n")
+		w.cache = f.cold(t)
+		w.env = append(w.env, "GOENV="+noise, "GOFLAGS=-trimpath=false -ldflags=-X=main.x=y", "GOAMD64=v3", "GOEXPERIMENT=none",
+			"GODEBUG=http2client=0", "CGO_ENABLED=1", "GOWORK=/nonexistent", "GOOS=windows", "GOARCH=386")
+	}},
+	{"modes and times of a checkout", false, func(t *testing.T, _ *fixture, w *world) {
+		old := time.Unix(86400, 0)
+		for _, p := range []string{"appliance.yaml", "service", "service/go.mod", "service/main.go"} {
+			path := filepath.Join(w.recipe, p)
+			mode := os.FileMode(0o600)
+			if p == "service" {
+				mode = 0o700
+			}
+			if os.Chmod(path, mode) != nil || os.Chtimes(path, old, old) != nil {
+				t.Fatal("cannot change ", path)
+			}
+		}
+	}},
+}
+
+// clockMoved proves by the trace that the child really had another time.
+func clockMoved(t *testing.T, trace string) {
+	data, err := os.ReadFile(trace)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	var step struct{ Start time.Time }
+	if err := json.NewDecoder(strings.NewReader(string(data))).Decode(&step); err != nil {
+		t.Error(err)
+		return
+	}
+	if ahead := time.Until(step.Start); ahead < 360*24*time.Hour {
+		t.Errorf("the clock of the build was %v ahead, want a year", ahead)
+	}
+}
+
+// TestReproducible is promise 1 (B1, B10): the same lock gives the same bytes
+// of every output in any surroundings.
+func TestReproducible(t *testing.T) {
+	f := warm(t)
+	recipe := kindOf(t, f, "", nil)
+	want := newWorld(t, f, recipe).build(t, f)
+	for _, s := range surroundings {
+		t.Run(s.name, func(t *testing.T) {
+			if s.root {
+				needRoot(t)
+			}
+			w := newWorld(t, f, recipe)
+			s.change(t, f, w)
+			same(t, want, w.build(t, f))
+		})
+	}
+}
+
+// TestReproducibleKinds builds every shape of an image three times: as it is,
+// with one worker, and with eight of each after the inputs were made in
+// another order. Only the kernel comes out of the cache.
+func TestReproducibleKinds(t *testing.T) {
+	f := warm(t)
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			recipe := k.make(t, f)
+			want := newWorld(t, f, recipe).build(t, f)
+			one := newWorld(t, f, recipe)
+			one.env, one.args = []string{"GOMAXPROCS=1", "TZ=Asia/Kathmandu"}, []string{"--workers", "1"}
+			same(t, want, one.build(t, f))
+			many := newWorld(t, f, recipe)
+			shuffle(t, many.recipe)
+			many.env, many.args, many.elsewhere = []string{"GOMAXPROCS=8"}, []string{"--workers", "8"}, []string{"--umask", "63"}
+			same(t, want, many.build(t, f))
+			os.RemoveAll(want)
+		})
+	}
+}
+
+// kinds are the shapes of an image.
+var kinds = []struct {
+	name string
+	make func(t *testing.T, f *fixture) string
+}{
+	{"zstd", func(t *testing.T, f *fixture) string {
+		return kindOf(t, f, "", func(_, y string) string { return y + "compress: zstd\n" })
+	}},
+	{"squashfs", func(t *testing.T, f *fixture) string { return withRoot(t, f, "squashfs", 512) }},
+	{"erofs, 4096 byte sectors", func(t *testing.T, f *fixture) string { return withRoot(t, f, "erofs", 4096) }},
+	{"u-root busybox", func(t *testing.T, f *fixture) string {
+		return kindOf(t, f, "", func(_, y string) string { return y + "uroot: [ls, cat]\n" })
+	}},
+	{"arm64", arm64},
+}
+
+// withRoot is an image with a root payload out of a directory.
+func withRoot(t testing.TB, f *fixture, format string, sector int) string {
+	t.Helper()
+	more := fmt.Sprintf(", root: 16M, sector: %d", sector)
+	return kindOf(t, f, more, func(dir, y string) string {
+		rootfs(t, filepath.Join(dir, "rootfs"), 7)
+		return y + "root: {directory: ./rootfs, format: " + format + "}\n"
+	})
+}
+
+// rootfs makes a directory tree of a few hundred entries in the order that
+// seed gives: what a file system lists first depends on that.
+func rootfs(t testing.TB, dir string, seed uint64) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for _, i := range rng.Perm(300) {
+		content := strings.Repeat(fmt.Sprintf("line %d of a text that compresses\n", i), i*i%977)
+		path := filepath.Join(dir, fmt.Sprintf("usr/share/d%d/f%03d", i%7, i))
+		writeFile(t, path, content)
+		if i%5 == 0 {
+			if err := errors.Join(os.Chmod(path, 0o755), os.Symlink("../d1/f001", path+".link")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	noise := make([]byte, 700_000)
+	for i, c := 0, rand.New(rand.NewPCG(1, 1)); i < len(noise); i++ {
+		noise[i] = byte(c.Uint32())
+	}
+	writeFile(t, filepath.Join(dir, "usr/lib/noise"), string(noise))
+	if err := os.MkdirAll(filepath.Join(dir, "var/empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shuffle makes the files of a root payload anew in another order.
+func shuffle(t testing.TB, recipe string) {
+	t.Helper()
+	dir := filepath.Join(recipe, "rootfs")
+	if _, err := os.Stat(dir); err != nil {
+		return
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	rootfs(t, dir, 8)
+}
+
+// arm64 is an image for the other architecture, without Go code. Its kernel is
+// a download of its own (30 MB), so the kind is left out without a network.
+func arm64(t *testing.T, f *fixture) string {
+	dir := copyOf(t, "testdata/arm64")
+	switch err := f.fetchLocked(dir); {
+	case errors.Is(err, source.ErrOffline):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return dir
+}
