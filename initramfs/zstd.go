@@ -39,9 +39,9 @@ func (a *Archive) compress(parts []part, workers int) error {
 
 // compressChunk makes one frame. The default level packs 19.5 MB of programs and
 // modules to 6.60 MB in 0.20 s; the next one takes 0.49 s for 6.45 MB. The
-// encoder runs alone in its goroutine and sees the whole archive at once, so the bytes depend on nothing else. The
-// result is padded because the kernel wants a 4-byte boundary before an
-// uncompressed archive, should one follow.
+// encoder runs alone in its goroutine and sees the whole archive at once, so
+// the bytes depend on nothing else. The result is padded because the kernel
+// wants a 4-byte boundary before an uncompressed archive, should one follow.
 func compressChunk(c []entry, epoch int64) ([]byte, error) {
 	raw := bytes.NewBuffer(make([]byte, 0, archiveSize(c)))
 	if err := writeArchive(raw, c, epoch); err != nil {
