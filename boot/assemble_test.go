@@ -228,6 +228,16 @@ func TestAssembleRefuses(t *testing.T) {
 	}
 }
 
+// TestAssembleOldArm64Stub takes a stub whose marks are behind its sections.
+func TestAssembleOldArm64Stub(t *testing.T) {
+	u := example(t, boot.ARM64)
+	u.Stub = tree.Bytes(append(app(boot.ARM64, "stub", resetShutdown), "...#### LoaderInfo: systemd-stub 252.39 ####\x00"...))
+	p, err := boot.Assemble(u)
+	if err != nil || p.Stub != "systemd-stub 252.39" {
+		t.Fatalf("Assemble = %+v, %v", p, err)
+	}
+}
+
 // TestInspectOthers describes programs that are no UKI of ours.
 func TestInspectOthers(t *testing.T) {
 	kernel := inspect(t, fakeKernel(boot.AMD64))

@@ -40,7 +40,11 @@ func parseStub(b []byte, arch string) (stubInfo, error) {
 	}
 	name, err := loaderInfo(f, r)
 	if err != nil {
-		return stubInfo{}, err
+		// The arm64 stub of systemd 252 was converted from ELF into two
+		// sections; its marks are in the file behind them, and not loaded.
+		if name, err = cutLoaderInfo(b); err != nil {
+			return stubInfo{}, err
+		}
 	}
 	if !strings.HasPrefix(name, "systemd-stub ") {
 		return stubInfo{}, fmt.Errorf("names itself %q, not systemd-stub", name)
@@ -60,28 +64,28 @@ const (
 	loaderInfoEnd   = " ####"
 )
 
-// maxScan bounds the section that is searched for the marks.
-const maxScan = 1 << 20
+// maxLoaderInfo bounds the text between the marks.
+const maxLoaderInfo = 256
 
-// loaderInfo returns the text "NAME VERSION" between the marks. They are in
-// the section .sdmagic; the arm64 programs of systemd 252 were converted from
-// ELF into two sections and have them somewhere in .data.
+// loaderInfo returns the text "NAME VERSION" between the marks in the section
+// .sdmagic.
 func loaderInfo(f *pe.File, r io.ReaderAt) (string, error) {
 	s := f.Section(".sdmagic")
 	if s == nil {
-		s = f.Section(".data")
-	}
-	if s == nil || s.DataSize() > maxScan {
 		return "", fmt.Errorf("no section .sdmagic: not an EFI program of systemd")
 	}
-	b, err := io.ReadAll(s.Data(r))
+	text, err := sectionText(*s, r)
 	if err != nil {
-		return "", fmt.Errorf("section %s: %w", s.Name, err)
+		return "", err
 	}
+	return cutLoaderInfo([]byte(text))
+}
+
+func cutLoaderInfo(b []byte) (string, error) {
 	_, rest, ok := bytes.Cut(b, []byte(loaderInfoBegin))
 	name, _, closed := bytes.Cut(rest, []byte(loaderInfoEnd))
-	if !ok || !closed || len(name) > 256 {
-		return "", fmt.Errorf("section %s has no %q: not an EFI program of systemd", s.Name, loaderInfoBegin)
+	if !ok || !closed || len(name) > maxLoaderInfo {
+		return "", fmt.Errorf("no %q: not an EFI program of systemd", loaderInfoBegin)
 	}
 	return string(name), nil
 }

@@ -76,13 +76,13 @@ func (a *appender) check() error {
 }
 
 // growHeader finds by how much the headers must grow to hold the new table,
-// and checks that nothing but zeros is overwritten and nothing points into
+// and checks that nothing but padding is overwritten and nothing points into
 // data that moves.
 func (a *appender) growHeader() error {
 	f := a.file
 	end := f.table + int64(len(f.Sections))*sectionHeaderSize
 	need := end + int64(len(a.add))*sectionHeaderSize
-	if free := a.stub[end:min(need, int64(f.SizeOfHeaders))]; len(bytes.Trim(free, "\x00")) > 0 {
+	if free := a.stub[end:min(need, int64(f.SizeOfHeaders))]; !isPadding(free) {
 		return formatf(end, "section table", "the space behind it is in use")
 	}
 	if need <= int64(f.SizeOfHeaders) {
@@ -101,6 +101,14 @@ func (a *appender) growHeader() error {
 		}
 	}
 	return nil
+}
+
+// nopARM64 is the instruction that fills the header of the arm64 stub of
+// systemd 252, which is assembled like code.
+var nopARM64 = []byte{0x1f, 0x20, 0x03, 0xd5}
+
+func isPadding(b []byte) bool {
+	return len(bytes.Trim(bytes.ReplaceAll(b, nopARM64, nil), "\x00")) == 0
 }
 
 // place gives every section its address and file offset.

@@ -69,6 +69,18 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+// TestAppendOverNops takes a stub whose header is filled up with instructions.
+func TestAppendOverNops(t *testing.T) {
+	stub := buildStub(stubSpec{})
+	nops := bytes.Repeat([]byte{0x1f, 0x20, 0x03, 0xd5}, (0x400-atTable-80)/4)
+	copy(stub[atTable+80:], nops)
+	out := writePlan(t, stub, newSections(3))
+	checkSections(t, stub, out, newSections(3))
+	if left := out[atTable+5*40 : 0x400]; !bytes.Equal(left, nops[:len(left)]) {
+		t.Error("padding behind the section table changed")
+	}
+}
+
 // checkHeaders compares what must be gone and what must be kept.
 func checkHeaders(t *testing.T, stub, out []byte) {
 	t.Helper()
