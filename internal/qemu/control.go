@@ -157,6 +157,9 @@ func (v *VM) Wait(ctx context.Context) (Exit, error) {
 		return Exit{}, fmt.Errorf("wait for machine: %w", context.Cause(ctx))
 	}
 	<-v.drained
+	if why, ok := v.lost.Load().(string); ok {
+		return Exit{Reason: "died"}, fmt.Errorf("machine ended: %s", why)
+	}
 	for _, e := range v.Events() {
 		if e.Name == EventShutdown {
 			guest, _ := e.Data["guest"].(bool)
@@ -167,7 +170,7 @@ func (v *VM) Wait(ctx context.Context) (Exit, error) {
 	if v.qemu.cmd.ProcessState.Success() {
 		return Exit{Reason: "closed"}, nil
 	}
-	return Exit{Reason: "died"}, fmt.Errorf("machine ended: %s: %s", v.qemu.err, v.qemu.tail)
+	return Exit{Reason: "died"}, fmt.Errorf("machine ended: %w: %s", v.qemu.err, v.qemu.tail)
 }
 
 // ended is the error of waiting for something from a machine that is gone.

@@ -72,6 +72,15 @@ func (p *process) ended() bool {
 	}
 }
 
+// words are the program's last own words, or how it ended when it had none.
+func (p *process) words() string {
+	<-p.done
+	if s := p.tail.String(); s != "" {
+		return s
+	}
+	return fmt.Sprint(p.err)
+}
+
 // tail keeps the last bytes written to it.
 type tail struct {
 	mu sync.Mutex

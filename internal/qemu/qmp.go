@@ -157,7 +157,7 @@ func (q *qmp) send(command string, arguments any, answer chan qmpMessage) error 
 	q.waiting[q.nextID] = answer
 	if _, err := q.conn.Write(append(b, '\n')); err != nil {
 		delete(q.waiting, q.nextID)
-		return err
+		return errQMPClosed
 	}
 	return nil
 }

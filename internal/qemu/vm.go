@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type VM struct {
 	smoke   *smokePort
 	ports   map[int]string // guest port -> host address
 	drained chan struct{}  // the console has been read to its end
+	lost    atomic.Value   // string: why the machine had to be ended
 
 	close func() error
 	stop  func() bool // undoes the watch over the context
@@ -73,6 +75,9 @@ func launch(ctx context.Context, m Machine, program string) (*VM, error) {
 		return nil, err
 	}
 	v.stop = context.AfterFunc(ctx, func() { v.Close() })
+	if v.tpm != nil {
+		go v.watchTPM()
+	}
 	return v, nil
 }
 
@@ -135,11 +140,22 @@ func (v *VM) greet(ctx context.Context) error {
 	return err
 }
 
+// watchTPM ends a machine whose TPM has died: the guest would only hang.
+func (v *VM) watchTPM() {
+	<-v.tpm.done
+	select {
+	case <-v.qemu.done: // the usual order: QEMU ends, then swtpm
+	case <-time.After(2 * time.Second):
+		v.lost.Store("swtpm ended: " + v.tpm.words())
+		v.qemu.kill()
+	}
+}
+
 // died says why QEMU ended by itself.
 func (v *VM) died() error {
-	words := v.qemu.tail.String()
-	if words == "" {
-		words = fmt.Sprint(v.qemu.err)
+	words := v.qemu.words()
+	if v.tpm != nil && v.tpm.ended() && v.tpm.err != nil {
+		words = "swtpm ended: " + v.tpm.words()
 	}
 	err := fmt.Errorf("start machine: qemu ended: %s", words)
 	if strings.Contains(words, "Could not set up host forwarding rule") {
