@@ -17,12 +17,12 @@ import (
 func TarTree(path string) (t *tree.Tree, cleanup func(), err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, func() {}, err
 	}
 	plain, err := plainFile(f)
 	if err != nil {
 		f.Close()
-		return nil, nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+		return nil, func() {}, fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
 	size, err := plain.Seek(0, io.SeekEnd)
 	if err == nil {
@@ -30,7 +30,7 @@ func TarTree(path string) (t *tree.Tree, cleanup func(), err error) {
 	}
 	if err != nil {
 		plain.Close()
-		return nil, nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+		return nil, func() {}, fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
 	return t, func() { plain.Close() }, nil
 }

@@ -18,7 +18,7 @@ import (
 func Tree(path string, prefixes ...string) (t *tree.Tree, cleanup func(), err error) {
 	spool, err := os.CreateTemp("", "ingot-deb-")
 	if err != nil {
-		return nil, nil, err
+		return nil, func() {}, err
 	}
 	os.Remove(spool.Name())
 	files := &tarball.FS{}
@@ -42,7 +42,7 @@ func Tree(path string, prefixes ...string) (t *tree.Tree, cleanup func(), err er
 	}
 	if err != nil {
 		spool.Close()
-		return nil, nil, err
+		return nil, func() {}, err
 	}
 	return t, func() { spool.Close() }, nil
 }

@@ -40,39 +40,46 @@ type Config struct {
 // the image's config states for them. cleanup closes them and must be called
 // after the last read.
 func Tree(ctx context.Context, s Store, in lock.Input) (t *tree.Tree, c Config, cleanup func(), err error) {
-	var open []*os.File
-	cleanup = func() {
-		for _, f := range open {
-			f.Close()
-		}
+	var open openFiles
+	t, c, err = open.read(ctx, s, in)
+	if err != nil {
+		open.close()
+		return nil, Config{}, func() {}, fmt.Errorf("read image %s: %w", in.Path, err)
 	}
-	defer func() {
-		if err != nil {
-			cleanup()
-			cleanup, err = func() {}, fmt.Errorf("read image %s: %w", in.Path, err)
-		}
-	}()
+	return t, c, open.close, nil
+}
+
+// openFiles are the decompressed layers that a tree reads from.
+type openFiles []*os.File
+
+func (o *openFiles) close() {
+	for _, f := range *o {
+		f.Close()
+	}
+}
+
+func (o *openFiles) read(ctx context.Context, s Store, in lock.Input) (*tree.Tree, Config, error) {
 	image, err := readConfig(s, in)
 	if err != nil {
-		return nil, Config{}, nil, err
+		return nil, Config{}, err
 	}
 	files := &tarball.FS{}
 	for i, l := range in.Blobs[1:] {
 		if err := ctx.Err(); err != nil {
-			return nil, Config{}, nil, err
+			return nil, Config{}, err
 		}
 		f, err := plainLayer(s, l, image.RootFS.DiffIDs[i].Encoded())
-		if err != nil {
-			return nil, Config{}, nil, fmt.Errorf("layer %d: %w", i+1, err)
+		if err == nil {
+			*o = append(*o, f)
+			err = applyFile(files, f)
 		}
-		open = append(open, f)
-		if err := applyFile(files, f); err != nil {
-			return nil, Config{}, nil, fmt.Errorf("layer %d: %w", i+1, err)
+		if err != nil {
+			return nil, Config{}, fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
-	t, err = files.Tree()
+	t, err := files.Tree()
 	k := image.Config
-	return t, Config{k.Entrypoint, k.Cmd, k.Env, k.WorkingDir, k.User}, cleanup, err
+	return t, Config{k.Entrypoint, k.Cmd, k.Env, k.WorkingDir, k.User}, err
 }
 
 // readConfig reads manifest and config and checks that they are what is locked.
