@@ -163,6 +163,9 @@ func (w *walker) content(n *tree.Node, e *dirEntry, off int64) error {
 		return bad(off+28, "DIR_FileSize", "%q: %d bytes, its chain has %d", n.Path, b.size, b.capacity())
 	}
 	n.Content = b
+	if len(runs) == 1 { // contiguous: readers of what is inside can seek
+		n.Content = tree.Section{R: w.r, Off: w.clusterOff(runs[0].first), N: b.size}
+	}
 	return nil
 }
 
