@@ -15,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -287,6 +289,14 @@ func TestPaths(t *testing.T) {
 	}
 	if boot.KnownArch("mips") || !boot.KnownArch("arm64") {
 		t.Error("KnownArch")
+	}
+}
+
+func TestSlotOption(t *testing.T) {
+	part := efivar.HDPartition{Number: 2, Start: 264192, Size: 524288, GUID: gpt.MustGUID("5b4a1c4e-9f0d-8c4e-9a51-0c2f4be5a002")}
+	got := boot.SlotOption(boot.ARM64, "hello", "slot-a", part).String()
+	if want := `hello slot-a HD(2,GPT,5B4A1C4E-9F0D-8C4E-9A51-0C2F4BE5A002,0x40800,0x80000)/\EFI\BOOT\BOOTAA64.EFI`; got != want {
+		t.Errorf("entry %s, want %s", got, want)
 	}
 }
 
