@@ -33,6 +33,12 @@ check: ## gofmt, vet, staticcheck, the house rules
 	go tool staticcheck ./...
 	go test ./internal/house
 
+docs: ## refresh the generated reference pages and schemas
+	go test ./internal/recipe ./internal/machine -update
+
+locks: build ## let the locks of the examples pin this ingot-init
+	@for f in examples/*/*.lock; do bin/ingot lock -f $${f%.lock}.yaml --update ingot; done
+
 bench: tools-test build ## measure; rewrites the table in docs/benchmarks.md
 	go run ./internal/bench
 
@@ -56,4 +62,4 @@ tools-demo:
 tools-test:
 	$(call install,$(PACKAGES_TEST))
 
-.PHONY: help build init-binaries demo test short check bench clean tools-demo tools-test
+.PHONY: help build init-binaries demo test short check docs locks bench clean tools-demo tools-test

@@ -2,8 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -127,38 +125,6 @@ func fatLabel(role string) string {
 		return "ESP"
 	}
 	return "SLOT"
-}
-
-// hashDisk reads the finished image once and gives the digest of each
-// partition, by index, and of the whole: what is in the manifest is what was
-// read back, not what was meant.
-func hashDisk(r io.ReaderAt, l partition.Layout) (map[int]string, string, error) {
-	type part struct {
-		index  int
-		digest string
-		err    error
-	}
-	results := make(chan part, len(l.Parts)+1)
-	sum := func(index int, off, n int64) {
-		h := sha256.New()
-		_, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(r, off, n)}, make([]byte, 1<<20))
-		results <- part{index, hex.EncodeToString(h.Sum(nil)), err}
-	}
-	go sum(0, 0, l.Size)
-	go func() {
-		for _, p := range l.Parts {
-			sum(p.Index, p.Start, p.Size)
-		}
-	}()
-	digests := map[int]string{}
-	for range len(l.Parts) + 1 {
-		p := <-results
-		if p.err != nil {
-			return nil, "", fmt.Errorf("read back image: %w", p.err)
-		}
-		digests[p.index] = p.digest
-	}
-	return digests, digests[0], nil
 }
 
 func (b *builder) describeDisk(digests map[int]string) {

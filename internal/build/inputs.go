@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/ingot-os/ingot/initramfs/gobuild"
 	"github.com/ingot-os/ingot/internal/initbin"
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/recipe"
@@ -30,7 +32,29 @@ func (b *builder) checkInputs(context.Context, *Step) error {
 	if err := lock.Verify(l, b.o.Recipe); err != nil {
 		return err
 	}
+	if err := b.checkUnlisted(); err != nil {
+		return err
+	}
 	return recipe.Check(b.o.Recipe, recipe.Facts{}).Err()
+}
+
+// checkUnlisted finds Go files that came after the lock was written: a build
+// would not see them, which nobody expects.
+func (b *builder) checkUnlisted() error {
+	for _, p := range b.o.Recipe.Go {
+		in := b.o.Lock.Find("go/" + p.Name)
+		if !p.Local() || in == nil {
+			continue
+		}
+		extra, err := gobuild.Unlisted(b.o.Recipe.Dir, in.Files)
+		if err != nil {
+			return err
+		}
+		if len(extra) > 0 {
+			return &hintError{fmt.Errorf("input go/%s: %s came after the lock", p.Name, strings.Join(extra, ", ")), "ingot lock"}
+		}
+	}
+	return nil
 }
 
 // hintError is an error that knows what to do next; the CLI prints its Hint.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -140,6 +141,11 @@ func (b *builder) localKernel(ctx context.Context, path string) error {
 	return nil
 }
 
+// loadList is the file beside the modules that names those which no device
+// asks for (dm-verity, squashfs, ...), one a line in load order; ingot-init
+// gets them in its configuration.
+const loadList = "modules.load"
+
 func selectModules(all *tree.Tree, names []string) (*tree.Tree, error) {
 	set, err := kmod.Open(all)
 	if err != nil {
@@ -149,5 +155,21 @@ func selectModules(all *tree.Tree, names []string) (*tree.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sel.Tree()
+	t, err := sel.Tree()
+	if err != nil {
+		return nil, err
+	}
+	list := tree.Bytes(strings.Join(append(sel.Load, ""), "\n"))
+	return t, t.Add(tree.Node{Path: path.Join("lib/modules", set.Version(), loadList), Mode: 0o644, Content: list})
+}
+
+// loaded reads the load list of the selection.
+func (k kernel) loaded() ([]string, error) {
+	n := k.modules.Get(path.Join("lib/modules", k.version, loadList))
+	if n == nil {
+		return nil, nil
+	}
+	var names []string
+	err := eachLine(n, func(l string) { names = append(names, l) })
+	return names, err
 }

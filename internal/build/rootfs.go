@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/initramfs"
@@ -58,7 +59,11 @@ func (b *builder) planInitramfs(ctx context.Context, st *Step) error {
 // baseSegment is init, its configuration, the accounts and the empty
 // directories that init mounts on.
 func (b *builder) baseSegment() (*tree.Tree, error) {
-	spec, err := json.MarshalIndent(b.spec(), "", " ")
+	conf, err := b.spec()
+	if err != nil {
+		return nil, err
+	}
+	spec, err := json.MarshalIndent(conf, "", " ")
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +92,17 @@ func (b *builder) baseSegment() (*tree.Tree, error) {
 }
 
 // spec is what the machine reads of the recipe, with what only the build knows.
-func (b *builder) spec() appliance.Spec {
+func (b *builder) spec() (appliance.Spec, error) {
 	s := recipe.Spec(b.o.Recipe)
+	loaded, err := b.kernel.loaded()
+	if err != nil {
+		return s, err
+	}
+	for _, m := range loaded {
+		if !slices.Contains(s.Modules, m) {
+			s.Modules = append(s.Modules, m)
+		}
+	}
 	s.Build, s.Epoch = b.key, b.o.Lock.Epoch
 	s.Layout = appliance.Layout{ID: b.layout.ID, Disk: b.layout.Disk.String(), Part: map[string]string{}}
 	for _, p := range b.layout.Parts {
@@ -97,7 +111,7 @@ func (b *builder) spec() appliance.Spec {
 	if b.root != nil {
 		s.Root = b.root.spec()
 	}
-	return s
+	return s, nil
 }
 
 func (b *builder) programSegment() *tree.Tree {
