@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +33,16 @@ func (m *Machine) Status() listener.Status {
 	if s.Data.State == "mounted" {
 		space(&s.Data)
 	}
+	s.TPM = hasTPM2()
 	s.Healthy = len(s.Reasons) == 0
 	return s
+}
+
+// hasTPM2 tells whether the kernel has a driver bound to a TPM 2.0. Its probe
+// may end after the services have started, so every status looks again.
+func hasTPM2() bool {
+	major, err := os.ReadFile("/sys/class/tpm/tpm0/tpm_version_major")
+	return err == nil && strings.TrimSpace(string(major)) == "2"
 }
 
 // space asks the filesystem for its size and what is free.

@@ -24,7 +24,7 @@ type Status struct {
 	Data       Data              `json:"data"`
 	Root       *Root             `json:"root,omitempty"`
 	Clock      Clock             `json:"clock"`
-	TPM        bool              `json:"tpm"`
+	TPM        bool              `json:"tpm"`        // a TPM 2.0 with a driver
 	SecureBoot string            `json:"secureBoot"` // enabled, disabled, setup, unknown
 }
 
