@@ -16,6 +16,9 @@ const searchPath = "PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local
 
 // resolveLocal turns a service of the initramfs into a command.
 func (m *Machine) resolveLocal(s appliance.Service) (proc.Command, error) {
+	if s.Command == "" {
+		return proc.Command{}, fmt.Errorf("start service %s: it has no command of its own and there is no root", s.Name)
+	}
 	uid, gid, err := m.account(s.User)
 	if err != nil {
 		return proc.Command{}, err

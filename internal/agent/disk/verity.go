@@ -129,7 +129,9 @@ func (v Verity) ioctl(ctl *os.File, cmd uintptr, flags uint32, payload []byte) (
 	}
 	binary.NativeEndian.PutUint32(b[28:], flags)
 	copy(b[48:48+127], v.Name)
-	copy(b[176:176+128], "INGOT-"+v.Name)
+	if cmd == dmDevCreate { // later commands name the device by one of the two
+		copy(b[176:176+128], "INGOT-"+v.Name)
+	}
 	// _IOWR(0xfd, cmd, struct dm_ioctl)
 	nr := uintptr(3)<<30 | dmHead<<16 | 0xfd<<8 | cmd
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, ctl.Fd(), nr, uintptr(unsafe.Pointer(&b[0])))

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +32,7 @@ type Command struct {
 	UID    uint32
 	GID    uint32
 	Caps   []uintptr  // kept in the bounding set and raised as ambient; all others are dropped
-	Cgroup string     // directory of its own in a cgroup2 file system; made here; "" = the caller's
+	Cgroup string     // in a cgroup2 file system: the run gets a directory of this name and a number; "" = the caller's
 	Space  *Namespace // nil: the caller's mount namespace
 	Stdout *os.File   // also stderr; closed by the caller after Start; nil = /dev/null
 }
@@ -49,23 +48,34 @@ type Process struct {
 // Start runs the command. The answer comes after execve: a missing program or
 // a refused namespace is an error here, not an exit status.
 func (r *Reaper) Start(c Command) (*Process, error) {
-	type result struct {
-		p   *Process
-		err error
+	p, err := r.startGroup(c)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-		p, err := r.start(c)
-		done <- result{p, err}
-	}()
-	res := <-done
-	if res.err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.Path, res.err)
-	}
-	return res.p, nil
+	return p, nil
 }
 
+func (r *Reaper) startGroup(c Command) (*Process, error) {
+	if c.Cgroup != "" {
+		c.Cgroup = fmt.Sprintf("%s.%d", c.Cgroup, r.runs.Add(1))
+		if err := os.MkdirAll(c.Cgroup, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	var p *Process
+	err := onThread(func() (err error) {
+		p, err = r.start(c)
+		return err
+	})
+	if err != nil {
+		os.Remove(c.Cgroup) // empty, or it was never made
+		return nil, err
+	}
+	p.cgroup = c.Cgroup
+	return p, nil
+}
+
+// start runs on a thread that ends with it.
 func (r *Reaper) start(c Command) (*Process, error) {
 	attr, closeFiles, err := c.procAttr()
 	if err != nil {
@@ -76,11 +86,7 @@ func (r *Reaper) start(c Command) (*Process, error) {
 		return nil, err
 	}
 	argv := append([]string{c.Path}, c.Args...)
-	p, err := r.fork(func() (int, error) { return syscall.ForkExec(c.Path, argv, attr) })
-	if p != nil {
-		p.cgroup = c.Cgroup
-	}
-	return p, err
+	return r.fork(func() (int, error) { return syscall.ForkExec(c.Path, argv, attr) })
 }
 
 func (c Command) procAttr() (*syscall.ProcAttr, func(), error) {
@@ -105,20 +111,13 @@ func (c Command) procAttr() (*syscall.ProcAttr, func(), error) {
 	if c.Cgroup == "" {
 		return attr, func() { null.Close() }, nil
 	}
-	group, err := openCgroup(c.Cgroup)
+	group, err := os.Open(c.Cgroup)
 	if err != nil {
 		null.Close()
 		return nil, nil, err
 	}
 	sys.UseCgroupFD, sys.CgroupFD = true, int(group.Fd())
 	return attr, func() { null.Close(); group.Close() }, nil
-}
-
-func openCgroup(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return os.Open(dir)
 }
 
 // taintThread gives the calling thread what the child inherits. The order
@@ -176,21 +175,39 @@ func (p *Process) Signal(sig syscall.Signal) error {
 // Kill ends the process group and, when the process has its own cgroup,
 // everything else it has started.
 func (p *Process) Kill() error {
-	err := p.Signal(syscall.SIGKILL)
-	if p.cgroup == "" {
-		return err
-	}
-	return errors.Join(err, os.WriteFile(p.cgroup+"/cgroup.kill", []byte("1"), 0))
+	return errors.Join(p.Signal(syscall.SIGKILL), p.killGroup())
 }
 
-// Clean removes what the ended process left behind: processes of its cgroup.
+func (p *Process) killGroup() error {
+	if p.cgroup == "" {
+		return nil
+	}
+	err := os.WriteFile(p.cgroup+"/cgroup.kill", []byte("1"), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // removed, or a kernel before 5.14: then the Reaper buries them when they end
+	}
+	return err
+}
+
+// Clean ends what the ended process left running in its cgroup and removes the
+// cgroup. It waits up to two seconds for those processes.
+//
+// A cgroup is never used again: Linux 6.12 kills every process that is cloned
+// into a cgroup which has seen cgroup.kill, because it compares the kill
+// sequence of the target with the parent's (seen with 6.12.107).
 func (p *Process) Clean() {
 	if p.cgroup == "" {
 		return
 	}
-	// Kernels before 5.14 have no cgroup.kill; what is left then is an orphan
-	// that the Reaper buries when it ends.
-	os.WriteFile(p.cgroup+"/cgroup.kill", []byte("1"), 0)
+	for range 100 {
+		if err := os.Remove(p.cgroup); err == nil || errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if p.killGroup() != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // OK reports whether the process ended with status 0. Valid after Done.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -15,6 +16,7 @@ type Reaper struct {
 	mu    sync.Mutex
 	alive map[int]*pending
 	sig   chan os.Signal
+	runs  atomic.Uint64 // numbers the cgroups
 }
 
 type pending struct {
