@@ -21,7 +21,8 @@ type stopRequest struct {
 func (m *Machine) watchSignals() {
 	sig := make(chan os.Signal, 4)
 	signal.Notify(sig, unix.SIGINT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	// Caught, not ignored: services would inherit that.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGPIPE)
 	m.spawn("signals", func() {
 		for s := range sig {
 			m.request(stopRequest{why: s.String(), power: s == unix.SIGUSR1 || s == unix.SIGUSR2})

@@ -23,7 +23,7 @@ type Place struct {
 	Path   string // in the view, absolute
 	Source string // of the machine, bound here; "" = a fresh tmpfs
 	Opts   string // mount options of the tmpfs
-	Flags  uintptr
+	Flags  uintptr // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC
 }
 
 // Namespace makes the mount namespace of the view.
@@ -175,7 +175,11 @@ func (v View) mount(p Place) error {
 	if p.Flags == 0 {
 		return nil
 	}
-	if err := unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND|p.Flags, ""); err != nil {
+	// With what is mounted below it: a remount would leave efivarfs writable
+	// under a read-only /sys. The MS_ flags of Place and the attributes of
+	// mount_setattr(2) have the same numbers for ro, nosuid, nodev and noexec.
+	attr := &unix.MountAttr{Attr_set: uint64(p.Flags)}
+	if err := unix.MountSetattr(unix.AT_FDCWD, to, unix.AT_RECURSIVE, attr); err != nil {
 		return fmt.Errorf("bind %s: %w", p.Path, err)
 	}
 	return nil

@@ -48,6 +48,14 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 	data := filepath.Join(host, "data")
 	os.WriteFile(resolv, []byte("nameserver 192.0.2.1\n"), 0o644)
 	os.Mkdir(data, 0o755)
+	ro := filepath.Join(host, "ro")
+	if err := os.MkdirAll(filepath.Join(ro, "below"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("below", filepath.Join(ro, "below"), "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(filepath.Join(ro, "below"), 0)
 	places = append(places,
 		Place{Path: "/proc", Source: "/proc"},
 		Place{Path: "/tmp", Opts: "mode=1777,size=1m"},
@@ -55,6 +63,7 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 		Place{Path: "/etc/resolv.conf", Source: resolv, Flags: unix.MS_RDONLY},
 		Place{Path: "/var/lib/app", Source: data},
 		Place{Path: "/opt/y", Opts: "size=1m"},
+		Place{Path: "/ro", Source: ro, Flags: unix.MS_RDONLY | unix.MS_NOSUID},
 	)
 	ns, err := View{Root: root, Work: t.TempDir(), Places: places}.Namespace()
 	if err != nil {
@@ -63,7 +72,7 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 	defer ns.Close()
 	p, out := run(t, reaper(t), Command{Path: "/sbin/child", Space: ns, Env: []string{
 		"FILES=/etc/hostname /etc/resolv.conf /opt/x/f",
-		"WRITE=/x /etc/x /etc/resolv.conf /opt/x2 /tmp/x /run/x /var/lib/app/x /opt/y/x",
+		"WRITE=/x /etc/x /etc/resolv.conf /opt/x2 /tmp/x /run/x /var/lib/app/x /opt/y/x /ro/x /ro/below/x",
 	}}, "ls")
 	if !p.OK() {
 		t.Fatalf("child %s: %s", p.Exit(), out)
@@ -72,6 +81,7 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 		`/etc/hostname: "payload" <nil>`, `/etc/resolv.conf: "nameserver 192.0.2.1\n" <nil>`, `/opt/x/f: "deep" <nil>`,
 		"write /x: open /x: read-only", "write /etc/x: open /etc/x: read-only", "write /etc/resolv.conf: open /etc/resolv.conf: read-only",
 		"write /opt/x2: open /opt/x2: read-only", "write /tmp/x: <nil>", "write /run/x: <nil>", "write /var/lib/app/x: <nil>", "write /opt/y/x: <nil>",
+		"write /ro/x: open /ro/x: read-only", "write /ro/below/x: open /ro/below/x: read-only",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output lacks %q", want)
