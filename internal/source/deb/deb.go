@@ -140,7 +140,7 @@ func (m member) plain() (io.ReadCloser, error) {
 	if ext == ".tar" {
 		ext = ""
 	}
-	return unpack.Reader(m.reader(), unpack.Form(strings.TrimPrefix(ext, ".")))
+	return unpack.ReaderAt(io.NewSectionReader(m.r, m.off, m.size), m.size, unpack.Form(strings.TrimPrefix(ext, ".")))
 }
 
 // OpenFile opens a package on disk; the caller closes the file.

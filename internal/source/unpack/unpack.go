@@ -85,11 +85,45 @@ func newXZ(b *bufio.Reader) (io.ReadCloser, error) {
 	if err := checkDictionary(b); err != nil {
 		return nil, fmt.Errorf("decompress xz: %w", err)
 	}
-	z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(b)
+	t := &tail{r: b}
+	z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(bufio.NewReaderSize(t, 64<<10))
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(z), nil
+	return io.NopCloser(&wholeXZ{z, t}), nil
+}
+
+// wholeXZ turns the end of the input into an error when it is not the end of a
+// stream: the library (0.5.17) takes a file that is cut between two blocks for
+// a whole one.
+type wholeXZ struct {
+	z io.Reader
+	t *tail
+}
+
+func (w *wholeXZ) Read(p []byte) (int, error) {
+	n, err := w.z.Read(p)
+	if err == io.EOF && w.t.last != [2]byte{'Y', 'Z'} {
+		err = fmt.Errorf("decompress xz: the footer is missing: %w", io.ErrUnexpectedEOF)
+	}
+	return n, err
+}
+
+// tail remembers the last two bytes that passed and are not stream padding,
+// which is zeros.
+type tail struct {
+	r    io.Reader
+	last [2]byte
+}
+
+func (t *tail) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if end := bytes.TrimRight(p[:n], "\x00"); len(end) > 1 {
+		copy(t.last[:], end[len(end)-2:])
+	} else if len(end) == 1 {
+		t.last = [2]byte{t.last[1], end[0]}
+	}
+	return n, err
 }
 
 // checkDictionary reads the dictionary size of the first block (the .xz file
