@@ -98,6 +98,10 @@ func (b *builder) stageRoot() error {
 	return f.Close()
 }
 
+// minRoot is the least that dm-verity has a hash tree for: a payload of one
+// block is padded to two.
+const minRoot = 2 * verity.BlockSize
+
 func (b *builder) makeRoot(ctx context.Context, w *os.File) (rootRecord, error) {
 	t, config, cleanup, err := b.rootTree(ctx)
 	if err != nil {
@@ -108,7 +112,7 @@ func (b *builder) makeRoot(ctx context.Context, w *os.File) (rootRecord, error) 
 	if err != nil {
 		return rootRecord{}, err
 	}
-	size = (size + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize
+	size = max(minRoot, (size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
 	if err := w.Truncate(size); err != nil {
 		return rootRecord{}, err
 	}

@@ -28,7 +28,7 @@ func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
 	if err := addTree(n, t, false); err != nil {
 		return err
 	}
-	return addVerity(n, r, size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
+	return addVerity(n, r, size, i.Size)
 }
 
 func readErofs(n *Node, r io.ReaderAt, size int64) error {
@@ -51,8 +51,10 @@ func readErofs(n *Node, r io.ReaderAt, size int64) error {
 	return addVerity(n, r, size, i.Size)
 }
 
-// addVerity looks for a hash tree behind a filesystem of the given size.
-func addVerity(n *Node, r io.ReaderAt, size, at int64) error {
+// addVerity looks for a hash tree behind a filesystem of so many bytes: at the
+// next whole block, and not before the second.
+func addVerity(n *Node, r io.ReaderAt, size, used int64) error {
+	at := max(2*verity.BlockSize, (used+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
 	if at+verity.BlockSize > size {
 		return nil
 	}
