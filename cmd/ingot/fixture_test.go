@@ -111,7 +111,7 @@ func (f *fixture) copyHello() error {
 
 // fillCache takes the example's packages out of the user's cache and builds it once.
 func (f *fixture) fillCache() error {
-	if err := f.fetchLocked(f.hello); err != nil {
+	if err := f.fetchLocked(f.hello, "ingot", "go"); err != nil {
 		return err
 	}
 	out := filepath.Join(f.root, "out")
@@ -122,15 +122,15 @@ func (f *fixture) fillCache() error {
 	return nil
 }
 
-// fetchLocked relocks a recipe for this program and toolchain and brings its
-// packages into the fixture. Pinned packages are kept as long as the mirror
-// has them, and moved otherwise (S11).
-func (f *fixture) fetchLocked(dir string) error {
+// fetchLocked relocks a recipe, with newest versions of what update names, and
+// brings its packages into the fixture. Pinned packages are kept as long as
+// the mirror has them, and moved otherwise (S11).
+func (f *fixture) fetchLocked(dir string, update ...string) error {
 	user, err := source.DefaultDir()
 	if err != nil {
 		return err
 	}
-	if err := f.lock(user, dir, "ingot", "go"); err != nil {
+	if err := f.lock(user, dir, update...); err != nil {
 		return err
 	}
 	err = f.fetchAll(user, dir)

@@ -55,7 +55,7 @@ func newWorld(t testing.TB, f *fixture, recipe string) *world {
 
 // smallDisk keeps what is hashed small: FAT32 needs 33 MiB at least, and the
 // ESP holds two copies of the 24 MB boot file.
-const smallDisk = "\ndisk: {esp: 64M, slot: 40M%s}\ndata: {size: 16M}\n"
+const smallDisk = "\ndisk: {esp: 64M, slot: 64M%s}\ndata: {size: 16M}\n"
 
 // kindOf writes a recipe beside the hello example and locks it offline.
 func kindOf(t testing.TB, f *fixture, more string, edit func(dir, yaml string) string) string {
@@ -238,7 +238,7 @@ func TestReproducible(t *testing.T) {
 
 // TestReproducibleKinds builds every shape of an image three times: as it is,
 // with one worker, and with eight of each after the inputs were made in
-// another order. Only the kernel comes out of the cache.
+// another order. Kernel and modules may come out of the cache.
 func TestReproducibleKinds(t *testing.T) {
 	f := warm(t)
 	for _, k := range kinds {
@@ -273,14 +273,22 @@ var kinds = []struct {
 	{"arm64", arm64},
 }
 
-// withRoot is an image with a root payload out of a directory.
+// withRoot is an image with a root payload out of a directory. A build with
+// another payload leaves the kernel's modules for it in the shared cache.
 func withRoot(t testing.TB, f *fixture, format string, sector int) string {
 	t.Helper()
 	more := fmt.Sprintf(", root: 16M, sector: %d", sector)
-	return kindOf(t, f, more, func(dir, y string) string {
-		rootfs(t, filepath.Join(dir, "rootfs"), 7)
+	dir := kindOf(t, f, more, func(dir, y string) string {
+		writeFile(t, filepath.Join(dir, "rootfs/other"), "payload")
 		return y + "root: {directory: ./rootfs, format: " + format + "}\n"
 	})
+	warmUp := newWorld(t, f, dir)
+	warmUp.cache = f.cache
+	os.RemoveAll(warmUp.build(t, f))
+	os.RemoveAll(filepath.Join(dir, "rootfs"))
+	rootfs(t, filepath.Join(dir, "rootfs"), 7)
+	relock(t, f, dir)
+	return dir
 }
 
 // rootfs makes a directory tree of a few hundred entries in the order that
@@ -325,11 +333,14 @@ func shuffle(t testing.TB, recipe string) {
 // a download of its own (30 MB), so the kind is left out without a network.
 func arm64(t *testing.T, f *fixture) string {
 	dir := copyOf(t, "testdata/arm64")
-	switch err := f.fetchLocked(dir); {
+	switch err := f.fetchLocked(dir, "ingot"); {
 	case errors.Is(err, source.ErrOffline):
 		t.Skip(err)
 	case err != nil:
 		t.Fatal(err)
 	}
+	warmUp := newWorld(t, f, dir)
+	warmUp.cache = f.cache
+	os.RemoveAll(warmUp.build(t, f))
 	return dir
 }
