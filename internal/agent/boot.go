@@ -68,6 +68,18 @@ func (m *Machine) boot() {
 	m.startServices()
 	m.spawn("clock", m.keepClock)
 	m.spawn("smoke", m.serveSmoke)
+	m.keepFloor()
+	m.report()
+}
+
+// report fills in what is only told, when nothing waits for it any more.
+func (m *Machine) report() {
+	_, tpm := os.Stat("/sys/class/tpm/tpm0")
+	entries := m.vars.Snapshot()
+	evidence := m.readEvidence()
+	m.update(func(s *listener.Status) {
+		s.TPM, s.Boot.Entries, s.Boot.Evidence = tpm == nil, entries, evidence
+	})
 }
 
 func (m *Machine) readSpec() {

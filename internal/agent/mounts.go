@@ -70,7 +70,7 @@ var sysctls = []struct{ name, value string }{
 	{"kernel/ctrl-alt-del", "0"},         // tell init instead of resetting
 	{"kernel/kptr_restrict", "1"},        // addresses only with CAP_SYSLOG
 	{"kernel/dmesg_restrict", "1"},       // likewise the kernel log
-	{"kernel/kexec_load_disabled", "1"},  // no second kernel behind the measured one; see Machine.run
+	{"kernel/kexec_load_disabled", "1"},  // no second kernel behind the measured one
 	{"kernel/yama/ptrace_scope", "1"},    // services do not read each other
 	{"fs/protected_symlinks", "1"},       //
 	{"fs/protected_hardlinks", "1"},      //

@@ -79,6 +79,18 @@ func (m *Machine) keepEvidence(text string) {
 	}
 }
 
+// readEvidence returns the head of what an earlier boot kept when it crashed.
+func (m *Machine) readEvidence() string {
+	b, _, err := m.loadState(state.Evidence)
+	if err != nil {
+		return "" // none, in nearly all boots
+	}
+	lines := strings.SplitN(string(b), "\n", 4)
+	text := strings.Join(lines[:min(3, len(lines))], "; ")
+	m.log.Printf("an earlier boot crashed: %s", text)
+	return text
+}
+
 // readMachine applies machine.yaml of the state partition. A file that is
 // refused leaves the recipe's settings and every error in the status.
 func (m *Machine) readMachine() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,14 +72,28 @@ func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
 // endProcesses ends what is not a service: orphans and health checks. -1 is
 // every process but PID 1 itself.
 func (m *Machine) endProcesses() {
-	if unix.Kill(-1, unix.SIGTERM) != nil {
-		return // there are none
-	}
-	for range 20 {
-		time.Sleep(50 * time.Millisecond)
-		if unix.Kill(-1, 0) != nil {
-			return
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		for range 20 {
+			if !othersAlive() {
+				return
+			}
+			_ = unix.Kill(-1, sig) // the only error is that there are none
+			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	unix.Kill(-1, unix.SIGKILL)
+}
+
+// othersAlive reports whether any process but PID 1 runs. Kernel threads have
+// no executable; a zombie has none either.
+func othersAlive() bool {
+	procs, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range procs {
+		if exe == "/proc/1/exe" {
+			continue
+		}
+		if _, err := os.Readlink(exe); err == nil {
+			return true
+		}
+	}
+	return false
 }

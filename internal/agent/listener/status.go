@@ -36,8 +36,9 @@ type Boot struct {
 	Partition string   `json:"partition,omitempty"`
 	Disk      string   `json:"disk,omitempty"` // device node
 	DiskGUID  string   `json:"diskGUID,omitempty"`
-	State     string   `json:"state"` // ok; absent (no disk belongs to this boot), missing (it was not found), refused (two could be it)
-	Entries   []string `json:"entries,omitempty"`
+	State     string   `json:"state"`              // ok; absent (no disk belongs to this boot), missing (it was not found), refused (two could be it)
+	Entries   []string `json:"entries,omitempty"`  // boot variables of the firmware, as text
+	Evidence  string   `json:"evidence,omitempty"` // why an earlier boot's init ended
 }
 
 // MachineFile is machine.yaml as it was found.

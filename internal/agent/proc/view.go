@@ -20,9 +20,9 @@ type View struct {
 
 // Place is one thing that is put into a View.
 type Place struct {
-	Path   string // in the view, absolute
-	Source string // of the machine, bound here; "" = a fresh tmpfs
-	Opts   string // mount options of the tmpfs
+	Path   string  // in the view, absolute
+	Source string  // of the machine, bound here; "" = a fresh tmpfs
+	Opts   string  // mount options of the tmpfs
 	Flags  uintptr // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC
 }
 
