@@ -59,7 +59,7 @@ func wanted(name string, patterns []string) bool {
 }
 
 func (b *builder) addLocalFirmware(ctx context.Context, t *tree.Tree, f recipe.Firmware) error {
-	local, in, err := b.fetch(ctx, "firmware/"+f.Source)
+	local, in, err := b.fetch(ctx, "firmware/"+path.Clean(f.Source))
 	if err != nil {
 		return err
 	}

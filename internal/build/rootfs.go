@@ -29,11 +29,16 @@ func (b *builder) planInitramfs(ctx context.Context, st *Step) error {
 	if err != nil {
 		return err
 	}
+	trust, err := b.trustSegment(ctx)
+	if err != nil {
+		return err
+	}
 	segments := []initramfs.Segment{
 		{Name: "base", Tree: base},
 		{Name: "modules", Tree: b.kernel.modules},
 		{Name: "programs", Tree: b.programSegment()},
 		{Name: "files", Tree: files},
+		{Name: "trust", Tree: trust},
 	}
 	b.archive, err = initramfs.Plan(segments, initramfs.Options{
 		Epoch: b.o.Lock.Epoch, Compress: b.o.Recipe.Compress, Workers: b.o.Workers,
@@ -178,7 +183,7 @@ func (b *builder) addFile(ctx context.Context, t *tree.Tree, f recipe.File) erro
 		n.Mode, n.Target = fs.ModeSymlink|0o777, f.Symlink
 		return t.Add(n)
 	}
-	local, in, err := b.fetch(ctx, "file"+f.Path)
+	local, in, err := b.fetch(ctx, "file"+path.Clean(f.Path))
 	if err != nil {
 		return err
 	}

@@ -131,8 +131,8 @@ func TestResolvePinsEverything(t *testing.T) {
 	w, r := newWorld(t), newRecipe(t)
 	l := resolve(t, w, r, nil)
 	want := []string{
-		"dir file/etc/conf", "file file/etc/motd", "url file/opt/dl", "deb firmware/firmware-realtek", "file firmware/fw.bin",
-		"go-dir go/hello", "go-module go/modules", "deb kernel", "deb loader", "oci root", "deb stub",
+		"deb ca-certificates", "dir file/etc/conf", "file file/etc/motd", "url file/opt/dl", "deb firmware/firmware-realtek", "file firmware/fw.bin",
+		"go-dir go/hello", "go-module go/modules", "deb kernel", "deb loader", "oci root", "deb stub", "deb tzdata",
 	}
 	if d := cmp.Diff(want, names(l)); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
@@ -183,7 +183,7 @@ func TestUpdateMovesOnlyWhatItNames(t *testing.T) {
 		{"ingot", "ingot"},
 		{"epoch", "epoch"},
 		{"file/etc/motd", ""},
-		{"all", "firmware/firmware-realtek kernel loader root stub go ingot epoch"},
+		{"all", "ca-certificates firmware/firmware-realtek kernel loader root stub tzdata go ingot epoch"},
 	} {
 		l := resolve(t, w, r, old, tc.update)
 		var moved []string
@@ -211,7 +211,7 @@ func TestARecipeThatAsksForSomethingElseMovesIt(t *testing.T) {
 		{"the kernel that the metapackage led to, by name", func(r *recipe.Recipe) { r.Kernel.Package = "linux-image-6.12.1-cloud-amd64" }, ""},
 		{"something without an input", func(r *recipe.Recipe) { r.Cmdline = []string{"quiet"} }, ""},
 		{"another architecture", func(r *recipe.Recipe) { r.Arch = "arm64" },
-			"linux-image-cloud-amd64 systemd-boot-efi systemd-boot-efi firmware-realtek modules https://example.com/dl registry.example/app:1 go"},
+			"linux-image-cloud-amd64 systemd-boot-efi systemd-boot-efi firmware-realtek modules https://example.com/dl registry.example/app:1 ca-certificates tzdata go"},
 	} {
 		r := newRecipe(t)
 		old := resolve(t, w, r, nil)

@@ -48,6 +48,12 @@ func wants(r *recipe.Recipe) []want {
 		}
 	}
 	list = append(list, rootWants(r.Root)...)
+	if r.Certificates || r.Root != nil {
+		list = append(list, debWant("ca-certificates", "ca-certificates", recipe.DefaultSuite))
+	}
+	if r.Root != nil {
+		list = append(list, debWant("tzdata", "tzdata", recipe.DefaultSuite))
+	}
 	return unique(list)
 }
 

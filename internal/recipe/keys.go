@@ -143,6 +143,10 @@ var contentKeys = []strictyaml.Key{
 	{Path: "users[].name", Required: true, Pattern: userPattern, Expect: userExpect, Doc: "Name of the account.", Example: "name: app"},
 	{Path: "users[].uid", Required: true, Min: 1, Max: 65533, Also: []string{"id", "gid"}, Doc: "Number of the account.", Example: "uid: 1000"},
 
+	{Path: "certificates", Also: []string{"ca_certificates", "ca-certificates", "tls"}, Default: "false",
+		Doc:     "Put Mozilla's certificate authorities (Debian package ca-certificates, 0.2 MB) at /etc/ssl/certs/ca-certificates.crt, for services that speak HTTPS to the world. A root payload always gets them, and time zones, where it has none of its own.",
+		Example: "certificates: true"},
+
 	{Path: "ntp", Also: []string{"timeservers"},
 		Doc:     "Time servers, names or addresses. Without any the clock starts at the image's epoch or what the hardware says, whichever is later.",
 		Example: "ntp: [pool.ntp.org]"},

@@ -36,6 +36,8 @@ type Recipe struct {
 	Files []File           `yaml:"files"`
 	Users []appliance.User `yaml:"users"`
 
+	Certificates bool `yaml:"certificates"` // Mozilla's CA bundle in the image; with a root payload always
+
 	Network    []appliance.Interface `yaml:"network"`
 	NTP        []string              `yaml:"ntp"`
 	Services   []appliance.Service   `yaml:"services"`
