@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/machine"
-	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/partition/flash"
 )
@@ -91,9 +90,9 @@ func imagePath(path string) (string, error) {
 	if !info.IsDir() {
 		return path, nil
 	}
-	set, err := release.Open(path)
+	set, err := openSet(path)
 	if err != nil {
-		return "", &ui.Error{Err: err, Hint: "name an image set (OUT/NAME-VERSION) or an .img file"}
+		return "", err
 	}
 	return set.Image(), nil
 }

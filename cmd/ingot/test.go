@@ -10,7 +10,6 @@ import (
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/qemu"
-	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/internal/smoke"
 	"github.com/ingot-os/ingot/internal/ui"
@@ -32,7 +31,7 @@ type verdict struct {
 // Run boots the image set, runs its smoke tests, powers it off and prints the
 // verdict: as a table on a terminal, else as JSON.
 func (c *testCmd) Run(v *verb) error {
-	set, err := release.Open(c.Path)
+	set, err := openSet(c.Path)
 	if err != nil {
 		return err
 	}

@@ -81,6 +81,15 @@ func parseForward(text string) (qemu.Forward, error) {
 	return qemu.Forward{Host: int(h), Guest: int(g)}, nil
 }
 
+// openSet reads the manifest of an image set.
+func openSet(dir string) (*release.Set, error) {
+	set, err := release.Open(dir)
+	if err != nil {
+		return nil, &ui.Error{Err: err, Hint: "name an image set: OUT/NAME-VERSION as ingot build prints it"}
+	}
+	return set, nil
+}
+
 type runCmd struct {
 	vmFlags
 	Timeout appliance.Duration `help:"Power the machine off after this time (default: when it powers off or on Ctrl-C)." placeholder:"D"`
@@ -90,7 +99,7 @@ type runCmd struct {
 // machine powers off, the time is over, or the operator interrupts: then the
 // power button is pressed.
 func (c *runCmd) Run(v *verb) error {
-	set, err := release.Open(c.Path)
+	set, err := openSet(c.Path)
 	if err != nil {
 		return err
 	}
