@@ -75,6 +75,17 @@ func copySparse(w io.WriterAt, r io.Reader, size int64) error {
 // partition table, so that a target that was not finished has none. Roles
 // without content stay zero.
 func Write(f Target, l Layout, contents map[string]Content) error {
+	if err := Fill(f, l, contents, nil); err != nil {
+		return err
+	}
+	return l.Table().Write(f)
+}
+
+// Fill is Write without the partition table: for a file that nobody sees
+// before it is whole, where the table may as well come first. done, if not nil,
+// is called after each partition, with content or without, in order on the
+// disk: nothing before its end is written any more.
+func Fill(f Target, l Layout, contents map[string]Content, done func(Part)) error {
 	if err := l.Table().Validate(); err != nil {
 		return err
 	}
@@ -84,15 +95,16 @@ func Write(f Target, l Layout, contents map[string]Content) error {
 		}
 	}
 	for _, p := range l.Parts {
-		c := contents[p.Role]
-		if c == nil {
-			continue
+		if c := contents[p.Role]; c != nil {
+			if err := c.Fill(p.Window(f), p.Size); err != nil {
+				return fmt.Errorf("write partition %d (%s): %w", p.Index, p.Role, err)
+			}
 		}
-		if err := c.Fill(p.Window(f), p.Size); err != nil {
-			return fmt.Errorf("write partition %d (%s): %w", p.Index, p.Role, err)
+		if done != nil {
+			done(p)
 		}
 	}
-	return l.Table().Write(f)
+	return nil
 }
 
 // Window returns a writer of the partition's bytes alone: offset 0 is its

@@ -47,10 +47,12 @@ func (b *builder) writeImage(ctx context.Context, st *Step) error {
 	if err := f.Truncate(b.layout.Size); err != nil {
 		return fmt.Errorf("size image: %w", err)
 	}
-	if err := partition.Write(f, b.layout, contents); err != nil {
+	if err := b.layout.Table().Write(f); err != nil {
 		return err
 	}
-	digests, whole, err := hashDisk(f, b.layout)
+	digests, whole, err := hashDisk(f, b.layout, func(done func(partition.Part)) error {
+		return partition.Fill(f, b.layout, contents, done)
+	})
 	if err != nil {
 		return err
 	}

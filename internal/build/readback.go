@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -15,51 +16,38 @@ import (
 	"github.com/ingot-os/ingot/partition"
 )
 
-// readBack reads a finished image. Its holes are not read: lseek(2) defines
-// them as ranges that read as zeros, so zeros are hashed in their place. Of the
-// 757 MB of examples/hello 97 MB are data; reading the rest took longer than
-// all other work of a build together.
-type readBack struct {
-	f    *os.File
-	data []run // everything else is holes
-}
+// readBack reads an image while it is written, each part as soon as it is
+// final. Holes are not read: lseek(2) defines them as ranges that read as zeros,
+// so zeros are hashed in their place. Of the 757 MB of examples/hello 97 MB are
+// data; reading the rest took longer than all other work of a build together.
+type readBack struct{ f *os.File }
 
-// run is a range of the file, in bytes.
+// run is a range that holds data, in bytes from the start of what was asked for.
 type run struct{ off, end int64 }
 
-func newReadBack(f *os.File, size int64) (*readBack, error) {
-	r := &readBack{f: f}
-	for off := int64(0); off < size; {
-		start, err := f.Seek(off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end
-			return r, nil
-		}
-		end := size
+// data lists what is not a hole in a range of the file.
+func (r readBack) data(off, n int64) ([]run, error) {
+	var out []run
+	for at := off; at < off+n; {
+		start, err := r.f.Seek(at, unix.SEEK_DATA)
 		switch {
+		case errors.Is(err, unix.ENXIO): // nothing but a hole up to the end of the file
+			return out, nil
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // cannot tell: then all is data
-			start = off
+			return append(out, run{at - off, n}), nil
 		case err != nil:
 			return nil, err
-		default:
-			if end, err = f.Seek(start, unix.SEEK_HOLE); err != nil {
-				return nil, err
-			}
+		case start >= off+n:
+			return out, nil
 		}
-		r.data = append(r.data, run{start, end})
-		off = end
-	}
-	return r, nil
-}
-
-// within returns the data of a range, relative to its start.
-func (r *readBack) within(off, n int64) []run {
-	var out []run
-	for _, d := range r.data {
-		if start, end := max(d.off, off), min(d.end, off+n); start < end {
-			out = append(out, run{start - off, end - off})
+		end, err := r.f.Seek(start, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, err
 		}
+		at = min(end, off+n)
+		out = append(out, run{start - off, at - off})
 	}
-	return out
+	return out, nil
 }
 
 // readStep is how much is read at a time: small enough to be hashed while it
@@ -69,15 +57,19 @@ const readStep = 256 << 10
 // zeroStep is what stands for holes; it stays in the first cache.
 var zeroStep [16 << 10]byte
 
-// sum is the SHA-256 in hex of a range.
-func (r *readBack) sum(off, n int64) (string, error) {
-	h, at, buf := sha256.New(), int64(0), make([]byte, readStep)
+// hash feeds a range of the file to h.
+func (r readBack) hash(h io.Writer, off, n int64) error {
+	data, err := r.data(off, n)
+	if err != nil {
+		return err
+	}
+	at, buf := int64(0), make([]byte, readStep)
 	zeros := func(n int64) {
 		for ; n > 0; n -= int64(len(zeroStep)) {
 			h.Write(zeroStep[:min(n, int64(len(zeroStep)))])
 		}
 	}
-	for _, d := range r.within(off, n) {
+	for _, d := range data {
 		zeros(d.off - at)
 		src := struct{ io.Reader }{io.NewSectionReader(r.f, off+d.off, d.end-d.off)}
 		got, err := io.CopyBuffer(h, src, buf)
@@ -85,28 +77,32 @@ func (r *readBack) sum(off, n int64) (string, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return "", fmt.Errorf("read back image at offset %d: %w", off+d.off, err)
+			return fmt.Errorf("at offset %d: %w", off+d.off, err)
 		}
 		at = d.end
 	}
 	zeros(n - at)
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return nil
 }
 
 // same reports whether two partitions hold the same bytes. It compares the
 // data of both; false is also the answer when their holes lie differently.
-func (r *readBack) same(p, q partition.Part) (bool, error) {
-	a, b := r.within(p.Start, p.Size), r.within(q.Start, q.Size)
-	if p.Size != q.Size || len(a) != len(b) {
+func (r readBack) same(p, q partition.Part) (bool, error) {
+	if p.Size != q.Size {
 		return false, nil
 	}
+	a, err := r.data(p.Start, p.Size)
+	if err != nil {
+		return false, err
+	}
+	b, err := r.data(q.Start, q.Size)
+	if err != nil || !slices.Equal(a, b) {
+		return false, err
+	}
 	x, y := make([]byte, readStep), make([]byte, readStep)
-	for i := range a {
-		if a[i] != b[i] {
-			return false, nil
-		}
-		for at := a[i].off; at < a[i].end; at += readStep {
-			n := min(a[i].end-at, readStep)
+	for _, d := range a {
+		for at := d.off; at < d.end; at += readStep {
+			n := min(d.end-at, readStep)
 			if _, err := r.f.ReadAt(x[:n], p.Start+at); err != nil {
 				return false, err
 			}
@@ -121,47 +117,77 @@ func (r *readBack) same(p, q partition.Part) (bool, error) {
 	return true, nil
 }
 
+// whole is the digest of everything, as far as the ends that come in say that
+// it is final.
+func (r readBack) whole(ends <-chan int64) (string, error) {
+	h, at := sha256.New(), int64(0)
+	for end := range ends {
+		if err := r.hash(h, at, end-at); err != nil {
+			return "", err
+		}
+		at = end
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
 // partitions gives the digest of each partition, by index. One that holds the
 // same bytes as an earlier one, as slot B does, has its digest too.
-func (r *readBack) partitions(l partition.Layout) (map[int]string, error) {
+func (r readBack) partitions(parts <-chan partition.Part) (map[int]string, error) {
 	digests := map[int]string{}
-	for i, p := range l.Parts {
-		for _, q := range l.Parts[:i] {
+	var seen []partition.Part
+	for p := range parts {
+		for _, q := range seen {
 			same, err := r.same(p, q)
 			if err != nil {
-				return nil, fmt.Errorf("read back image: compare %s with %s: %w", p.Role, q.Role, err)
+				return nil, fmt.Errorf("compare %s with %s: %w", p.Role, q.Role, err)
 			}
 			if same {
 				digests[p.Index] = digests[q.Index]
+				break
 			}
 		}
-		if digests[p.Index] != "" {
-			continue
+		if digests[p.Index] == "" {
+			h := sha256.New()
+			if err := r.hash(h, p.Start, p.Size); err != nil {
+				return nil, err
+			}
+			digests[p.Index] = hex.EncodeToString(h.Sum(nil))
 		}
-		var err error
-		if digests[p.Index], err = r.sum(p.Start, p.Size); err != nil {
-			return nil, err
-		}
+		seen = append(seen, p)
 	}
 	return digests, nil
 }
 
-// hashDisk gives the digest of each partition, by index, and of the whole:
+// hashDisk runs fill, which writes a disk whose partition table is written
+// already, and gives the digest of each partition, by index, and of the whole:
 // what is in the manifest is what was read back, not what was meant. The whole
-// is one chain of SHA-256 and takes longest, so everything else runs beside it.
-func hashDisk(f *os.File, l partition.Layout) (digests map[int]string, whole string, err error) {
-	r, err := newReadBack(f, l.Size)
-	if err != nil {
+// is one chain of SHA-256 and takes longest, so it follows the writer closely
+// and everything else runs beside it.
+func hashDisk(f *os.File, l partition.Layout, fill func(done func(partition.Part)) error) (digests map[int]string, whole string, err error) {
+	r := readBack{f}
+	ends, parts := make(chan int64, len(l.Parts)+1), make(chan partition.Part, len(l.Parts))
+	var written error
+	var g errgroup.Group
+	g.Go(func() error {
+		defer close(ends)
+		defer close(parts)
+		written = fill(func(p partition.Part) {
+			ends <- p.End()
+			parts <- p
+		})
+		ends <- l.Size
+		return nil
+	})
+	g.Go(func() (err error) {
+		whole, err = r.whole(ends)
+		return err
+	})
+	g.Go(func() (err error) {
+		digests, err = r.partitions(parts)
+		return err
+	})
+	if err := g.Wait(); err != nil && written == nil {
 		return nil, "", fmt.Errorf("read back image: %w", err)
 	}
-	var g errgroup.Group
-	g.Go(func() (err error) {
-		whole, err = r.sum(0, l.Size)
-		return err
-	})
-	g.Go(func() (err error) {
-		digests, err = r.partitions(l)
-		return err
-	})
-	return digests, whole, g.Wait()
+	return digests, whole, written
 }

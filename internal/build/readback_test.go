@@ -3,11 +3,13 @@ package build
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"math/rand"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +71,7 @@ func plainDigests(t *testing.T, f *os.File, l partition.Layout) (map[int]string,
 
 func checkDigests(t *testing.T, f *os.File, l partition.Layout) map[int]string {
 	t.Helper()
-	parts, whole, err := hashDisk(f, l)
+	parts, whole, err := hashDisk(f, l, finished(l))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +83,16 @@ func checkDigests(t *testing.T, f *os.File, l partition.Layout) map[int]string {
 		t.Errorf("partitions: got %v, want %v", parts, wantParts)
 	}
 	return parts
+}
+
+// finished is a fill with nothing left to write.
+func finished(l partition.Layout) func(func(partition.Part)) error {
+	return func(done func(partition.Part)) error {
+		for _, p := range l.Parts {
+			done(p)
+		}
+		return nil
+	}
 }
 
 func TestHashDisk(t *testing.T) {
@@ -131,17 +143,43 @@ func TestHashDiskFull(t *testing.T) {
 	checkDigests(t, f, l)
 }
 
-func TestHashDiskTooShort(t *testing.T) {
+// TestHashDiskFollows checks that nothing is read before it is final, and that
+// what is read is what was written last.
+func TestHashDiskFollows(t *testing.T) {
 	f, l := smallDisk(t)
-	put(t, f, l, partition.Data, 0, make([]byte, 1<<20))
-	r, err := newReadBack(f, l.Size)
+	parts, whole, err := hashDisk(f, l, func(done func(partition.Part)) error {
+		for _, p := range l.Parts {
+			put(t, f, l, p.Role, 0, []byte("not yet"))
+			time.Sleep(time.Millisecond)
+			put(t, f, l, p.Role, 0, []byte("written "+p.Role))
+			done(p)
+		}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Truncate(l.Size / 2); err != nil {
+	wantParts, want := plainDigests(t, f, l)
+	if whole != want || !maps.Equal(parts, wantParts) {
+		t.Errorf("got %s %v, want %s %v", whole, parts, want, wantParts)
+	}
+}
+
+func TestHashDiskFails(t *testing.T) {
+	f, l := smallDisk(t)
+	full := errors.New("no space left")
+	_, _, err := hashDisk(f, l, func(done func(partition.Part)) error {
+		done(l.Parts[0])
+		return full
+	})
+	if !errors.Is(err, full) {
+		t.Errorf("writer's error: got %v, want %v", err, full)
+	}
+	closed, l := smallDisk(t)
+	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.sum(0, l.Size); err == nil {
-		t.Error("data that is no longer there was hashed")
+	if _, _, err = hashDisk(closed, l, finished(l)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("unreadable image: got %v, want %v", err, os.ErrClosed)
 	}
 }
