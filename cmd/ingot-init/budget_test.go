@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The budget of PID 1, in bytes. The hard limit is what was promised; the aim
+// keeps the whole image of the smallest example within 24 MB: 11.7 MB of
+// kernel, 5.8 MB of a Go service and half a megabyte of modules leave this.
+const (
+	limit = 12 << 20
+	aim   = 6500 * 1000
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/deps.txt")
+
+// build compiles the program as a release does.
+func build(t *testing.T, goarch string) string {
+	t.Helper()
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
+			t.Fatal("go is missing: install golang-go")
+		}
+		t.Skip("go is missing: install golang-go")
+	}
+	out := filepath.Join(t.TempDir(), "ingot-init")
+	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, b)
+	}
+	return out
+}
+
+func TestSize(t *testing.T) {
+	st, err := os.Stat(build(t, "amd64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes", st.Size())
+	switch {
+	case st.Size() > limit:
+		t.Errorf("%d bytes, the limit is %d", st.Size(), limit)
+	case st.Size() > aim:
+		t.Errorf("%d bytes, the aim is %d: find what grew, or raise the aim with a reason", st.Size(), aim)
+	}
+}
+
+// TestDeps compares the packages of other modules that are linked with a golden
+// list, so that a review sees a new one. go test -run Deps -update rewrites it.
+func TestDeps(t *testing.T) {
+	const golden = "testdata/deps.txt"
+	got := deps(t, build(t, "amd64"))
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("dependencies differ from %s (run with -update after review):\n%s", golden, difference(want, got))
+	}
+	for _, bad := range []string{"net/http", "text/template", "html/template", "crypto/tls"} {
+		if bytes.Contains(got, []byte("\nstd "+bad+"\n")) {
+			t.Errorf("%s is linked: its size does not belong in PID 1", bad)
+		}
+	}
+}
+
+// TestOnlyTheReaperWaits: os/exec would lose its children's exits to the reaper
+// of PID 1. Dependencies import it for functions that are never called here.
+func TestOnlyTheReaperWaits(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../internal/agent/...", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); slices.Contains(f, "os/exec") {
+			t.Errorf("%s imports os/exec", f[0])
+		}
+	}
+}
+
+// deps lists modules with versions, packages of them, and packages of the
+// standard library.
+func deps(t *testing.T, binary string) []byte {
+	t.Helper()
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, m := range info.Deps {
+		lines = append(lines, "module "+m.Path)
+	}
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if .Standard}}std{{else}}package{{end}} {{.ImportPath}}", ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		kind, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		// internal packages of the standard library change with every Go release
+		if kind == "std" && (strings.Contains(path, "internal/") || strings.HasPrefix(path, "internal") || strings.HasPrefix(path, "vendor/") || strings.Contains(path, "/internal")) {
+			continue
+		}
+		lines = append(lines, kind+" "+path)
+	}
+	slices.Sort(lines)
+	return []byte(strings.Join(slices.Compact(lines), "\n") + "\n")
+}
+
+func difference(want, got []byte) string {
+	a, b := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
+	var out []string
+	for _, l := range a {
+		if !slices.Contains(b, l) {
+			out = append(out, "-"+l)
+		}
+	}
+	for _, l := range b {
+		if !slices.Contains(a, l) {
+			out = append(out, "+"+l)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// TestBuildsForArm64 keeps the second architecture compiling.
+func TestBuildsForArm64(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a cross build of everything")
+	}
+	build(t, "arm64")
+}
+
+// TestRefusesToRunElsewhere starts the program as an ordinary process.
+func TestRefusesToRunElsewhere(t *testing.T) {
+	out, err := exec.Command(build(t, "amd64")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "PID 1") {
+		t.Errorf("run outside of a machine: %v, %q; want a refusal", err, out)
+	}
+}
