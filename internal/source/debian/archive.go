@@ -61,7 +61,6 @@ type Archive struct {
 
 	mu      sync.Mutex
 	indexes map[indexKey]*index
-	dates   map[string]time.Time
 }
 
 // Found is the answer to Find.
