@@ -97,19 +97,7 @@ func (b *builder) cached(key string, st *Step, make func(*os.File) error) (*os.F
 			return f, nil
 		}
 	}
-	tmp, err := os.CreateTemp(b.stage, "make-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	if err := make(tmp); err != nil {
-		return nil, err
-	}
-	if _, err := tmp.Seek(0, 0); err != nil {
-		return nil, err
-	}
-	sha, _, err := store.Put(tmp)
+	sha, err := b.put(make)
 	if err != nil {
 		return nil, err
 	}
@@ -118,4 +106,22 @@ func (b *builder) cached(key string, st *Step, make func(*os.File) error) (*os.F
 	}
 	st.Out = sha
 	return store.Open(sha)
+}
+
+// put runs make and stores what it wrote.
+func (b *builder) put(make func(*os.File) error) (sha string, err error) {
+	tmp, err := os.CreateTemp(b.stage.dir, "make-")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if err := make(tmp); err != nil {
+		return "", err
+	}
+	if _, err := tmp.Seek(0, 0); err != nil {
+		return "", err
+	}
+	sha, _, err = b.o.Fetcher.Store.Put(tmp)
+	return sha, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ingot-os/ingot/initramfs"
 	"github.com/ingot-os/ingot/initramfs/kmod"
+	"github.com/ingot-os/ingot/internal/lock/local"
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -121,7 +122,7 @@ func (b *builder) localKernel(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	t, err := dirTree(dir, *in)
+	t, err := local.Tree(dir, in.Files)
 	if err != nil {
 		return err
 	}

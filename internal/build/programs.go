@@ -81,7 +81,7 @@ func (b *builder) compile(ctx context.Context, st *Step, key string, run func(go
 		if err != nil {
 			return err
 		}
-		out := filepath.Join(b.stage, "go-"+short(key))
+		out := filepath.Join(b.stage.dir, "go-"+short(key))
 		defer os.Remove(out)
 		if err := run(tc, out); err != nil {
 			return err
@@ -103,6 +103,10 @@ func (b *builder) toolchain(ctx context.Context) (gobuild.Toolchain, error) {
 		return tc, err
 	}
 	tc.Offline = b.o.Fetcher.Offline
+	if _, err := os.UserHomeDir(); err != nil {
+		// Without a home the go command has no place for what it keeps.
+		tc.BuildCache, tc.ModCache = filepath.Join(b.o.Fetcher.Store.Dir, "go-build"), filepath.Join(b.o.Fetcher.Store.Dir, "go-mod")
+	}
 	v, err := tc.Version(ctx)
 	if err != nil {
 		return tc, err

@@ -27,17 +27,11 @@ func (b *builder) writeManifest(context.Context, *Step) error {
 		m.Inputs = append(m.Inputs, release.Input{Name: in.Name, Version: in.Version, SHA256: in.SHA256})
 	}
 	slices.SortFunc(m.Files, func(a, b release.File) int { return strings.Compare(a.Name, b.Name) })
-	if err := b.describeSections(); err != nil {
-		return err
-	}
-	if err := b.describeContents(); err != nil {
-		return err
-	}
 	data, err := m.Marshal()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(b.stage, release.ManifestName), data, 0o666)
+	return os.WriteFile(filepath.Join(b.stage.dir, release.ManifestName), data, 0o666)
 }
 
 // describeSections reads the finished UKI with the reader that everyone uses.
@@ -108,26 +102,12 @@ func unixMode(m fs.FileMode) uint32 {
 	return mode | syscall.S_IFREG
 }
 
-// publish gives the finished directory its final name. An older set of the
-// same name is moved aside first and removed last, so at any moment one of
-// the two is complete.
+// publish gives the finished directory its final name.
 func (b *builder) publish() (*release.Set, error) {
-	if err := b.stamp(); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(b.stage, 0o755); err != nil {
-		return nil, err
-	}
-	old := b.stage + ".old"
-	err := os.Rename(b.final(), old)
-	if err != nil && !os.IsNotExist(err) {
-		return nil, fmt.Errorf("move the old image set aside: %w", err)
-	}
-	if err := os.Rename(b.stage, b.final()); err != nil {
-		os.Rename(old, b.final())
+	b.remember()
+	if err := b.stage.publish(b.final()); err != nil {
 		return nil, fmt.Errorf("publish image set: %w", err)
 	}
-	os.RemoveAll(old)
 	return release.Open(b.final())
 }
 
@@ -173,27 +153,30 @@ func setName(dir string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (b *builder) stamp() error {
-	s, err := sealOf(b.stage, b.key)
+// remember writes the seal. Without one the next build does all its steps, so
+// a cache that cannot be written is no reason to fail.
+func (b *builder) remember() {
+	s, err := sealOf(b.stage.dir, b.key)
 	if err != nil {
-		return err
+		return
 	}
 	data, err := json.Marshal(s)
 	if err != nil {
-		return err
+		return
 	}
 	path, err := b.sealPath()
+	if err != nil || os.MkdirAll(filepath.Dir(path), 0o777) != nil {
+		return
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-")
 	if err != nil {
-		return err
+		return
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if tmp.Close() == nil && err == nil {
+		os.Rename(tmp.Name(), path)
 	}
-	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.WriteFile(tmp, data, 0o666); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }
 
 // upToDate returns the set under the final name when it is exactly what an

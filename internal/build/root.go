@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/lock/local"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/source/oci"
@@ -39,6 +40,7 @@ func (r *rootPayload) spec() *appliance.Root {
 
 // rootRecord is what the cache keeps of a root beside its bytes.
 type rootRecord struct {
+	SHA256   string     `json:"sha256"` // of the bytes
 	DataSize int64      `json:"dataSize"`
 	Hash     string     `json:"hash"`
 	Config   oci.Config `json:"config"`
@@ -56,23 +58,8 @@ func (b *builder) buildRoot(ctx context.Context, st *Step) error {
 		return notLocked("root")
 	}
 	key := derived("root", in.SHA256, r.Format, fmt.Sprint(b.o.Lock.Epoch), b.o.Lock.Name)
-	var rec rootRecord
-	f, err := b.cached(key, st, func(w *os.File) error {
-		var err error
-		rec, err = b.makeRoot(ctx, w)
-		return err
-	})
+	f, rec, err := b.cachedRoot(ctx, st, key)
 	if err != nil {
-		return err
-	}
-	record, err := b.cached(derived(key, "record"), &Step{}, func(w *os.File) error {
-		return json.NewEncoder(w).Encode(rec)
-	})
-	if err != nil {
-		return err
-	}
-	defer record.Close()
-	if err := json.NewDecoder(record).Decode(&rec); err != nil {
 		return err
 	}
 	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config}
@@ -80,6 +67,53 @@ func (b *builder) buildRoot(ctx context.Context, st *Step) error {
 		return err
 	}
 	return b.stageRoot()
+}
+
+// cachedRoot takes the payload out of the cache, or makes it. What the cache
+// finds by the key is the record; the record names the bytes.
+func (b *builder) cachedRoot(ctx context.Context, st *Step, key string) (*os.File, rootRecord, error) {
+	store := b.o.Fetcher.Store
+	if f, rec, ok := findRoot(store, key); ok {
+		st.Cached, st.Out = true, rec.SHA256
+		return f, rec, nil
+	}
+	var rec rootRecord
+	sha, err := b.put(func(w *os.File) error {
+		var err error
+		rec, err = b.makeRoot(ctx, w)
+		return err
+	})
+	if err != nil {
+		return nil, rec, err
+	}
+	rec.SHA256, st.Out = sha, sha
+	record, err := b.put(func(w *os.File) error { return json.NewEncoder(w).Encode(rec) })
+	if err != nil {
+		return nil, rec, err
+	}
+	if err := store.SetDerived(key, record); err != nil {
+		return nil, rec, err
+	}
+	f, err := store.Open(sha)
+	return f, rec, err
+}
+
+// findRoot looks a payload up; anything missing or damaged counts as missing.
+func findRoot(store *source.Store, key string) (f *os.File, rec rootRecord, ok bool) {
+	sha, ok := store.Derived(key)
+	if !ok {
+		return nil, rec, false
+	}
+	record, err := store.Open(sha)
+	if err != nil {
+		return nil, rec, false
+	}
+	defer record.Close()
+	if json.NewDecoder(record).Decode(&rec) != nil {
+		return nil, rec, false
+	}
+	f, err = store.Open(rec.SHA256)
+	return f, rec, err == nil
 }
 
 // stageRoot puts the payload into the set as NAME-VERSION.root.
@@ -129,7 +163,7 @@ func (b *builder) rootTree(ctx context.Context) (*tree.Tree, oci.Config, func(),
 	}
 	switch {
 	case r.Directory != "":
-		t, err := dirTree(path, *in)
+		t, err := local.Tree(path, in.Files)
 		return t, oci.Config{}, nothing, err
 	case r.Tar != "":
 		t, cleanup, err := source.TarTree(path)

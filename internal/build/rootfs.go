@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/ingot-os/ingot/initramfs"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/lock/local"
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -183,25 +183,22 @@ func (b *builder) addFile(ctx context.Context, t *tree.Tree, f recipe.File) erro
 		n.Mode, n.Target = fs.ModeSymlink|0o777, f.Symlink
 		return t.Add(n)
 	}
-	local, in, err := b.fetch(ctx, "file"+path.Clean(f.Path))
+	from, in, err := b.fetch(ctx, "file"+path.Clean(f.Path))
 	if err != nil {
 		return err
 	}
 	if f.Mode == 0 && f.Source != "" {
 		n.Mode = 0
 	}
-	return b.addLocal(t, n, local, *in)
+	return b.addLocal(t, n, from, *in)
 }
 
-// addLocal puts a local file or directory at a node's path, with its owner.
-// Mode 0 means that the file's own execute bit decides.
-func (b *builder) addLocal(t *tree.Tree, n tree.Node, local string, in lock.Input) error {
-	info, err := os.Stat(local)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		sub, err := dirTree(local, in)
+// addLocal puts an input file or directory at a node's path, with its owner.
+// Mode 0 means that the execute bit in the lock decides. Whatever is read is
+// compared with the lock once more: a file may change during a build.
+func (b *builder) addLocal(t *tree.Tree, n tree.Node, path string, in lock.Input) error {
+	if in.Kind == lock.KindDir {
+		sub, err := local.Tree(path, in.Files)
 		if err != nil {
 			return err
 		}
@@ -209,11 +206,14 @@ func (b *builder) addLocal(t *tree.Tree, n tree.Node, local string, in lock.Inpu
 	}
 	if n.Mode == 0 {
 		n.Mode = 0o644
-		if info.Mode()&0o100 != 0 {
+		if in.Mode != "" {
 			n.Mode = 0o755
 		}
 	}
-	n.Content = localBlob{local, info.Size()}
+	var err error
+	if n.Content, err = local.File(path, in.SHA256); err != nil {
+		return err
+	}
 	return t.Add(n)
 }
 

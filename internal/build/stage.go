@@ -1,0 +1,134 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// stagePrefix begins the names of the directories in OUT that builds write
+// into before they publish.
+const stagePrefix = ".ingot-"
+
+// stage is a temporary directory beside the final one. Its builder holds a
+// lock on it (flock(2)), which ends with the process however that ends. So a
+// staging directory without a holder was left by a killed build.
+type stage struct {
+	dir  string
+	lock *os.File
+}
+
+// newStage removes what killed builds have left in out and makes a new stage.
+func newStage(out, stem string) (*stage, error) {
+	if err := os.MkdirAll(out, 0o777); err != nil {
+		return nil, fmt.Errorf("create output directory: %w", err)
+	}
+	sweep(out)
+	for {
+		dir, err := os.MkdirTemp(out, stagePrefix+stem+"-")
+		if err != nil {
+			return nil, fmt.Errorf("create staging directory: %w", err)
+		}
+		s := &stage{dir: dir}
+		if s.lock, err = lockDir(dir); err == nil {
+			return s, nil
+		}
+		// Another build may have swept the directory before it was locked.
+		if !errors.Is(err, unix.EWOULDBLOCK) && !os.IsNotExist(err) {
+			os.RemoveAll(dir)
+			return nil, fmt.Errorf("lock staging directory: %w", err)
+		}
+	}
+}
+
+// remove ends the stage. What was published is not there any more; what it
+// replaced is, and goes.
+func (s *stage) remove() {
+	os.RemoveAll(s.dir)
+	s.lock.Close()
+}
+
+// lockDir locks a directory for this process. EWOULDBLOCK: another has it.
+// ErrNotExist: it has been removed before it was locked.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	locked, err := f.Stat()
+	if err == nil {
+		var there os.FileInfo
+		if there, err = os.Lstat(dir); err == nil && !os.SameFile(locked, there) {
+			err = os.ErrNotExist
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// sweep removes stages that nobody holds. What cannot be removed stays: it is
+// in nobody's way.
+func sweep(out string) {
+	entries, _ := os.ReadDir(out)
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagePrefix) {
+			continue
+		}
+		dir := filepath.Join(out, e.Name())
+		if f, err := lockDir(dir); err == nil {
+			os.RemoveAll(dir)
+			f.Close()
+		}
+	}
+}
+
+// publish gives the stage its final name in one step: whoever looks sees the
+// old set or the new one, also when two builds publish at once. The old set is
+// then where the stage was.
+func (s *stage) publish(final string) error {
+	if err := os.Chmod(s.dir, 0o755); err != nil {
+		return err
+	}
+	for {
+		err := unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EEXIST) {
+			err = unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+		}
+		switch {
+		case errors.Is(err, unix.ENOENT): // the other set has gone in between
+			if _, lost := os.Lstat(s.dir); lost != nil {
+				return lost
+			}
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+			return s.publishApart(final)
+		default:
+			return err
+		}
+	}
+}
+
+// publishApart is for file systems that cannot exchange two names (NFS, many
+// in user space): between its two steps there is no set under the final name.
+func (s *stage) publishApart(final string) error {
+	old := s.dir + ".old"
+	if err := os.Rename(final, old); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("move the old image set aside: %w", err)
+	}
+	defer os.RemoveAll(old)
+	if err := os.Rename(s.dir, final); err != nil {
+		os.Rename(old, final)
+		return err
+	}
+	return nil
+}
