@@ -46,6 +46,8 @@ type Machine struct {
 	machine machine.Machine
 	floor   time.Time
 	rootfs  *rootfs // nil: services run in the initramfs
+	growTo  growth
+	grown   chan struct{} // closed when nothing grows any more
 
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status

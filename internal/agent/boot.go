@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ const Format = 1
 
 // Run is the life of PID 1. It does not return.
 func Run() {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4)}
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), grown: make(chan struct{})}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }
@@ -66,6 +67,7 @@ func (m *Machine) boot() {
 	ready.Go(func() { m.guard("root", m.mountRoot) })
 	ready.Wait()
 	m.startServices()
+	m.spawn("grow", m.growData)
 	m.spawn("clock", m.keepClock)
 	m.spawn("smoke", m.serveSmoke)
 	m.keepFloor()
@@ -74,11 +76,10 @@ func (m *Machine) boot() {
 
 // report fills in what is only told, when nothing waits for it any more.
 func (m *Machine) report() {
-	_, tpm := os.Stat("/sys/class/tpm/tpm0")
 	entries := m.vars.Snapshot()
 	evidence := m.readEvidence()
 	m.update(func(s *listener.Status) {
-		s.TPM, s.Boot.Entries, s.Boot.Evidence = tpm == nil, entries, evidence
+		s.Boot.Entries, s.Boot.Evidence = entries, evidence
 	})
 }
 
@@ -141,7 +142,7 @@ func (m *Machine) listen() {
 	if addr == "" {
 		addr = DefaultListen
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := listenAnyTime(m.ctx, addr)
 	if err != nil {
 		m.problem("listen on %s: %v", addr, err)
 		return
@@ -151,6 +152,16 @@ func (m *Machine) listen() {
 	if err := srv.Serve(m.ctx, l); err != nil {
 		m.problem("serve on %s: %v", addr, err)
 	}
+}
+
+// listenAnyTime binds to an address that the machine may not have yet.
+func listenAnyTime(ctx context.Context, addr string) (net.Listener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		var err error
+		e := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(e, err)
+	}}
+	return c.Listen(ctx, "tcp", addr)
 }
 
 func (m *Machine) setHostname() {
@@ -199,8 +210,12 @@ func (m *Machine) startServices() {
 	m.spawn("services", s.run)
 }
 
-// healthy is called whenever all services are ready; the first time it tells.
+// healthy is called whenever all services are ready. The first time that the
+// machine lacks nothing else either, it tells.
 func (m *Machine) healthy() {
+	if !m.Status().Healthy {
+		return
+	}
 	m.mu.Lock()
 	first := m.readyAt == 0
 	if first {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
@@ -74,17 +75,37 @@ func (m *Machine) mountPartition(d *listener.Data) error {
 	if _, err := mount.Mount(d.Device, d.Mount, "ext4", "errors=remount-ro", flags); err != nil {
 		return err
 	}
-	if part.Size-super.Size < 1<<20 {
-		return nil
+	if part.Size-super.Size >= 1<<20 {
+		d.Growing = true
+		m.growTo = growth{super.Size, part.Size}
 	}
-	if err := disk.Resize(d.Mount, part.Size); err != nil {
-		m.problem("%v", err)
-		return nil
-	}
-	d.Grown = true
-	m.log.Printf("data file system grown from %d to %d MiB", super.Size>>20, part.Size>>20)
 	return nil
 }
+
+// growth is a resize of the data file system, in bytes.
+type growth struct{ from, to int64 }
+
+// growData takes the rest of the partition while services run: the kernel needs
+// about a millisecond for each 128 MiB, so minutes for 16 TiB. It works in steps
+// that are each complete; what a cut or a shutdown leaves is grown at the next
+// boot.
+func (m *Machine) growData() {
+	defer close(m.grown)
+	g := m.growTo
+	if g.to == 0 {
+		return
+	}
+	err := disk.Resize(m.spec.Data.Mount, g.to)
+	m.update(func(s *listener.Status) { s.Data.Growing, s.Data.Grown = false, err == nil })
+	if err != nil {
+		m.problem("%v", err)
+		return
+	}
+	m.log.Printf("data file system grown from %d to %d MiB", g.from>>20, g.to>>20)
+}
+
+// growLimit is how long a shutdown waits for a resize that runs.
+const growLimit = 20 * time.Second
 
 // prepareData makes a file system on a blank partition and looks at one that
 // is there.
@@ -126,6 +147,11 @@ func (m *Machine) unmountData() {
 	dir := m.spec.Data.Mount
 	if dir == "" {
 		return
+	}
+	select {
+	case <-m.grown:
+	case <-time.After(growLimit):
+		m.log.Printf("data: still growing, goes on at the next boot")
 	}
 	err := unix.Unmount(dir, 0)
 	if errors.Is(err, unix.EBUSY) {

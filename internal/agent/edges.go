@@ -49,8 +49,8 @@ func (m *Machine) serveSmoke() {
 	}
 }
 
-// runSmoke runs a declared command as root with all the rights of a test: the
-// image that declares it is the one under test.
+// runSmoke runs a declared command as root without capabilities, as a service
+// that names neither user nor capabilities runs.
 func (m *Machine) runSmoke(command []string, limit time.Duration) (int, string, error) {
 	s := appliance.Service{Name: "smoke", Command: command[0], Args: command[1:]}
 	return m.command(s, filepath.Join(cgroups, "smoke"), limit)

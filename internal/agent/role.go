@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/nvram"
+	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/ingot-os/ingot/partition/state"
 )
 
@@ -23,6 +24,10 @@ const (
 	roleSelector  = "selector"  // started from the ESP: chooses a slot and resets
 	roleRAM       = "ram"       // netboot or direct kernel: no disk is touched
 )
+
+// systemdBoot is the value of boot.loader that puts the choice of the slot into
+// systemd-boot's hands.
+const systemdBoot = "systemd-boot"
 
 // Partition roles, as in package partition, which PID 1 does not link.
 const (
@@ -49,7 +54,7 @@ func (m *Machine) findRole() {
 		}
 		return
 	}
-	loader := m.vars.Text("LoaderDevicePartUUID")
+	loader := m.loaderPartition()
 	m.update(func(s *listener.Status) { s.SecureBoot, s.Boot.Partition = m.vars.SecureBoot(), loader })
 	if loader == "" {
 		return
@@ -58,6 +63,16 @@ func (m *Machine) findRole() {
 		return
 	}
 	m.enterRole(m.disk.Role(loader))
+}
+
+// loaderPartition is where the stub was read from. Stubs before version 257
+// know only the older name, which a boot loader in front of them sets to its
+// own partition.
+func (m *Machine) loaderPartition() string {
+	if part := m.vars.Text("StubDevicePartUUID"); part != "" {
+		return part
+	}
+	return m.vars.Text("LoaderDevicePartUUID")
 }
 
 func (m *Machine) mountEFIVars() error {
@@ -106,10 +121,12 @@ func (m *Machine) findDisk(loader string) bool {
 
 func (m *Machine) enterRole(part string) {
 	b := listener.Boot{Role: roleAppliance, Path: "disk"}
-	switch part {
-	case partSlotA, partSlotB:
+	switch {
+	case part == partSlotA || part == partSlotB:
 		b.Slot = part[len("slot-"):]
-	case partESP:
+	case part == partESP && m.spec.Boot.Loader == systemdBoot:
+		b.Path = systemdBoot // its menu lists the image that lies on the ESP (S21)
+	case part == partESP:
 		b.Path = roleSelector
 		err := m.selectSlot()
 		b.Role = roleAppliance
@@ -133,8 +150,11 @@ func (m *Machine) selectSlot() error {
 	if err != nil {
 		return err
 	}
-	numbers, err := m.vars.Ensure(entries)
+	numbers, err := m.vars.Ensure(append(entries, m.extraEntries()...))
 	if err != nil {
+		return err
+	}
+	if err := m.vars.Timeout(m.spec.Boot.Timeout); err != nil {
 		return err
 	}
 	if err := m.vars.Order(numbers); err != nil {
@@ -176,15 +196,32 @@ func goodSlot(payload []byte) string {
 }
 
 func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {
-	sector := uint64(m.disk.Table.SectorSize)
 	var out []nvram.Entry
 	for _, role := range roles {
 		p, ok := m.disk.Partition(role)
 		if !ok {
 			return nil, fmt.Errorf("find partition %s: not on %s", role, m.disk.Node)
 		}
-		part := efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
-		out = append(out, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, part)})
+		out = append(out, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, m.hardDrive(p))})
 	}
 	return out, nil
+}
+
+// extraEntries are the recipe's further programs on the ESP.
+func (m *Machine) extraEntries() []nvram.Entry {
+	esp, ok := m.disk.Partition(partESP)
+	if !ok {
+		return nil
+	}
+	var out []nvram.Entry
+	for _, e := range m.spec.Boot.Entries {
+		out = append(out, nvram.Entry{Role: e.Title, Option: efivar.SlotEntry(m.hardDrive(esp), e.EFI, e.Title, nil)})
+	}
+	return out
+}
+
+// hardDrive names a partition as a boot entry does: in sectors of the disk.
+func (m *Machine) hardDrive(p gpt.Partition) efivar.HDPartition {
+	sector := uint64(m.disk.Table.SectorSize)
+	return efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
 }

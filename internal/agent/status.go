@@ -34,6 +34,12 @@ func (m *Machine) Status() listener.Status {
 		space(&s.Data)
 	}
 	s.TPM = hasTPM2()
+	if s.Data.State == "failed" {
+		s.Reasons = append(s.Reasons, "data: "+s.Data.Error)
+	}
+	if s.Root != nil && s.Root.State == "failed" {
+		s.Reasons = append(s.Reasons, "root: "+s.Root.Error)
+	}
 	s.Healthy = len(s.Reasons) == 0
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type Manager struct {
 	sysfs   string
 	prober  *kmodule.Prober
 	aliases *Aliases
+	known   map[string]bool // modules of the image; modules.alias may name others
 	errorf  func(format string, args ...any)
 
 	mu      sync.Mutex
@@ -59,6 +61,9 @@ func New(o Options) (*Manager, error) {
 	if m.prober, err = kmodule.NewProber(kmodule.ProbeOpts{RootDir: o.Root, KVer: o.Release}); err != nil {
 		return m, err
 	}
+	if m.known, err = modulesOf(filepath.Join(dir, "modules.dep")); err != nil {
+		return m, err
+	}
 	f, err := os.Open(filepath.Join(dir, "modules.alias"))
 	if err != nil {
 		return m, err
@@ -66,6 +71,21 @@ func New(o Options) (*Manager, error) {
 	defer f.Close()
 	m.aliases, err = ReadAliases(f)
 	return m, err
+}
+
+// modulesOf lists the names in modules.dep, with underscores.
+func modulesOf(file string) (map[string]bool, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		path, _, _ := strings.Cut(line, ":")
+		name, _, _ := strings.Cut(filepath.Base(path), ".ko")
+		out[strings.ReplaceAll(name, "-", "_")] = true
+	}
+	return out, nil
 }
 
 func or(s, def string) string {
@@ -140,7 +160,9 @@ func (m *Manager) modules(alias string) []string {
 		return nil
 	}
 	m.seen[alias] = true
-	return m.aliases.Match(alias)
+	return slices.DeleteFunc(m.aliases.Match(alias), func(name string) bool {
+		return !m.known[strings.ReplaceAll(name, "-", "_")]
+	})
 }
 
 func (m *Manager) event(ev Uevent) {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/partition/gpt"
@@ -27,9 +28,11 @@ type Disk struct {
 	Size  int64  // bytes
 	Table gpt.Table
 	Info  gpt.Info
-	parts map[string]gpt.Partition // by role
 	sysfs string
 	nodes func(string) string
+
+	mu    sync.Mutex               // Grow changes parts while others look
+	parts map[string]gpt.Partition // by role
 }
 
 // ErrNotFound means that no disk has the partition (yet).
@@ -167,6 +170,8 @@ func readInt(file string) (int64, error) {
 // assign maps roles to partitions: by the GUIDs of the layout or, on a rekeyed
 // disk, by name. Names are the roles (package partition).
 func (d *Disk) assign(layout appliance.Layout) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.parts = map[string]gpt.Partition{}
 	for _, p := range d.Table.Partitions {
 		d.parts[p.Name] = p
@@ -182,6 +187,8 @@ func (d *Disk) assign(layout appliance.Layout) {
 
 // Role returns the role of the partition with this GUID, or "".
 func (d *Disk) Role(partition string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for role, p := range d.parts {
 		if p.GUID.String() == strings.ToLower(partition) {
 			return role
@@ -192,6 +199,8 @@ func (d *Disk) Role(partition string) string {
 
 // Partition returns the partition of a role.
 func (d *Disk) Partition(role string) (gpt.Partition, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	p, ok := d.parts[role]
 	return p, ok
 }
@@ -200,7 +209,7 @@ func (d *Disk) Partition(role string) (gpt.Partition, bool) {
 // has none. The number in the name is not trusted: sysfs is asked which
 // partition of this disk has that index.
 func (d *Disk) NodeOf(role string) string {
-	p, ok := d.parts[role]
+	p, ok := d.Partition(role)
 	if !ok {
 		return ""
 	}

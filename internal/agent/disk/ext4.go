@@ -87,8 +87,21 @@ type Target interface {
 	Zero(off, n int64) error
 }
 
-// Format makes an ext4 file system of at most size bytes and of at most
-// formatSize; Resize takes the rest. It is made in memory first, then written with the
+// inodeRatio is the bytes for each inode, fixed for ever by Format. The steps
+// are those of mke2fs.conf's "big" and "huge": at 16 TiB the tables are 64 GiB
+// with the last, 256 GiB with the first.
+func inodeRatio(size int64) int64 {
+	switch {
+	case size >= 4<<40:
+		return 65536
+	case size >= 64<<30:
+		return 32768
+	}
+	return 16384
+}
+
+// Format makes an ext4 file system for a partition of size bytes. It takes at
+// most formatSize of it; Resize takes the rest. It is made in memory first, then written with the
 // first block last, so that a cut leaves a Blank partition. The UUID is random
 // and so is the hash seed that go-diskfs picks: this runs on the machine and
 // is no part of the image.
@@ -96,11 +109,11 @@ func Format(t Target, size int64) error {
 	if size < MinData {
 		return fmt.Errorf("format data: %d bytes are less than %d", size, MinData)
 	}
-	size = min(size/blockSize*blockSize, formatSize)
-	mem := &sparse{size: size, pages: map[int64][]byte{}}
+	made := min(size/blockSize*blockSize, formatSize)
+	mem := &sparse{size: made, pages: map[int64][]byte{}}
 	id := uuid.New()
-	_, err := ext4.Create(mem, size, 0, 512, &ext4.Params{
-		UUID: &id, SectorsPerBlock: blockSize / 512, VolumeName: "data", LogFlexBlockGroups: 4,
+	_, err := ext4.Create(mem, made, 0, 512, &ext4.Params{
+		UUID: &id, InodeRatio: inodeRatio(size), SectorsPerBlock: blockSize / 512, VolumeName: "data", LogFlexBlockGroups: 4,
 		Features: []ext4.FeatureOpt{
 			// Its resize inode is wrong (measured); the kernel grows by meta_bg without one.
 			ext4.WithFeatureReservedGDTBlocksForExpansion(false),

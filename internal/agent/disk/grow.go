@@ -61,6 +61,8 @@ func (d *Disk) Grow() (bool, error) {
 			}
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for role, p := range d.parts {
 		d.parts[role] = find(next, p.Index)
 	}

@@ -68,8 +68,9 @@ type Data struct {
 	Size       uint64 `json:"size,omitempty"` // bytes of the filesystem
 	Free       uint64 `json:"free,omitempty"` // bytes
 	Created    bool   `json:"created,omitempty"`
-	Grown      bool   `json:"grown,omitempty"`
-	Dirty      bool   `json:"dirty,omitempty"` // was not unmounted cleanly before this boot
+	Growing    bool   `json:"growing,omitempty"` // the file system is taking the rest of a larger partition
+	Grown      bool   `json:"grown,omitempty"`   // it has done so in this boot
+	Dirty      bool   `json:"dirty,omitempty"`   // was not unmounted cleanly before this boot
 	Error      string `json:"error,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package nvram
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ingot-os/ingot/boot/efivar"
 )
@@ -14,8 +15,8 @@ type Entry struct {
 }
 
 // Ensure makes every entry exist and returns their numbers in order. An entry
-// is recognised by the partition it loads from; one with the right partition
-// but another content is rewritten in place, so entries do not pile up.
+// is recognised by the partition and file that it loads; one with these but
+// another content is rewritten in place, so entries do not pile up.
 func (s Store) Ensure(entries []Entry) ([]uint16, error) {
 	have, err := s.options()
 	if err != nil {
@@ -73,7 +74,7 @@ func find(o efivar.LoadOption, have map[uint16]efivar.LoadOption) (uint16, bool)
 		if !ok {
 			continue
 		}
-		if got, ok := h.Path().Partition(); ok && got.GUID == want.GUID {
+		if got, ok := h.Path().Partition(); ok && got.GUID == want.GUID && strings.EqualFold(h.Path().File(), o.Path().File()) {
 			return uint16(n), true
 		}
 	}
@@ -102,6 +103,15 @@ func (s Store) Order(first []uint16) error {
 // Next sets BootNext: the firmware starts this entry once and forgets it.
 func (s Store) Next(n uint16) error {
 	return s.Set(efivar.BootNext, efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(n))
+}
+
+// Timeout sets how many seconds the firmware's menu waits; 0 leaves what the
+// firmware has.
+func (s Store) Timeout(seconds int) error {
+	if seconds == 0 {
+		return nil
+	}
+	return s.Set("Timeout", efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(uint16(min(seconds, 0xfffe))))
 }
 
 // Snapshot names Boot####, BootOrder and BootNext with their values, for the
