@@ -1,10 +1,13 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/internal/release"
@@ -50,10 +53,13 @@ func (b *builder) writeImage(ctx context.Context, st *Step) error {
 	if err := b.layout.Table().Write(f); err != nil {
 		return err
 	}
+	var described errgroup.Group // on the processor that the whole disk's digest leaves free
+	described.Go(b.describeSections)
+	described.Go(b.describeContents)
 	digests, whole, err := hashDisk(f, b.layout, func(done func(partition.Part)) error {
 		return partition.Fill(f, b.layout, contents, done)
 	})
-	if err != nil {
+	if err := cmp.Or(err, described.Wait()); err != nil {
 		return err
 	}
 	b.describeDisk(digests)
