@@ -15,7 +15,7 @@ help: ## show this
 build: init-binaries ## bin/ingot, carrying ingot-init for amd64 and arm64
 	@go build -trimpath -ldflags "-s -w -buildid=" -o bin/ingot ./cmd/ingot
 
-init-binaries:
+init-binaries: need-go
 	@go run ./internal/initbin/generate
 
 demo: tools-demo build ## build examples/hello, boot it in QEMU, ask its service, power off
@@ -45,6 +45,9 @@ bench: tools-test build ## measure; rewrites the table in docs/benchmarks.md
 clean: ## remove what make made
 	rm -rf bin out examples/*/out internal/initbin/bin/*.zst
 
+need-go:
+	@command -v go >/dev/null || { echo "ingot: the Go toolchain is missing: install package golang-go (1.26 or newer), or take it from https://go.dev/dl" >&2; exit 1; }
+
 # Install the packages that are missing and say nothing when none is.
 define install
 	@missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
@@ -62,4 +65,4 @@ tools-demo:
 tools-test:
 	$(call install,$(PACKAGES_TEST))
 
-.PHONY: help build init-binaries demo test short check docs locks bench clean tools-demo tools-test
+.PHONY: help build init-binaries demo test short check docs locks bench clean tools-demo tools-test need-go
