@@ -37,7 +37,8 @@ var layers = [][]string{
 	},
 	{ // 4 composition; order matters
 		"internal/house", "internal/appliance", "internal/strictyaml", "internal/machine", "internal/recipe",
-		"internal/lock", "internal/source", "internal/initbin", "internal/release", "internal/build", "internal/inspect",
+		"internal/lock", "internal/source", "internal/initbin", "internal/release",
+		"internal/dsse", "internal/sbom", "internal/provenance", "internal/vuln", "internal/build", "internal/inspect",
 		"internal/qemu", "internal/rig", "internal/smoke",
 		"internal/ui", "internal/agent",
 	},
