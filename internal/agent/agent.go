@@ -40,6 +40,7 @@ type Machine struct {
 	devices *device.Manager
 	network *network.Manager
 	super   *supervisor
+	cgroups string // "" = none are made
 	stop    chan stopRequest
 	vars    nvram.Store
 	disk    *disk.Disk // nil: none, or not told from another

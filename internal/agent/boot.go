@@ -26,7 +26,7 @@ const Format = 1
 
 // Run is the life of PID 1. It does not return.
 func Run() {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), grown: make(chan struct{})}
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), grown: make(chan struct{}), cgroups: cgroups}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }

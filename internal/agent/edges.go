@@ -2,7 +2,6 @@ package agent
 
 import (
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/agent/power"
@@ -53,5 +52,5 @@ func (m *Machine) serveSmoke() {
 // that names neither user nor capabilities runs.
 func (m *Machine) runSmoke(command []string, limit time.Duration) (int, string, error) {
 	s := appliance.Service{Name: "smoke", Command: command[0], Args: command[1:]}
-	return m.command(s, filepath.Join(cgroups, "smoke"), limit)
+	return m.command(s, m.cgroup("smoke"), limit)
 }

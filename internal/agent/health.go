@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +64,7 @@ func checkHTTP(ctx context.Context, h appliance.HTTPCheck) error {
 func (m *Machine) checkExec(s appliance.Service, limit time.Duration) error {
 	c := s
 	c.Command, c.Args = s.Health.Exec[0], s.Health.Exec[1:]
-	code, out, err := m.command(c, filepath.Join(cgroups, s.Name+".check"), limit)
+	code, out, err := m.command(c, m.cgroup(s.Name+".check"), limit)
 	if err != nil {
 		return err
 	}

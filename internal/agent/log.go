@@ -99,16 +99,17 @@ func (l *Log) write(consoles []io.Writer) {
 // Flush waits until the consoles have everything, but not longer than a second:
 // a console with flow control may never take it.
 func (l *Log) Flush() {
+	expired := false
 	deadline := time.AfterFunc(time.Second, func() {
 		l.mu.Lock()
-		l.busy = 0
-		l.mu.Unlock()
+		defer l.mu.Unlock()
+		expired = true
 		l.idle.Broadcast()
 	})
 	defer deadline.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.busy > 0 {
+	for l.busy > 0 && !expired {
 		l.idle.Wait()
 	}
 }

@@ -23,6 +23,13 @@ import (
 // cgroups is where each service gets a control group of its own.
 const cgroups = "/sys/fs/cgroup/ingot"
 
+func (m *Machine) cgroup(name string) string {
+	if m.cgroups == "" {
+		return ""
+	}
+	return filepath.Join(m.cgroups, name)
+}
+
 // supervisor carries out what package supervise decides.
 type supervisor struct {
 	m        *Machine
@@ -195,7 +202,7 @@ func (s *supervisor) launch(i int) (*proc.Process, error) {
 		return nil, err
 	}
 	defer w.Close()
-	c.Stdout, c.Cgroup = w, filepath.Join(cgroups, svc.Name)
+	c.Stdout, c.Cgroup = w, s.m.cgroup(svc.Name)
 	p, err := s.m.reaper.Start(c)
 	if err != nil {
 		r.Close()

@@ -296,7 +296,7 @@ func TestDHCP(t *testing.T) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.asked) != 2 {
+	if len(d.asked) < 2 { // more when one is repeated on a slow machine
 		t.Fatalf("%d messages, want discover and request", len(d.asked))
 	}
 	for _, q := range d.asked {
