@@ -174,7 +174,7 @@ var serviceKeys = slices.Concat([]strictyaml.Key{
     health:
       http: {port: 8080, path: /healthz}`},
 	{Path: "services[].name", Required: true, Pattern: `^[a-z0-9][a-z0-9_.-]{0,62}$`, Expect: "lower case letters, digits, dot, dash and underscore, at most 63", Doc: "Name in logs, in the status and in `after`.", Example: "name: app"},
-	{Path: "services[].command", Required: true, Pattern: absPattern, Expect: "an absolute path such as /bin/app; arguments go into args:", Also: []string{"cmd", "exec", "run", "entrypoint"}, Doc: "Program, in the initramfs or in the root payload.", Example: "command: /bin/app"},
+	{Path: "services[].command", Pattern: absPattern, Expect: "an absolute path such as /bin/app; arguments go into args:", Default: "the entry point of a `root.oci` image, required without one", Also: []string{"cmd", "exec", "run", "entrypoint"}, Doc: "Program, in the initramfs or in the root payload. Left out, the service is what the container image starts: its entry point, working directory and user.", Example: "command: /bin/app"},
 	{Path: "services[].args", Also: []string{"arguments"}, Doc: "Its arguments. There is no shell in between.", Example: `args: [-listen, ":8080"]`},
 	{Path: "services[].env", Pattern: `^[A-Za-z_][A-Za-z0-9_]*$`, Expect: "letters, digits and underscores", Also: []string{"environment"}, Doc: "Environment variables.", Example: "env: {LANG: C.UTF-8}"},
 	{Path: "services[].dir", Pattern: `^/`, Expect: "an absolute path", Default: "/", Also: []string{"workdir", "working_directory", "cwd"}, Doc: "Working directory.", Example: "dir: /data/app"},

@@ -18,6 +18,9 @@ func (c *checker) services() {
 		at := fmt.Sprintf("services[%d]", i)
 		names = append(names, s.Name)
 		c.cleanPath(at+".command", s.Command)
+		if s.Command == "" && (c.r.Root == nil || c.r.Root.OCI == "") {
+			c.add(at+".command", "add command: /bin/"+s.Name, "%s.command is missing", at)
+		}
 		c.cleanPath(at+".dir", s.Dir)
 		c.serviceUser(at, s)
 		c.twice(at+".capabilities", "", s.Capabilities)
