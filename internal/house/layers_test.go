@@ -25,6 +25,7 @@ var layers = [][]string{
 		"partition/tree", "partition/gpt", "partition/fat", "partition/squashfs", "partition/verity", "partition/state",
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
+		"boot/pkcs7", "boot/authenticode", "boot/esl",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild",
@@ -37,10 +38,10 @@ var layers = [][]string{
 	},
 	{ // 4 composition; order matters
 		"internal/house", "internal/appliance", "internal/strictyaml", "internal/machine", "internal/recipe",
-		"internal/lock", "internal/source", "internal/initbin", "internal/release",
+		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/vuln", "internal/build", "internal/inspect",
 		"internal/qemu", "internal/rig", "internal/smoke",
-		"internal/ui", "internal/agent",
+		"internal/ui", "internal/agent", "internal/e2e",
 	},
 	{ // 5 programs
 		"cmd/ingot", "cmd/ingot-init",
@@ -51,8 +52,9 @@ var layers = [][]string{
 const compositionLayer = 4
 
 // pureOrder lists what a pure package may import of its own layer: formats
-// that speak about trees, and nothing else.
-var pureOrder = []string{"partition/tree", "boot/cmdline", "partition/gpt"}
+// that speak about trees or stand on another format. Of these, one may import
+// those before it.
+var pureOrder = []string{"partition/tree", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar"}
 
 // impure are imports that no package of layer 0 may have.
 var impure = []string{"os", "net", "net/http", "os/exec", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix"}
@@ -156,7 +158,8 @@ func mayImport(pkg string, layer, pos int, imp string, l, q int) bool {
 	case l > layer:
 		return false
 	case layer == 0:
-		return slices.Contains(pureOrder, imp) && !slices.Contains(pureOrder, pkg)
+		at, own := slices.Index(pureOrder, imp), slices.Index(pureOrder, pkg)
+		return at >= 0 && (own < 0 || at < own)
 	case layer == compositionLayer:
 		return q <= pos
 	}
