@@ -3,7 +3,10 @@ package build
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +18,7 @@ import (
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/internal/source"
+	"github.com/ingot-os/ingot/internal/source/debian/debiantest"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -51,6 +55,8 @@ func tinyKernel() []byte {
 	copy(b[0x202:], "HdrS")
 	binary.LittleEndian.PutUint16(b[0x206:], 0x20f)
 	binary.LittleEndian.PutUint16(b[0x236:], 1)
+	binary.LittleEndian.PutUint16(b[0x20e:], 0x400-0x200) // kernel_version
+	copy(b[0x400:], "6.12.0-tiny (test) #1\x00")
 	return b
 }
 
@@ -75,14 +81,15 @@ version: 1.0.0
 epoch: "2026-01-02T03:04:05Z"
 kernel: {file: ./vmlinuz}
 stub: {file: ./stub.efi}
-disk: {esp: 40M, slot: 40M%s}
+disk: {esp: 36M, slot: 36M%s}
 data: {disabled: true}
 `
 
 // bench is a recipe directory with a cache and an output directory.
 type bench struct {
-	tb              testing.TB
-	dir, cache, out string
+	tb                      testing.TB
+	dir, cache, out, vendor string
+	pins                    lock.Lock // what a root payload takes out of Debian
 }
 
 func newBench(t testing.TB, more string) *bench {
@@ -94,18 +101,37 @@ func newBench(t testing.TB, more string) *bench {
 		t.Skip(err)
 	}
 	root := t.TempDir()
-	b := &bench{tb: t, dir: filepath.Join(root, "recipe"), cache: filepath.Join(root, "cache"), out: filepath.Join(root, "out")}
+	b := &bench{tb: t, dir: filepath.Join(root, "recipe"), cache: filepath.Join(root, "cache"), out: filepath.Join(root, "out"), vendor: filepath.Join(root, "vendor")}
+	b.pins.Arch = "amd64"
+	b.vendored("ca-certificates", map[string]string{"usr/share/ca-certificates/test.crt": "-----BEGIN CERTIFICATE-----\n"})
+	b.vendored("tzdata", map[string]string{"usr/share/zoneinfo/UTC": "TZif2"})
 	b.file("vmlinuz", string(tinyKernel()), 0o644)
 	b.file("stub.efi", string(tinyStub(t)), 0o644)
 	b.recipe(more)
 	return b
 }
 
+// vendored makes a package, pins it and puts it where Debian's would lie.
+func (b *bench) vendored(name string, files map[string]string) {
+	b.tb.Helper()
+	deb := debiantest.Deb(b.tb, debiantest.Package{Name: name, Version: "1-1", Arch: "all", Files: files})
+	sum := sha256.Sum256(deb)
+	sha := hex.EncodeToString(sum[:])
+	b.pins.Inputs = append(b.pins.Inputs, lock.Input{
+		Name: name, Kind: lock.KindDeb, SHA256: sha, Size: int64(len(deb)), Package: name, Version: "1-1", Arch: "all",
+		Suite: recipe.DefaultSuite, Pocket: "main", Path: "pool/" + name + ".deb",
+	})
+	path := source.VendorPath(b.vendor, sha)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, deb, 0o644)); err != nil {
+		b.tb.Fatal(err)
+	}
+}
+
 // recipe writes appliance.yaml; a root payload gets its partitions.
 func (b *bench) recipe(more string) {
 	root := ""
 	if strings.Contains(more, "\nroot:") {
-		root = ", root: 2M"
+		root = ", root: 4M"
 	}
 	b.file("appliance.yaml", fmt.Sprintf(head, root)+more, 0o644)
 }
@@ -129,7 +155,7 @@ func (b *bench) options() Options {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
-	f, err := source.New(source.Options{Store: &source.Store{Dir: b.cache}, Offline: true})
+	f, err := source.New(source.Options{Store: &source.Store{Dir: b.cache}, Vendor: b.vendor, Offline: true})
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -137,7 +163,7 @@ func (b *bench) options() Options {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
-	l, err := lock.Resolve(context.Background(), lock.Options{Recipe: r, Fetcher: f, Init: digest})
+	l, err := lock.Resolve(context.Background(), lock.Options{Recipe: r, Old: &b.pins, Fetcher: f, Init: digest})
 	if err != nil {
 		b.tb.Fatal(err)
 	}
