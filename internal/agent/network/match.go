@@ -36,6 +36,18 @@ func Matches(m appliance.Match, l Link) bool {
 		(m.MAC == "" || strings.EqualFold(m.MAC, l.MAC))
 }
 
+// Claims reports whether interface i of a configuration takes a link: it
+// matches, and no earlier interface does. VLANs share their link with others.
+func Claims(all []appliance.Interface, i int, l Link) bool {
+	if !Matches(all[i].Match, l) {
+		return false
+	}
+	if all[i].VLAN != 0 {
+		return true
+	}
+	return !slices.ContainsFunc(all[:i], func(c appliance.Interface) bool { return c.VLAN == 0 && Matches(c.Match, l) })
+}
+
 func glob(pattern, s string) bool {
 	if pattern == "" {
 		return true

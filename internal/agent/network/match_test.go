@@ -38,6 +38,21 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+func TestEarlierInterfacesClaimLinks(t *testing.T) {
+	eth := Link{Name: "eth0", Path: "pci-1"}
+	all := []appliance.Interface{
+		{Match: appliance.Match{Name: "eth0"}}, {}, {Match: appliance.Match{Name: "eth0"}, VLAN: 42}, {Match: appliance.Match{Name: "eth1"}},
+	}
+	for i, want := range []bool{true, false, true, false} {
+		if got := Claims(all, i, eth); got != want {
+			t.Errorf("Claims(%d, eth0) = %v, want %v", i, got, want)
+		}
+	}
+	if !Claims(all, 1, Link{Name: "eth2", Path: "pci-2"}) {
+		t.Error("the interface without match does not take what is left")
+	}
+}
+
 // TestBusPath has a virtio card as sysfs shows it: the device of the link is
 // the virtio one, which hangs on a PCI function.
 func TestBusPath(t *testing.T) {

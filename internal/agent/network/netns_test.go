@@ -306,6 +306,22 @@ func TestDHCP(t *testing.T) {
 	}
 }
 
+func TestDHCPOnEveryMatch(t *testing.T) {
+	requireNamespace(t)
+	cable(t, "lan0") // nobody answers here, and services do not wait for it
+	far := cable(t, "lan1")
+	serveDHCP(t, far)
+	begin := time.Now()
+	m := start(t, appliance.Interface{Match: appliance.Match{Name: "lan?"}, DHCP: true})
+	if d := time.Since(begin); d > settleAfter-time.Second {
+		t.Errorf("ready after %s", d)
+	}
+	st := m.Status()
+	if len(st) != 2 || st[0].Device != "lan0" || st[1].Device != "lan1" || st[1].DHCP != "bound" || st[1].Interface != 0 || st[0].DHCP != "asking" {
+		t.Errorf("status = %+v", st)
+	}
+}
+
 func TestRenewAndNak(t *testing.T) {
 	requireNamespace(t)
 	far := cable(t, "wan0")

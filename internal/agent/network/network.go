@@ -35,7 +35,7 @@ const loopback = net.FlagLoopback
 // Status is one configured interface as /v1/status shows it.
 type Status struct {
 	Interface int      `json:"interface"` // index in the configuration
-	Links     []string `json:"links"`     // links that matched
+	Links     []string `json:"links"`     // that matched and belong to this device
 	Device    string   `json:"device,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
 	Gateway   string   `json:"gateway,omitempty"`
@@ -83,10 +83,7 @@ func (m *Manager) Run(ctx context.Context, ready func()) {
 		running.Go(func() {
 			once := sync.OnceFunc(settled.Done)
 			defer once()
-			if err := m.configure(ctx, i, c, once); err != nil && ctx.Err() == nil {
-				m.set(i, func(s *Status) { s.Error = err.Error() })
-				m.Logf("configure interface %d: %v", i, err)
-			}
+			m.fail(ctx, i, m.configure(ctx, i, c, once))
 		})
 	}
 	settled.Wait()
@@ -115,13 +112,49 @@ func loopbackUp() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// configure does one interface; settled is called when it has its address.
+// configure does one interface; settled is called when it has an address. A
+// bond takes all links that match, a static address the first. DHCP alone is
+// done on each of them: which of a server's ports has a cable, nobody knows.
 func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, settled func()) error {
-	found := m.match(ctx, c)
+	found := m.match(ctx, i)
 	if len(found) == 0 {
 		return fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), DeviceWait)
 	}
-	m.set(i, func(s *Status) {
+	if c.Bond != nil || c.VLAN != 0 || len(c.Address) > 0 {
+		return m.configureLink(ctx, i, c, found, settled)
+	}
+	var wg sync.WaitGroup
+	for n := range found {
+		row := i
+		if n > 0 {
+			row = m.addRow(i)
+		}
+		wg.Go(func() { m.fail(ctx, row, m.configureLink(ctx, row, c, found[n:n+1], settled)) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// addRow adds a line to the status for one more link of an interface.
+func (m *Manager) addRow(i int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status = append(m.status, Status{Interface: i, DHCP: "off"})
+	return len(m.status) - 1
+}
+
+// fail notes the error of a row, unless it is the end of the machine.
+func (m *Manager) fail(ctx context.Context, row int, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	m.set(row, func(s *Status) { s.Error = err.Error() })
+	m.Logf("configure network: %v", err)
+}
+
+// configureLink does the device that found makes up: one link, or a bond.
+func (m *Manager) configureLink(ctx context.Context, row int, c appliance.Interface, found []Link, settled func()) error {
+	m.set(row, func(s *Status) {
 		for _, l := range found {
 			s.Links = append(s.Links, l.Name)
 		}
@@ -130,7 +163,7 @@ func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, s
 	if err != nil {
 		return err
 	}
-	m.set(i, func(s *Status) { s.Device = link.Attrs().Name })
+	m.set(row, func(s *Status) { s.Device = link.Attrs().Name })
 	if err := m.sysctls(link, c.RA); err != nil {
 		m.Logf("%s: %v", link.Attrs().Name, err)
 	}
@@ -142,27 +175,26 @@ func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, s
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up %s: %w", link.Attrs().Name, err)
 	}
-	if err := m.static(i, c, link); err != nil {
+	if err := m.static(row, c, link); err != nil {
 		return err
 	}
 	if c.DHCP {
-		return m.dhcp(ctx, i, c, link, settled)
+		return m.dhcp(ctx, row, c, link, settled)
 	}
 	return nil
 }
 
-// match waits for links. A bond takes all that match; it starts with those
-// present when the first appears and its siblings had the same time to come.
-func (m *Manager) match(ctx context.Context, c appliance.Interface) (found []Link) {
-	cond := func() bool {
+// match waits for links of interface i. It takes those present when the first
+// appears: their siblings had the same time to come.
+func (m *Manager) match(ctx context.Context, i int) (found []Link) {
+	m.Wait(ctx, DeviceWait, func() bool {
 		all, err := links(m.sysfs())
 		if err != nil {
 			return false
 		}
-		found = slices.DeleteFunc(all, func(l Link) bool { return !Matches(c.Match, l) })
+		found = slices.DeleteFunc(all, func(l Link) bool { return !Claims(m.Interfaces, i, l) })
 		return len(found) > 0
-	}
-	m.Wait(ctx, DeviceWait, cond)
+	})
 	return found
 }
 
