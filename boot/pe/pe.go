@@ -127,14 +127,26 @@ func (s SectionHeader) Data(r io.ReaderAt) *io.SectionReader {
 	return io.NewSectionReader(r, int64(s.Offset), s.DataSize())
 }
 
+// CertificateEntry returns the file offset of data directory 4, which says
+// where the certificates are, and of CheckSum: what signing changes in the
+// headers. It fails on an image whose directories end before it.
+func (f *File) CertificateEntry() (entry, checkSum int64, err error) {
+	if len(f.Directories) <= dirCertificates {
+		return 0, 0, formatf(f.dirs-4, "NumberOfRvaAndSizes", "%d directories leave no room for a signature", len(f.Directories))
+	}
+	return f.dirs + dirCertificates*directorySize, f.optional + offCheckSum, nil
+}
+
 // Signed reports whether the image carries a certificate table. It says
 // nothing about who signed it or whether the signature holds.
 func (f *File) Signed() bool { return f.Certificates.Size != 0 }
 
 // CheckUKI reports why an image is not a unified kernel image that has exactly
 // one meaning: it must be an EFI application with a .linux section, no two
-// sections may share a name, and no profiles may choose among them. (UAPI.5:
-// the stub takes the first section of a name; another tool may take the last.)
+// sections may share a name, no profiles may choose among them, and content
+// that is only read may not be longer in memory than in the file. (UAPI.5: the
+// stub takes the first section of a name, another tool may take the last; the
+// stub measures VirtualSize bytes, another tool the raw ones.)
 func (f *File) CheckUKI() error {
 	if f.Subsystem != SubsystemEFIApplication {
 		return formatf(f.optional+offSubsystem, "Subsystem", "%d is not an EFI application (%d)", f.Subsystem, SubsystemEFIApplication)
@@ -147,6 +159,9 @@ func (f *File) CheckUKI() error {
 		}
 		if s.Name == ".profile" {
 			return formatf(off, "Name", "an image with profiles has more than one meaning")
+		}
+		if s.Characteristics&memWrite == 0 && s.VirtualSize > s.RawSize {
+			return formatf(off+8, "VirtualSize", "section %q has %#x bytes in memory and %#x in the file", s.Name, s.VirtualSize, s.RawSize)
 		}
 		seen[s.Name] = true
 	}

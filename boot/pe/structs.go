@@ -49,6 +49,9 @@ const offPointerToRawData = 20
 // readOnlyData is IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ.
 const readOnlyData uint32 = 0x40000040
 
+// memWrite is IMAGE_SCN_MEM_WRITE.
+const memWrite uint32 = 0x80000000
+
 type fileHeader struct {
 	Machine              uint16
 	NumberOfSections     uint16
