@@ -28,11 +28,7 @@ type diffCmd struct {
 
 // Run prints every structural difference, the first one first, and exits with 4 when there is any.
 func (c *diffCmd) Run(v *verb) error {
-	a, err := inspect.Path(c.A)
-	if err != nil {
-		return err
-	}
-	b, err := inspect.Path(c.B)
+	a, b, err := inspect.Both(c.A, c.B)
 	if err != nil {
 		return err
 	}

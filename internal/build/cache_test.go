@@ -17,6 +17,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/source"
+	"github.com/ingot-os/ingot/internal/sparse"
 )
 
 // module is an ELF object with the one section that matters, .modinfo.
@@ -244,15 +245,15 @@ func sameFile(t *testing.T, a, b string) bool {
 	if errX != nil || errY != nil || i.Size() != j.Size() {
 		return false
 	}
-	one, errX := readBack{x}.data(0, i.Size())
-	two, errY := readBack{y}.data(0, i.Size())
+	one, errX := sparse.Data(x, 0, i.Size())
+	two, errY := sparse.Data(y, 0, i.Size())
 	if err := errors.Join(errX, errY); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range append(one, two...) {
-		p, q := make([]byte, r.end-r.off), make([]byte, r.end-r.off)
-		_, errX := x.ReadAt(p, r.off)
-		_, errY := y.ReadAt(q, r.off)
+		p, q := make([]byte, r.End-r.Off), make([]byte, r.End-r.Off)
+		_, errX := x.ReadAt(p, r.Off)
+		_, errY := y.ReadAt(q, r.Off)
 		if err := errors.Join(errX, errY); err != nil {
 			t.Fatal(err)
 		}

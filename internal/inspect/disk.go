@@ -51,13 +51,12 @@ func readPartition(c *Node, r io.ReaderAt, p gpt.Partition) error {
 		c.add("content", "empty")
 		return nil
 	}
-	section := io.NewSectionReader(r, p.Start, p.Size)
-	sum, err := digest(section)
+	sum, err := digestRange(r, p.Start, p.Size)
 	if err != nil {
 		return err
 	}
 	c.add("sha256", sum)
-	in, err := Reader(section, p.Size, p.Name)
+	in, err := Reader(io.NewSectionReader(r, p.Start, p.Size), p.Size, p.Name)
 	if err != nil {
 		return err
 	}

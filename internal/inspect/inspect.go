@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/sparse"
 )
 
 // Path inspects a file or an image set directory.
@@ -37,6 +40,16 @@ func Path(path string) (*Node, error) {
 	return Reader(f, size, filepath.Base(path))
 }
 
+// Both is Path of two artifacts at once.
+func Both(a, b string) (*Node, *Node, error) {
+	var x, y *Node
+	var g errgroup.Group
+	g.Go(func() (err error) { x, err = Path(a); return err })
+	g.Go(func() (err error) { y, err = Path(b); return err })
+	err := g.Wait()
+	return x, y, err
+}
+
 // Reader inspects size bytes by what they are, not by their name.
 func Reader(r io.ReaderAt, size int64, name string) (*Node, error) {
 	head := make([]byte, min(size, 8192))
@@ -55,7 +68,7 @@ func Reader(r io.ReaderAt, size int64, name string) (*Node, error) {
 	}
 	n := &Node{Name: name, Kind: "file"}
 	n.add("size", size)
-	sum, err := digest(io.NewSectionReader(r, 0, size))
+	sum, err := digestRange(r, 0, size)
 	n.add("sha256", sum)
 	return n, err
 }
@@ -117,6 +130,17 @@ func digest(r io.Reader) (string, error) {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// digestRange is the digest of n bytes at off; holes of a file are not read.
+func digestRange(r io.ReaderAt, off, n int64) (string, error) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return digest(io.NewSectionReader(r, off, n))
+	}
+	h := sha256.New()
+	err := sparse.Copy(h, f, off, n)
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // set inspects every file of an image set, the manifest first.
