@@ -63,10 +63,21 @@ func (m *Machine) keepClock() {
 		servers = m.machine.NTP
 	}
 	if len(servers) == 0 {
+		m.log.Printf("no time servers are configured, the time comes from the %s", m.timeSource())
 		return
 	}
 	c := &clock.Client{Servers: servers, Floor: m.floor, Report: m.reportTime}
 	c.Run(m.ctx)
+}
+
+// timeSource names where the time comes from when no server tells it.
+func (m *Machine) timeSource() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.status.Clock.Source == "floor" {
+		return "floor " + m.status.Clock.Floor + ": the hardware's clock was before it"
+	}
+	return "hardware's clock"
 }
 
 func (m *Machine) reportTime(a clock.Answer, err error) {
