@@ -48,11 +48,12 @@ type Machine struct {
 	floor   time.Time
 	rootfs  *rootfs // nil: services run in the initramfs
 	growTo  growth
-	grown   chan struct{} // closed when nothing grows any more
 
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status
 	problems []string
+	stopping bool          // services are not started any more
+	grown    chan struct{} // closed when the data file system has grown; nil: it does not
 	readyAt  time.Duration
 }
 

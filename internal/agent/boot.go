@@ -26,7 +26,7 @@ const Format = 1
 
 // Run is the life of PID 1. It does not return.
 func Run() {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), grown: make(chan struct{}), cgroups: cgroups}
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }
@@ -67,7 +67,7 @@ func (m *Machine) boot() {
 	ready.Go(func() { m.guard("root", m.mountRoot) })
 	ready.Wait()
 	m.startServices()
-	m.spawn("grow", m.growData)
+	m.startGrowth()
 	m.spawn("clock", m.keepClock)
 	m.spawn("smoke", m.serveSmoke)
 	m.keepFloor()
@@ -198,16 +198,18 @@ func (m *Machine) startServices() {
 	s, err := newSupervisor(m, m.spec.Services)
 	if err != nil {
 		m.problem("%v", err) // the builder checks the same; only a foreign spec gets here
-		return
+		s, _ = newSupervisor(m, nil)
 	}
 	s.resolve = m.resolveLocal
 	if m.rootfs != nil {
 		s.resolve = m.rootfs.resolve
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.super = s
-	m.mu.Unlock()
-	m.spawn("services", s.run)
+	if !m.stopping {
+		m.spawn("services", s.run)
+	}
 }
 
 // healthy is called whenever all services are ready. The first time that the

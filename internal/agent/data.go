@@ -85,16 +85,25 @@ func (m *Machine) mountPartition(d *listener.Data) error {
 // growth is a resize of the data file system, in bytes.
 type growth struct{ from, to int64 }
 
-// growData takes the rest of the partition while services run: the kernel needs
+// startGrowth takes the rest of the partition while services run: the kernel needs
 // about a millisecond for each 128 MiB, so minutes for 16 TiB. It works in steps
 // that are each complete; what a cut or a shutdown leaves is grown at the next
 // boot.
-func (m *Machine) growData() {
-	defer close(m.grown)
-	g := m.growTo
-	if g.to == 0 {
+func (m *Machine) startGrowth() {
+	if m.growTo.to == 0 {
 		return
 	}
+	done := make(chan struct{})
+	m.mu.Lock()
+	m.grown = done
+	m.mu.Unlock()
+	m.spawn("grow", func() {
+		defer close(done)
+		m.growData(m.growTo)
+	})
+}
+
+func (m *Machine) growData(g growth) {
 	err := disk.Resize(m.spec.Data.Mount, g.to)
 	m.update(func(s *listener.Status) { s.Data.Growing, s.Data.Grown = false, err == nil })
 	if err != nil {
@@ -141,23 +150,40 @@ func (m *Machine) prepareData(d *listener.Data, size int64) (disk.Super, error) 
 	return super, nil
 }
 
-// unmountData ends the data file system cleanly; read only when something
-// still holds it.
+// unmountData ends the data file system cleanly. It is first made read only as
+// a whole: that also reaches the bind mounts in the namespaces of services,
+// which would keep an unmounted file system alive.
 func (m *Machine) unmountData() {
 	dir := m.spec.Data.Mount
-	if dir == "" {
+	if dir == "" || m.dataState() != "mounted" {
+		return
+	}
+	m.awaitGrowth()
+	if m.rootfs != nil {
+		m.rootfs.close()
+	}
+	err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
+	if err = errors.Join(err, unix.Unmount(dir, 0)); err != nil {
+		m.log.Printf("data: unmount: %v", err)
+	}
+}
+
+func (m *Machine) dataState() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status.Data.State
+}
+
+func (m *Machine) awaitGrowth() {
+	m.mu.Lock()
+	grown := m.grown
+	m.mu.Unlock()
+	if grown == nil {
 		return
 	}
 	select {
-	case <-m.grown:
+	case <-grown:
 	case <-time.After(growLimit):
 		m.log.Printf("data: still growing, goes on at the next boot")
-	}
-	err := unix.Unmount(dir, 0)
-	if errors.Is(err, unix.EBUSY) {
-		err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	}
-	if err != nil && !errors.Is(err, unix.EINVAL) {
-		m.log.Printf("data: unmount: %v", err)
 	}
 }

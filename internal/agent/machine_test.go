@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 func testMachine(t *testing.T, services ...appliance.Service) *Machine {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Machine{log: newLog(), ctx: ctx, reaper: proc.NewReaper(), stop: make(chan stopRequest, 4), grown: make(chan struct{})}
+	m := &Machine{log: newLog(), ctx: ctx, reaper: proc.NewReaper(), stop: make(chan stopRequest, 4)}
 	done := make(chan struct{})
 	go func() { m.reaper.Run(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })

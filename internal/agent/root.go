@@ -133,6 +133,16 @@ func (r *rootfs) space(name string) (*proc.Namespace, error) {
 	return ns, err
 }
 
+// close gives up the namespaces; their mounts end with the last process.
+func (r *rootfs) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, ns := range r.spaces {
+		ns.Close()
+		delete(r.spaces, name)
+	}
+}
+
 // resolve turns a service into a command: a program of the root or, when the
 // root has no such file, of the initramfs. A service without a command is the
 // image's own: its entry point, working directory and user (OCI image

@@ -48,6 +48,7 @@ func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
 	m.log.Printf("%s: %s", verb, r.why)
 	m.mu.Lock()
 	super := m.super
+	m.stopping = true
 	m.mu.Unlock()
 	if super != nil {
 		super.shutdown(super.stopLimit())
