@@ -147,8 +147,7 @@ func TestProbeLeavesForeignAlone(t *testing.T) {
 		want Super
 	}{{superAt + 0x3A, 0, Super{64 << 20, true, false}}, {superAt + 0x3A, 3, Super{64 << 20, false, true}}, {superAt + 0x60, 0x4 | 0x40 | 0x2, Super{64 << 20, true, true}}} {
 		f.WriteAt([]byte{c.b}, c.off)
-		got := Super{}
-		if _, got, err = Probe(f); got.Dirty != c.want.Dirty || got.Errored != c.want.Errored {
+		if _, got, err := Probe(f); err != nil || got.Dirty != c.want.Dirty || got.Errored != c.want.Errored {
 			t.Errorf("Probe() with byte %#x = %#x: %+v, want %+v", c.off, c.b, got, c.want)
 		}
 	}
