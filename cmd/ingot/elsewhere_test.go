@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elsewhere changes the process it is in (umask, host name, mounts, user) and
-// becomes ingot with the remaining arguments. What needs a namespace expects
+// elsewhere changes the process it is in (umask, host name, mounts, root
+// directory, user) and becomes ingot with the remaining arguments. What needs a namespace expects
 // that the parent made one (SysProcAttr.Cloneflags).
 func elsewhere() {
 	f := flag.NewFlagSet("elsewhere", flag.ExitOnError)
@@ -25,6 +25,7 @@ func elsewhere() {
 	size := f.String("size", "1m", "")
 	readonly := f.String("readonly", "", "make this directory read-only")
 	noNet := f.Bool("no-net", false, "")
+	root := f.String("chroot", "", "directory that holds bin/ingot")
 	uid := f.Int("uid", -1, "")
 	f.Parse(os.Args[1:])
 
@@ -48,14 +49,20 @@ func elsewhere() {
 		must(unix.Mount(*readonly, *readonly, "", unix.MS_BIND, ""))
 		must(unix.Mount("", *readonly, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
 	}
+	exe, err := os.Executable()
+	must(err)
+	exe = filepath.Join(filepath.Dir(exe), "ingot")
+	if *root != "" {
+		must(syscall.Chroot(*root))
+		must(syscall.Chdir("/"))
+		exe = "/bin/ingot"
+	}
 	if *uid >= 0 {
 		must(syscall.Setgroups(nil))
 		must(syscall.Setgid(*uid))
 		must(syscall.Setuid(*uid))
 	}
-	exe, err := os.Executable()
-	must(err)
-	must(syscall.Exec(filepath.Join(filepath.Dir(exe), "ingot"), append([]string{"ingot"}, f.Args()...), os.Environ()))
+	must(syscall.Exec(exe, append([]string{"ingot"}, f.Args()...), os.Environ()))
 }
 
 func must(err error) {

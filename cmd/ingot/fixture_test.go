@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type fixture struct {
 	root  string // readable by every user
 	exe   string // named ingot
 	hello string // recipe directory
+	trust string // lock with the packages that a root payload needs
 	cache string
 	debs  []string // digests of the downloaded packages
 }
@@ -74,6 +76,7 @@ func newFixture() (*fixture, error) {
 	f := &fixture{
 		root: root, exe: filepath.Join(root, "bin", "ingot"),
 		hello: filepath.Join(root, "hello"), cache: filepath.Join(root, "cache"),
+		trust: filepath.Join(root, "trust", "appliance.lock"),
 	}
 	for _, step := range []func() error{f.copyProgram, f.copyHello, f.fillCache} {
 		if err := step(); err != nil {
@@ -114,6 +117,9 @@ func (f *fixture) fillCache() error {
 	if err := f.fetchLocked(f.hello, "ingot", "go"); err != nil {
 		return err
 	}
+	if err := f.fetchTrust(); err != nil {
+		return err
+	}
 	out := filepath.Join(f.root, "out")
 	res := run1(f.exe, f.root, []string{"INGOT_CACHE=" + f.cache}, "build", "-f", f.hello, "-o", out)
 	if res.code != 0 {
@@ -138,10 +144,54 @@ func (f *fixture) fetchLocked(dir string, update ...string) error {
 	if !errors.As(err, &gone) {
 		return err
 	}
-	if err := f.lock(user, dir, "kernel", "stub"); err != nil {
+	if err := f.lock(user, dir, "all"); err != nil {
 		return err
 	}
 	return f.fetchAll(user, dir)
+}
+
+// fetchTrust does for the pins of testdata/trust what fetchLocked does.
+func (f *fixture) fetchTrust() error {
+	dir := filepath.Dir(f.trust)
+	if err := os.CopyFS(dir, os.DirFS("testdata/trust")); err != nil {
+		return err
+	}
+	user, err := source.DefaultDir()
+	if err != nil {
+		return err
+	}
+	err = f.fetchAll(user, dir)
+	var gone *source.SupersededError
+	if !errors.As(err, &gone) {
+		return err
+	}
+	if err := f.lock(user, dir, "all"); err != nil {
+		return err
+	}
+	l, err := lock.Read(f.trust)
+	if err != nil {
+		return err
+	}
+	l.Inputs = slices.DeleteFunc(l.Inputs, func(in lock.Input) bool { return in.Name != "ca-certificates" && in.Name != "tzdata" })
+	if err := l.Write(f.trust); err != nil {
+		return err
+	}
+	return f.fetchAll(user, dir)
+}
+
+// pinTrust adds the packages that a root payload needs to the lock of a copy
+// of the hello example, so that locking it asks no mirror.
+func (f *fixture) pinTrust(dir string) error {
+	l, err := lock.Read(filepath.Join(dir, "appliance.lock"))
+	if err != nil {
+		return err
+	}
+	pins, err := lock.Read(f.trust)
+	if err != nil {
+		return err
+	}
+	l.Inputs = append(l.Inputs, pins.Inputs...)
+	return l.Write(filepath.Join(dir, "appliance.lock"))
 }
 
 func (f *fixture) lock(cache, dir string, update ...string) error {

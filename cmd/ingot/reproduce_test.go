@@ -280,6 +280,9 @@ func withRoot(t testing.TB, f *fixture, format string, sector int) string {
 	more := fmt.Sprintf(", root: 16M, sector: %d", sector)
 	dir := kindOf(t, f, more, func(dir, y string) string {
 		writeFile(t, filepath.Join(dir, "rootfs/other"), "payload")
+		if err := f.pinTrust(dir); err != nil {
+			t.Fatal(err)
+		}
 		return y + "root: {directory: ./rootfs, format: " + format + "}\n"
 	})
 	warmUp := newWorld(t, f, dir)
