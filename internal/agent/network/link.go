@@ -123,4 +123,3 @@ func addGateway(link netlink.Link, gw net.IP) error {
 	}
 	return nil
 }
-
