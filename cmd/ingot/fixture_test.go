@@ -31,7 +31,13 @@ type fixture struct {
 	trust string // lock with the packages that a root payload needs
 	cache string
 	debs  []string // digests of the downloaded packages
+
+	mu       sync.Mutex
+	products map[string]product // by kind
 }
+
+// product is a recipe and what was built of it.
+type product struct{ recipe, set string }
 
 var (
 	shared      *fixture
@@ -76,7 +82,7 @@ func newFixture() (*fixture, error) {
 	f := &fixture{
 		root: root, exe: filepath.Join(root, "bin", "ingot"),
 		hello: filepath.Join(root, "hello"), cache: filepath.Join(root, "cache"),
-		trust: filepath.Join(root, "trust", "appliance.lock"),
+		trust: filepath.Join(root, "trust", "appliance.lock"), products: map[string]product{},
 	}
 	for _, step := range []func() error{f.copyProgram, f.copyHello, f.fillCache} {
 		if err := step(); err != nil {
@@ -272,6 +278,19 @@ func copyOf(t testing.TB, dir string) string {
 	t.Helper()
 	to := filepath.Join(tempDir(t), "recipe")
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// copyOf is copyOf for as long as the fixture lives.
+func (f *fixture) copyOf(t testing.TB, dir string) string {
+	t.Helper()
+	to, err := os.MkdirTemp(f.root, "recipe-")
+	if err == nil {
+		err = errors.Join(os.Chmod(to, 0o755), os.CopyFS(to, os.DirFS(dir)))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return to

@@ -34,7 +34,8 @@ func TestNothingButIngot(t *testing.T) {
 	needRoot(t)
 	f := warm(t)
 	needStatic(t, f.exe)
-	recipe := withRoot(t, f, "squashfs", 512)
+	recipe, _ := f.built(t, "squashfs")
+	recipe = copyOf(t, recipe)
 	withoutGo(t, f, recipe, "compress: zstd\n")
 	outside := newWorld(t, f, recipe)
 	want := outside.build(t, f)
@@ -147,7 +148,8 @@ func goCommand(t testing.TB) string {
 // run leaves a mark; a recipe without Go code does not even ask for go.
 func TestPoisonedPath(t *testing.T) {
 	f := warm(t)
-	recipe := withRoot(t, f, "erofs", 4096)
+	recipe, _ := f.built(t, "erofs-4Kn")
+	recipe = copyOf(t, recipe)
 	withoutGo(t, f, recipe, "")
 	w := newWorld(t, f, recipe)
 	bin, mark := filepath.Join(w.dir, "bin"), filepath.Join(w.dir, "mark")
@@ -175,8 +177,7 @@ func TestPoisonedPath(t *testing.T) {
 func TestOffline(t *testing.T) {
 	needRoot(t)
 	f := warm(t)
-	recipe := kindOf(t, f, "", nil)
-	want := newWorld(t, f, recipe).build(t, f)
+	recipe, want := f.built(t, "plain")
 	w := newWorld(t, f, recipe)
 	w.cache, w.elsewhere = f.cold(t), []string{"--no-net"}
 	same(t, want, w.build(t, f))
