@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,59 +14,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/inspect"
-	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/sparse"
 )
-
-// module is an ELF object with the one section that matters, .modinfo.
-func module(name, depends, note string) []byte {
-	const ehdr, shdr = 64, 64
-	info := fmt.Sprintf("license=GPL\x00depends=%s\x00name=%s\x00description=%s\x00", depends, name, note)
-	names := "\x00.modinfo\x00.shstrtab\x00"
-	b := make([]byte, ehdr)
-	le := binary.LittleEndian
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 1)  // ET_REL
-	le.PutUint16(b[18:], 62) // EM_X86_64
-	le.PutUint32(b[20:], 1)
-	b = append(b, info...)
-	b = append(b, names...)
-	for len(b)%8 != 0 {
-		b = append(b, 0)
-	}
-	le.PutUint64(b[40:], uint64(len(b)))
-	le.PutUint16(b[52:], ehdr)
-	le.PutUint16(b[58:], shdr)
-	le.PutUint16(b[60:], 3)
-	le.PutUint16(b[62:], 2)
-	table := make([]byte, 3*shdr)
-	for i, s := range []struct{ name, kind, off, size int }{{1, 1, ehdr, len(info)}, {10, 3, ehdr + len(info), len(names)}} {
-		h := table[(i+1)*shdr:]
-		le.PutUint32(h, uint32(s.name))
-		le.PutUint32(h[4:], uint32(s.kind))
-		le.PutUint64(h[24:], uint64(s.off))
-		le.PutUint64(h[32:], uint64(s.size))
-		le.PutUint64(h[48:], 1)
-	}
-	return append(b, table...)
-}
-
-// staticProgram is the head of an ELF executable for amd64 without an interpreter.
-func staticProgram() []byte {
-	b := make([]byte, 64+56)
-	le := binary.LittleEndian
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 2)  // ET_EXEC
-	le.PutUint16(b[18:], 62) // EM_X86_64
-	le.PutUint32(b[20:], 1)
-	le.PutUint64(b[32:], 64) // program headers
-	le.PutUint16(b[52:], 64)
-	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 1)
-	le.PutUint32(b[64:], 1) // PT_LOAD
-	return b
-}
 
 // edited is what the property test edits. Every field takes one of a few
 // values, so that a sequence of edits comes back to what it had.
@@ -106,30 +56,30 @@ func bits(n int) os.FileMode { return []os.FileMode{0o644, 0o755, 0o654}[n] }
 
 // write puts the appliance into a recipe directory.
 func (a *edited) write(b *bench) {
-	b.file("local.txt", strings.Repeat("local\n", 1+a.source), bits(a.exec))
-	b.file("run", string(staticProgram()), 0o755)
-	b.file("tree/fixed", "fixed", 0o600)
-	b.file("tree/script", fmt.Sprint("script ", a.tree), bits(a.treeExec))
-	os.Remove(filepath.Join(b.dir, "tree/extra"))
+	b.File("local.txt", strings.Repeat("local\n", 1+a.source), bits(a.exec))
+	b.File("run", string(buildtest.Program()), 0o755)
+	b.File("tree/fixed", "fixed", 0o600)
+	b.File("tree/script", fmt.Sprint("script ", a.tree), bits(a.treeExec))
+	os.Remove(filepath.Join(b.Dir, "tree/extra"))
 	if a.tree == 2 {
-		b.file("tree/extra", "", 0o644)
+		b.File("tree/extra", "", 0o644)
 	}
-	b.file("rootfs/etc/version", fmt.Sprint(a.payload), 0o644)
-	b.file("rootfs/bin/program", strings.Repeat("program", 3000), 0o755)
+	b.File("rootfs/etc/version", fmt.Sprint(a.payload), 0o644)
+	b.File("rootfs/bin/program", strings.Repeat("program", 3000), 0o755)
 	const kernel = "modules/6.12.0-tiny/"
-	b.file(kernel+"modules.builtin", "kernel/efivarfs.ko\nkernel/button.ko\nkernel/dm_mod.ko\nkernel/dm_verity.ko\nkernel/squashfs.ko\nkernel/erofs.ko\nkernel/overlay.ko\nkernel/loop.ko\n", 0o644)
-	b.file(kernel+"modules.order", "kernel/one.ko\nkernel/two.ko\n", 0o644)
-	b.file(kernel+"kernel/one.ko", string(module("one", "", fmt.Sprint(a.modNote))), 0o644)
-	b.file(kernel+"kernel/two.ko", string(module("two", "one", "")), 0o644)
-	b.recipe(a.recipe())
-	path := filepath.Join(b.dir, "appliance.yaml")
+	b.File(kernel+"modules.builtin", "kernel/efivarfs.ko\nkernel/button.ko\nkernel/dm_mod.ko\nkernel/dm_verity.ko\nkernel/squashfs.ko\nkernel/erofs.ko\nkernel/overlay.ko\nkernel/loop.ko\n", 0o644)
+	b.File(kernel+"modules.order", "kernel/one.ko\nkernel/two.ko\n", 0o644)
+	b.File(kernel+"kernel/one.ko", string(buildtest.Module("one", "", fmt.Sprint(a.modNote))), 0o644)
+	b.File(kernel+"kernel/two.ko", string(buildtest.Module("two", "one", "")), 0o644)
+	b.Recipe(a.recipe())
+	path := filepath.Join(b.Dir, "appliance.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
 	yaml := strings.Replace(string(text), "version: 1.0.0", "version: "+a.version, 1)
 	yaml = strings.Replace(yaml, "kernel: {file: ./vmlinuz}", "kernel: {file: ./vmlinuz, modules: ./"+kernel+"}", 1)
-	b.file("appliance.yaml", yaml, 0o644)
+	b.File("appliance.yaml", yaml, 0o644)
 }
 
 func (a *edited) recipe() string {
@@ -206,7 +156,7 @@ func (b *bench) clean(o Options) string {
 	b.tb.Helper()
 	dir := b.tb.TempDir()
 	o.Out = dir
-	o.Fetcher = &source.Fetcher{Options: source.Options{Store: &source.Store{Dir: filepath.Join(dir, "cache")}, Vendor: b.vendor, Offline: true}}
+	o.Fetcher = b.Fetcher(filepath.Join(dir, "cache"))
 	res, err := Build(context.Background(), o)
 	if err != nil {
 		b.tb.Errorf("clean build: %v", err)
@@ -288,13 +238,13 @@ func TestDamagedCache(t *testing.T) {
 	want := digestsOf(t, b.build().Set.Dir)
 	check := func(name string) {
 		t.Helper()
-		os.RemoveAll(b.out)
+		os.RemoveAll(b.Out)
 		if got := digestsOf(t, b.build().Set.Dir); !maps.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
 	flip := func(p string, old []byte) error { old[len(old)/2] ^= 1; return replace(p, old) }
-	for _, path := range cacheFiles(t, b.cache) {
+	for _, path := range cacheFiles(t, b.Cache) {
 		damage(t, path, flip)
 		check("flipped bit in " + path)
 	}
@@ -304,7 +254,7 @@ func TestDamagedCache(t *testing.T) {
 		"zeroed":    func(p string, old []byte) error { return replace(p, make([]byte, len(old))) },
 		"removed":   func(p string, _ []byte) error { return os.Remove(p) },
 	} {
-		for _, path := range cacheFiles(t, b.cache) {
+		for _, path := range cacheFiles(t, b.Cache) {
 			damage(t, path, harm)
 		}
 		check("everything " + name)

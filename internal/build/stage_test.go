@@ -28,22 +28,22 @@ func names(t *testing.T, dir string) string {
 // running one holds stays, and nothing else is touched.
 func TestStaleStage(t *testing.T) {
 	b := newBench(t, "")
-	stale := filepath.Join(b.out, stagePrefix+"tiny-0.9.0-123")
-	for _, dir := range []string{stale + "/deep", filepath.Join(b.out, ".other"), filepath.Join(b.out, "tiny-0.9.0")} {
+	stale := filepath.Join(b.Out, stagePrefix+"tiny-0.9.0-123")
+	for _, dir := range []string{stale + "/deep", filepath.Join(b.Out, ".other"), filepath.Join(b.Out, "tiny-0.9.0")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	held, err := newStage(b.out, "held-1")
+	held, err := newStage(b.Out, "held-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.build()
-	if got, want := names(t, b.out), filepath.Base(held.dir)+" .other tiny-0.9.0 tiny-1.0.0"; got != want {
+	if got, want := names(t, b.Out), filepath.Base(held.dir)+" .other tiny-0.9.0 tiny-1.0.0"; got != want {
 		t.Errorf("output directory holds %s, want %s", got, want)
 	}
 	held.remove()
-	if got, want := names(t, b.out), ".other tiny-0.9.0 tiny-1.0.0"; got != want {
+	if got, want := names(t, b.Out), ".other tiny-0.9.0 tiny-1.0.0"; got != want {
 		t.Errorf("output directory holds %s, want %s", got, want)
 	}
 }
@@ -82,10 +82,10 @@ func TestPublishReplaces(t *testing.T) {
 func TestPublishRefuses(t *testing.T) {
 	b := newBench(t, "")
 	o := b.options()
-	if err := os.WriteFile(b.out, nil, 0o644); err != nil {
+	if err := os.WriteFile(b.Out, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Build(context.Background(), o); err == nil || !strings.Contains(err.Error(), b.out) {
+	if _, err := Build(context.Background(), o); err == nil || !strings.Contains(err.Error(), b.Out) {
 		t.Errorf("OUT is a file: got error %v, want one that names it", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestConcurrentBuilds(t *testing.T) {
 	b := newBench(t, "files:\n  - {path: /a, content: one}\n")
 	one := b.options()
 	want1 := digestsOf(t, b.build().Set.Dir)
-	b.recipe("files:\n  - {path: /a, content: two}\n")
+	b.Recipe("files:\n  - {path: /a, content: two}\n")
 	two := b.options()
 	want2 := digestsOf(t, b.build().Set.Dir)
 	if maps.Equal(want1, want2) {
@@ -115,10 +115,10 @@ func TestConcurrentBuilds(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := digestsOf(t, filepath.Join(b.out, "tiny-1.0.0")); !maps.Equal(got, want1) && !maps.Equal(got, want2) {
+	if got := digestsOf(t, filepath.Join(b.Out, "tiny-1.0.0")); !maps.Equal(got, want1) && !maps.Equal(got, want2) {
 		t.Errorf("the set that stays is of neither lock: %v", got)
 	}
-	if got := names(t, b.out); got != "tiny-1.0.0" {
+	if got := names(t, b.Out); got != "tiny-1.0.0" {
 		t.Errorf("output directory holds %q, want tiny-1.0.0 only", got)
 	}
 }
