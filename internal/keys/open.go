@@ -1,0 +1,207 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Set is a key set that was opened. Private keys are not read until Signer.
+type Set struct {
+	Index
+	dir string
+	pub map[Purpose]crypto.PublicKey
+	crt map[Purpose]*x509.Certificate
+}
+
+const (
+	indexName  = "keys.json"
+	fileScheme = "file:"
+)
+
+// fileLimit bounds what is read of any file of a set.
+const fileLimit = 1 << 20
+
+// testEnvironments are those that TEST keys may sign for.
+var testEnvironments = []string{"dev", "test"}
+
+// Open reads a key set and checks that index, certificates and public keys
+// agree. It reads no private key.
+func Open(dir string) (*Set, error) {
+	s := &Set{dir: dir, pub: map[Purpose]crypto.PublicKey{}, crt: map[Purpose]*x509.Certificate{}}
+	b, err := readFile(filepath.Join(dir, indexName))
+	if err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s.Index); err != nil {
+		return nil, fmt.Errorf("open keys: %s: %w", indexName, err)
+	}
+	if s.Version != indexVersion {
+		return nil, fmt.Errorf("open keys: %s: version %d, want %d", indexName, s.Version, indexVersion)
+	}
+	for _, k := range s.Keys {
+		if err := s.load(k); err != nil {
+			return nil, fmt.Errorf("open keys: %s key: %w", k.Purpose, err)
+		}
+	}
+	return s, nil
+}
+
+// load reads the public part of a key.
+func (s *Set) load(k Key) error {
+	if s.pub[k.Purpose] != nil {
+		return errors.New("is in the index twice")
+	}
+	if !filepath.IsLocal(k.Public) {
+		return fmt.Errorf("public part %q is not in the folder", k.Public)
+	}
+	b, err := readFile(filepath.Join(s.dir, k.Public))
+	if err != nil {
+		return err
+	}
+	pub, cert, err := parsePublic(b)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", k.Public, err)
+	}
+	print, err := Fingerprint(pub)
+	if err != nil {
+		return err
+	}
+	if print != k.Fingerprint {
+		return fmt.Errorf("%s has fingerprint %s, the index %s", k.Public, print, k.Fingerprint)
+	}
+	if a, err := algorithmOf(pub); err != nil || a != k.Algorithm {
+		return fmt.Errorf("%s is %s, the index says %s", k.Public, a, k.Algorithm)
+	}
+	if cert != nil && marked(cert.Subject.CommonName) != s.Test {
+		return fmt.Errorf("%s is of %q, but the index says test: %v", k.Public, cert.Subject.CommonName, s.Test)
+	}
+	s.pub[k.Purpose], s.crt[k.Purpose] = pub, cert
+	return nil
+}
+
+// parsePublic reads a certificate or a public key, PEM or DER.
+func parsePublic(b []byte) (crypto.PublicKey, *x509.Certificate, error) {
+	kind := "PUBLIC KEY"
+	if block, _ := pem.Decode(b); block != nil {
+		kind, b = block.Type, block.Bytes
+	}
+	switch kind {
+	case "CERTIFICATE":
+		cert, err := x509.ParseCertificate(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		return cert.PublicKey, cert, nil
+	case "PUBLIC KEY":
+		pub, err := x509.ParsePKIXPublicKey(b)
+		return pub, nil, err
+	}
+	return nil, nil, fmt.Errorf("holds a %s", kind)
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
+	if err == nil && len(b) > fileLimit {
+		err = fmt.Errorf("read %s: more than %d bytes", path, fileLimit)
+	}
+	return b, err
+}
+
+// Key returns the index entry of a purpose.
+func (s *Set) Key(p Purpose) (Key, error) {
+	i := slices.IndexFunc(s.Keys, func(k Key) bool { return k.Purpose == p })
+	if i < 0 {
+		return Key{}, fmt.Errorf("find %s key: not in the key set %s", p, s.dir)
+	}
+	return s.Keys[i], nil
+}
+
+// Public returns the public key of a purpose, nil if the set has none.
+func (s *Set) Public(p Purpose) crypto.PublicKey { return s.pub[p] }
+
+// Certificate returns the certificate of a purpose, nil if it has none.
+func (s *Set) Certificate(p Purpose) *x509.Certificate { return s.crt[p] }
+
+// Signer reaches a private key to sign for an environment. A TEST key signs
+// for dev and test only; otherwise the error wraps ErrTestKey. The context
+// bounds the programs that it runs, then and at each signature. RSA signs by
+// PKCS #1 v1.5.
+func (s *Set) Signer(ctx context.Context, p Purpose, environment string) (crypto.Signer, error) {
+	if s.Test && !slices.Contains(testEnvironments, environment) {
+		return nil, fmt.Errorf("use %s key for environment %q: it %w", p, environment, ErrTestKey)
+	}
+	return s.signer(ctx, p)
+}
+
+func (s *Set) signer(ctx context.Context, p Purpose) (crypto.Signer, error) {
+	k, err := s.Key(p)
+	if err != nil {
+		return nil, err
+	}
+	var key crypto.Signer
+	if name, ok := strings.CutPrefix(k.URI, fileScheme); ok {
+		key, err = readPrivate(s.resolve(name))
+	} else {
+		key, err = reach(ctx, k.URI, s.pub[p])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("use %s key: %w", p, err)
+	}
+	if print, err := Fingerprint(key.Public()); err != nil || print != k.Fingerprint {
+		return nil, fmt.Errorf("use %s key: %s is another key than the index names", p, k.URI)
+	}
+	return key, nil
+}
+
+func (s *Set) resolve(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(s.dir, name)
+}
+
+// readPrivate reads a PKCS #8 file that nobody else can read.
+func readPrivate(path string) (crypto.Signer, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("read %s: mode %04o lets others read it; want 0600", path, mode)
+	}
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, fmt.Errorf("read %s: not a PKCS #8 key in PEM (-----BEGIN PRIVATE KEY-----)", path)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("read %s: a %T cannot sign", path, key)
+	}
+	return signer, nil
+}
