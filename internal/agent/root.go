@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type rootfs struct {
 	m      *Machine
 	image  appliance.Root
 	places []proc.Place
+	volume disk.Verity
 
 	mu     sync.Mutex
 	spaces map[string]*proc.Namespace // by service
@@ -41,15 +43,16 @@ func (m *Machine) mountRoot() {
 	}
 	st := listener.Root{State: "mounted", Format: r.Format}
 	st.RootHash, _ = m.cmdline.Get("ingot.roothash")
-	device, err := m.openRoot(*r, st.RootHash)
+	volume, err := m.openRoot(*r, st.RootHash)
+	st.Device = volume.Device
+	var fs *rootfs
 	if err != nil {
 		st.State, st.Error = "failed", err.Error()
 		m.problem("root: %v", err)
 	} else {
-		m.rootfs = &rootfs{m: m, image: *r, places: m.places(), spaces: map[string]*proc.Namespace{}}
+		fs = &rootfs{m: m, image: *r, places: m.places(), volume: volume, spaces: map[string]*proc.Namespace{}}
 	}
-	st.Device = device
-	m.update(func(s *listener.Status) { s.Root = &st })
+	m.update(func(s *listener.Status) { s.Root, m.rootfs = &st, fs })
 }
 
 // rootPartition is the root that belongs to the booted slot. Started from the
@@ -63,31 +66,47 @@ func (m *Machine) rootPartition() string {
 	return "root-a"
 }
 
-func (m *Machine) openRoot(r appliance.Root, hash string) (string, error) {
+func (m *Machine) openRoot(r appliance.Root, hash string) (v disk.Verity, err error) {
 	if hash == "" {
-		return "", errors.New("the command line has no ingot.roothash")
+		return v, errors.New("the command line has no ingot.roothash")
 	}
 	if m.disk == nil {
-		return "", errors.New("no disk with a root partition")
+		return v, errors.New("no disk with a root partition")
 	}
 	part := m.rootPartition()
 	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(part) != "" })
-	device := m.disk.NodeOf(part)
-	if device == "" {
-		return "", fmt.Errorf("find partition %s: not on %s", part, m.disk.Node)
+	v = disk.Verity{Name: "ingot-root", Device: m.disk.NodeOf(part), DataBlocks: r.DataBlocks, HashStart: r.HashStart, RootHash: hash}
+	if v.Device == "" {
+		return v, fmt.Errorf("find partition %s: not on %s", part, m.disk.Node)
 	}
 	_ = m.devices.Load("dm_verity") // built in, or the next step says what is missing
 	_ = m.devices.Load(r.Format)
-	v := disk.Verity{Name: "ingot-root", Device: device, DataBlocks: r.DataBlocks, HashStart: r.HashStart, RootHash: hash}
 	node, err := v.Open()
 	if err != nil {
-		return device, err
+		return v, err
 	}
 	if err := os.MkdirAll(rootDir, 0o755); err != nil {
-		return device, err
+		return v, err
 	}
 	_, err = mount.Mount(node, rootDir, r.Format, "", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV)
-	return device, err
+	return v, err
+}
+
+// check looks whether the kernel has met a damaged block since the root was
+// opened: readers get an error, and the machine is not healthy any more.
+func (r *rootfs) check(s *listener.Status) {
+	corrupt, err := r.volume.Corrupt()
+	if err == nil && !corrupt {
+		return
+	}
+	root := *s.Root // the standing status is not changed
+	root.State, root.Error = "corrupt", fmt.Sprintf("a block of %s does not match the root hash", root.Device)
+	if err != nil {
+		root.State, root.Error = "unknown", err.Error()
+	}
+	s.Root = &root
+	s.Problems = append(s.Problems, "root: "+root.Error)
+	s.Reasons = append(s.Reasons, "root: "+root.Error)
 }
 
 // places is what a service sees of the machine in its root.
@@ -155,10 +174,11 @@ func (r *rootfs) resolve(s appliance.Service) (proc.Command, error) {
 	c := proc.Command{Path: s.Command, Args: s.Args, Dir: s.Dir, Space: ns, Env: environ(r.image.Env, s.Env)}
 	user := s.User
 	if s.Command == "" {
-		if len(r.image.Entrypoint) == 0 {
+		argv := imageCommand(r.image, s.Args)
+		if len(argv) == 0 {
 			return c, fmt.Errorf("start service %s: neither it nor the root's image names a command", s.Name)
 		}
-		c.Path, c.Args = r.image.Entrypoint[0], append(append([]string(nil), r.image.Entrypoint[1:]...), s.Args...)
+		c.Path, c.Args = argv[0], argv[1:]
 		if c.Dir == "" {
 			c.Dir = r.image.WorkingDir
 		}
@@ -182,6 +202,15 @@ func (r *rootfs) resolve(s appliance.Service) (proc.Command, error) {
 		}
 	}
 	return c, err
+}
+
+// imageCommand is what a container image starts: its entry point with its own
+// arguments, which those of the service replace.
+func imageCommand(image appliance.Root, args []string) []string {
+	if len(args) == 0 {
+		args = image.Cmd
+	}
+	return slices.Concat(image.Entrypoint, args)
 }
 
 func pathOf(env []string) string {

@@ -17,7 +17,7 @@ func (m *Machine) Status() listener.Status {
 	s := m.status
 	s.Problems = slices.Clone(m.problems)
 	s.HealthyAt = m.readyAt.Seconds()
-	super, net := m.super, m.network
+	super, net, root := m.super, m.network, m.rootfs
 	m.mu.Unlock()
 	s.Uptime = uptime().Seconds()
 	s.Clock.Now = time.Now().UTC().Format(time.RFC3339)
@@ -32,6 +32,9 @@ func (m *Machine) Status() listener.Status {
 	}
 	if s.Data.State == "mounted" {
 		space(&s.Data)
+	}
+	if root != nil {
+		root.check(&s)
 	}
 	s.TPM = hasTPM2()
 	if s.Data.State == "failed" {

@@ -148,6 +148,7 @@ type Root struct {
 	HashStart  uint64   `json:"hashStart"`            // byte offset of the verity superblock in the root partition
 	RootHash   string   `json:"rootHash"`             // hex; the cmdline's ingot.roothash= is what init trusts
 	Entrypoint []string `json:"entrypoint,omitempty"` // OCI config
+	Cmd        []string `json:"cmd,omitempty"`        // arguments, or all of the command without an Entrypoint; a service's args replace them
 	Env        []string `json:"env,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
 	User       string   `json:"user,omitempty"`

@@ -33,8 +33,7 @@ type rootPayload struct {
 func (r *rootPayload) spec() *appliance.Root {
 	return &appliance.Root{
 		Format: r.format, DataBlocks: uint64(r.dataSize / verity.BlockSize), HashStart: uint64(r.dataSize), RootHash: r.hash,
-		Entrypoint: append(append([]string{}, r.config.Entrypoint...), r.config.Cmd...),
-		Env:        r.config.Env, WorkingDir: r.config.WorkingDir, User: r.config.User,
+		Entrypoint: r.config.Entrypoint, Cmd: r.config.Cmd, Env: r.config.Env, WorkingDir: r.config.WorkingDir, User: r.config.User,
 	}
 }
 

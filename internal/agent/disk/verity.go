@@ -86,6 +86,7 @@ const (
 	dmDevRemove  = 4
 	dmDevSuspend = 6 // with no suspend flag: resume
 	dmTableLoad  = 9
+	dmStatus     = 12
 	dmReadOnly   = 1 << 0
 	dmHead       = 312 // sizeof(struct dm_ioctl)
 	dmTarget     = 40  // sizeof(struct dm_target_spec)
@@ -106,6 +107,25 @@ func (v Verity) create(ctl *os.File, table string) (minor uint32, err error) {
 	return unix.Minor(dev), nil
 }
 
+// Corrupt reports whether a block has not matched its hash since Open.
+func (v Verity) Corrupt() (bool, error) {
+	ctl, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err != nil {
+		return false, fmt.Errorf("open device mapper: %w", err)
+	}
+	defer ctl.Close()
+	b, err := v.call(ctl, dmStatus, dmReadOnly, make([]byte, 256))
+	if err != nil {
+		return false, fmt.Errorf("ask verity volume %s: %w", v.Name, err)
+	}
+	// One dm_target_spec, then the status: "V", or "C" after a mismatch.
+	start := int(binary.NativeEndian.Uint32(b[16:])) + dmTarget
+	if start >= len(b) || b[start] != 'V' && b[start] != 'C' {
+		return false, fmt.Errorf("ask verity volume %s: the kernel gives no status", v.Name)
+	}
+	return b[start] == 'C', nil
+}
+
 // target encodes one dm_target_spec: start and length in 512 byte sectors,
 // status, next, type, then the parameters with their NUL, 8-byte aligned.
 func (v Verity) target(table string) []byte {
@@ -120,11 +140,20 @@ func (v Verity) target(table string) []byte {
 // ioctl runs one command with payload behind the head and returns the dev
 // field of the answer.
 func (v Verity) ioctl(ctl *os.File, cmd uintptr, flags uint32, payload []byte) (uint64, error) {
+	b, err := v.call(ctl, cmd, flags, payload)
+	if err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint64(b[40:]), nil
+}
+
+// call runs one command and returns head and payload as the kernel left them.
+func (v Verity) call(ctl *os.File, cmd uintptr, flags uint32, payload []byte) ([]byte, error) {
 	b := append(make([]byte, dmHead), payload...)
 	binary.NativeEndian.PutUint32(b[0:], 4) // version
 	binary.NativeEndian.PutUint32(b[12:], uint32(len(b)))
 	binary.NativeEndian.PutUint32(b[16:], dmHead) // data_start
-	if payload != nil {
+	if cmd == dmTableLoad {
 		binary.NativeEndian.PutUint32(b[20:], 1) // target_count
 	}
 	binary.NativeEndian.PutUint32(b[28:], flags)
@@ -137,7 +166,7 @@ func (v Verity) ioctl(ctl *os.File, cmd uintptr, flags uint32, payload []byte) (
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, ctl.Fd(), nr, uintptr(unsafe.Pointer(&b[0])))
 	runtime.KeepAlive(b)
 	if errno != 0 {
-		return 0, errno
+		return nil, errno
 	}
-	return binary.NativeEndian.Uint64(b[40:]), nil
+	return b, nil
 }
