@@ -57,7 +57,7 @@ func TestFormatIsCleanForE2fsck(t *testing.T) {
 	for _, c := range []struct {
 		size  int64
 		noise bool
-	}{{MinData, true}, {64 << 20, true}, {100<<20 + 12345, true}, {300 << 20, false}, {formatSize, false}, {3 << 30, false}} {
+	}{{MinData, true}, {64 << 20, true}, {100<<20 + 12345, true}, {300 << 20, false}, {formatSize, false}, {3 << 30, false}, {100 << 30, false}, {5 << 40, false}} {
 		t.Run(fmt.Sprint(c.size), func(t *testing.T) {
 			f := partitionFile(t, c.size, c.noise)
 			if content, _, err := Probe(f); content != Blank || err != nil {
