@@ -270,6 +270,25 @@ func TestExampleLock(t *testing.T) {
 	}
 }
 
+// BenchmarkLargeRoot lists a root payload of 100,000 files.
+func BenchmarkLargeRoot(b *testing.B) {
+	in := fixture()
+	for i := range 100000 {
+		in.Contents = append(in.Contents, file("root-a", fmt.Sprintf("usr/share/file-%06d", i), "root"))
+	}
+	for b.Loop() {
+		v, err := Collect(in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		data, err := v.CycloneDX()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(len(data))/1e6, "MB")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	v, err := Collect(fixture())
 	if err != nil {

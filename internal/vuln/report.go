@@ -97,7 +97,7 @@ func (r *Report) outcome() Outcome {
 	switch {
 	case slices.ContainsFunc(r.Findings, failing):
 		return Refused
-	case r.ProblemCount > 0 || r.Packages == 0 || r.Database.Records == 0:
+	case r.ProblemCount > 0 || r.Packages == 0:
 		return Incomplete
 	}
 	return Clean

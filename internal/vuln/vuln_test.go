@@ -125,6 +125,9 @@ func archive(t testing.TB) fstest.MapFS {
 				t.Fatal(err)
 			}
 		}
+		if _, err := w.Create("index.csv"); err != nil { // no record, and to be skipped
+			t.Fatal(err)
+		}
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -333,6 +336,51 @@ func TestRanges(t *testing.T) {
 			if r.holds(v, o) {
 				t.Errorf("%s %v holds %s", c.ecosystem, c.events, v)
 			}
+		}
+	}
+}
+
+// TestTheWorstCounts: of two records of one vulnerability, and one decided entry
+// settles what another leaves open.
+func TestTheWorstCounts(t *testing.T) {
+	const day = "2026-11-01T00:00:00Z"
+	score := func(vector string) string { return `"aliases":["CVE-1"],"severity":[{"type":"CVSS_V3","score":"` + vector + `"}],` }
+	r := report(t, match(t, db(map[string]string{
+		"x.json": rec("X", day, score("CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N"), linuxAll),
+		"y.json": rec("Y", day, score("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"), linuxAll),
+	})), Policy{})
+	if len(r.Findings) != 1 || r.Findings[0].ID != "X" || r.Findings[0].Level != Critical || r.Findings[0].Score != 9.8 {
+		t.Errorf("two records: %+v", r.Findings)
+	}
+	undecided := strings.Replace(linuxAll, "ECOSYSTEM", "GIT", 1)
+	r = report(t, match(t, db(map[string]string{"x.json": rec("X", day, "", undecided+","+linuxAll)})), Policy{})
+	if len(r.Findings) != 1 || r.Findings[0].Undecided != "" {
+		t.Errorf("two entries: %+v", r.Findings)
+	}
+}
+
+// TestWaiverEndsAtMidnight in UTC after its last day.
+func TestWaiverEndsAtMidnight(t *testing.T) {
+	p := Policy{Waivers: []Waiver{{ID: "X", Reason: "reason", Expires: "2026-11-21"}}}
+	midnight := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		now  time.Time
+		want State
+	}{{midnight.Add(-time.Nanosecond), Waived}, {midnight, Expired}} {
+		f := Finding{ID: "X"}
+		p.judge(&f, c.now, make([]int, 1))
+		if f.State != c.want {
+			t.Errorf("at %v: %s, want %s", c.now, f.State, c.want)
+		}
+	}
+}
+
+// TestFixedIsTheNextOne: of several fixes the lowest above the version counts.
+func TestFixedIsTheNextOne(t *testing.T) {
+	r := versionRange{Events: []event{{Introduced: "0"}, {Fixed: "1.2.0"}, {Introduced: "2.0.0"}, {Fixed: "2.5.0"}, {Introduced: "3.0.0"}, {Fixed: "3.1.0"}}}
+	for v, want := range map[string]string{"1.0.0": "1.2.0", "2.1.0": "2.5.0", "3.0.0": "3.1.0", "3.1.0": ""} {
+		if got := r.fixedAfter(v, orderOf(GoEcosystem)); got != want {
+			t.Errorf("fixed after %s: %q, want %q", v, got, want)
 		}
 	}
 }
