@@ -344,7 +344,9 @@ func TestRanges(t *testing.T) {
 // settles what another leaves open.
 func TestTheWorstCounts(t *testing.T) {
 	const day = "2026-11-01T00:00:00Z"
-	score := func(vector string) string { return `"aliases":["CVE-1"],"severity":[{"type":"CVSS_V3","score":"` + vector + `"}],` }
+	score := func(vector string) string {
+		return `"aliases":["CVE-1"],"severity":[{"type":"CVSS_V3","score":"` + vector + `"}],`
+	}
 	r := report(t, match(t, db(map[string]string{
 		"x.json": rec("X", day, score("CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N"), linuxAll),
 		"y.json": rec("Y", day, score("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"), linuxAll),
