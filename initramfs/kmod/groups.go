@@ -13,6 +13,7 @@ package kmod
 //   - watchdog: hardware timers; not softdog, which would take the place of a real one
 //   - verity: what a verity root needs: dm-verity, squashfs, erofs, overlay, loop
 //   - crypt: dm-crypt with the ciphers of LUKS defaults
+//   - tpm: TPM 2.0 by TIS, CRB, FF-A and SPI; built into Debian's amd64 kernels, modules on arm64
 //   - efi: EFI variables and the FAT of the ESP with its code pages
 var Groups = map[string][]string{
 	"virtio": {
@@ -49,5 +50,6 @@ var Groups = map[string][]string{
 		"dm_mod", "dm_crypt", "xts", "ecb", "cbc", "essiv", "aes_generic", "aesni_intel", "aes_ce_blk", "aes_neon_blk",
 		"sha256_generic", "sha256_ssse3", "sha2_ce", "sha512_generic",
 	},
+	"tpm": {"tpm_tis", "tpm_crb", "tpm_crb_ffa", "tpm_tis_spi"},
 	"efi": {"efivarfs", "fat", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"},
 }

@@ -26,7 +26,7 @@ type kernel struct {
 // modulesOf is the recipe's modules plus those that its other keys need.
 func modulesOf(r *recipe.Recipe) []string {
 	names := slices.Clone(r.Modules)
-	names = append(names, "efivarfs", "button") // boot entries; the power button
+	names = append(names, "efivarfs", "button", "tpm") // boot entries; the power button; measurements
 	if !r.Data.Disabled {
 		names = append(names, "ext4")
 	}

@@ -25,7 +25,8 @@ var Groups = []Group{
 	{"watchdog", "hardware watchdogs"},
 	{"verity", "dm-verity, squashfs, erofs; comes by itself with a root payload"},
 	{"crypt", "dm-crypt and the ciphers of LUKS"},
-	{"efi", "EFI variables and the FAT of the ESP; comes by itself"},
+	{"tpm", "TPM 2.0; comes by itself"},
+	{"efi", "EFI variables and the FAT of the ESP"},
 }
 
 // Group is a name for the drivers of one kind of machine.
