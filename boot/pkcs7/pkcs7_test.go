@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -104,6 +105,28 @@ func TestRoundTrip(t *testing.T) {
 		if _, err := s.Verify(0, []byte("something else")); !errors.Is(err, pkcs7.ErrSignature) {
 			t.Errorf("other content: %v", err)
 		}
+	}
+}
+
+// TestAttributesOfAnotherType: a signature over one type of content is none
+// over another that happens to have the same bytes.
+func TestAttributesOfAnotherType(t *testing.T) {
+	who, digest := people()[0], sha256.Sum256([]byte("x"))
+	m := pkcs7.Message{ContentType: asn1.ObjectIdentifier{1, 2, 3}, Content: []byte{0x30, 1, 'x'}, Certificate: who.cert, Attributes: pkcs7.Attributes(pkcs7.Data, digest[:])}
+	var err error
+	if m.Signature, err = pkcs7.SignMessage(who.key, who.cert, m.Attributes); err != nil {
+		t.Fatal(err)
+	}
+	der, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := pkcs7.Parse(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Verify(0, nil); !errors.Is(err, pkcs7.ErrSignature) {
+		t.Errorf("%v, want ErrSignature", err)
 	}
 }
 

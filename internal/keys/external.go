@@ -61,7 +61,7 @@ func reach(ctx context.Context, uri string, pub crypto.PublicKey) (crypto.Signer
 	case "exec":
 		r.program, err = parseExec(rest)
 	default:
-		err = errors.New("want file:, pkcs11: or exec:")
+		err = errors.New("want the scheme file, pkcs11 or exec")
 	}
 	if err == nil && pub == nil {
 		r.key, err = r.fetch()

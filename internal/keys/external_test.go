@@ -127,7 +127,7 @@ func TestPKCS11Deterministic(t *testing.T) {
 
 func TestURIsRefused(t *testing.T) {
 	for uri, want := range map[string]string{
-		"https://x":                                        "want file:, pkcs11: or exec:",
+		"https://x":                                        "want the scheme file, pkcs11 or exec",
 		"pkcs11:id=%01":                                    "want token=",
 		"pkcs11:token=t;object=o":                          "want token= and id=",
 		"pkcs11:token=t;id=1":                              "want module-path=",

@@ -47,7 +47,7 @@ func (o Options) validate() error {
 	}
 	switch {
 	case o.Name == "" || len(o.Name) > 40 || strings.TrimSpace(o.Name) != o.Name || strings.ContainsFunc(o.Name, func(r rune) bool { return !ok(r) }):
-		return fmt.Errorf("name %q: want 1 to 40 letters, digits, spaces, - _ .", o.Name)
+		return fmt.Errorf("name %q: want 1 to 40 of letters, digits, space, dot, - and _", o.Name)
 	case marked(o.Name):
 		return fmt.Errorf("name %q: %s marks test keys", o.Name, testMark)
 	case o.Now.IsZero() || o.Rand == nil:

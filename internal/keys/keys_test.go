@@ -150,6 +150,9 @@ func TestCertificates(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate(Fleet))
 	for p, usage := range map[Purpose]x509.ExtKeyUsage{Operator: x509.ExtKeyUsageClientAuth, Server: x509.ExtKeyUsageServerAuth} {
+		if c := s.Certificate(p); c.MaxPathLen != 0 || !c.MaxPathLenZero {
+			t.Errorf("%s may issue authorities: path length %d", p, c.MaxPathLen)
+		}
 		for _, u := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
 			_, err := s.Certificate(p).Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{u}, CurrentTime: now})
 			if (err == nil) != (u == usage) {
@@ -193,6 +196,17 @@ func TestInitRefuses(t *testing.T) {
 	}
 	if _, err := Init(ctx, filepath.Join(t.TempDir(), "no", "parent"), good); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no parent: %v", err)
+	}
+}
+
+// TestWriteDirLeavesNothing fails at the second file.
+func TestWriteDirLeavesNothing(t *testing.T) {
+	parent := t.TempDir()
+	if err := writeDir(filepath.Join(parent, "set"), []file{{"a", nil, 0o600}, {"a", nil, 0o600}}); err == nil {
+		t.Error("two files of one name: no error")
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 
