@@ -28,11 +28,10 @@ type diffCmd struct {
 
 // Run prints every structural difference, the first one first, and exits with 4 when there is any.
 func (c *diffCmd) Run(v *verb) error {
-	a, b, err := inspect.Both(c.A, c.B)
+	diffs, err := inspect.Compare(c.A, c.B)
 	if err != nil {
 		return err
 	}
-	diffs := inspect.Diff(a, b)
 	if v.ui.JSON {
 		if diffs == nil {
 			diffs = []inspect.Difference{}

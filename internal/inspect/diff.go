@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,15 +12,23 @@ type Difference struct {
 	Field string `json:"field,omitempty"`
 	A     string `json:"a,omitempty"`
 	B     string `json:"b,omitempty"`
+
+	follows bool // from another difference: the build's digest, a root hash
 }
 
 // String is one line for people.
 func (d Difference) String() string {
 	switch {
+	case d.Field == sameAs:
+		return d.Where + ": differs as " + d.A + " does"
 	case d.Field == "" && d.A == "":
 		return d.Where + ": only in B"
 	case d.Field == "" && d.B == "":
 		return d.Where + ": only in A"
+	case d.A == "":
+		return fmt.Sprintf("%s: %s: %s only in B", d.Where, d.Field, d.B)
+	case d.B == "":
+		return fmt.Sprintf("%s: %s: %s only in A", d.Where, d.Field, d.A)
 	case strings.Contains(d.A+d.B, "\n"):
 		return fmt.Sprintf("%s: %s:\n    A: %s\n    B: %s", d.Where, d.Field, indent(d.A), indent(d.B))
 	}
@@ -31,39 +40,153 @@ func indent(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "
 // Diff lists how two inspected artifacts differ, in the order of their
 // structure: the first difference is the first thing to look at. A digest that
 // differs only because something inside it differs is left out, so causes
-// stand alone.
+// stand alone. What differs in the same way as something before it, as slot B
+// does as slot A, is one difference. What every change of an input changes (the
+// digest of the lock, the root hash) comes last.
 func Diff(a, b *Node) []Difference {
-	var out []Difference
-	compare(nil, a, b, &out)
-	return out
+	c := comparison{seen: map[[2]string]string{}}
+	c.nodes(nil, "", a, b)
+	slices.SortStableFunc(c.out, func(x, y Difference) int {
+		switch {
+		case x.follows == y.follows:
+			return 0
+		case y.follows:
+			return -1
+		}
+		return 1
+	})
+	return c.out
 }
 
-func compare(path []string, a, b *Node, out *[]Difference) {
+// comparison carries the work of Diff.
+type comparison struct {
+	out  []Difference
+	seen map[[2]string]string // pairs of digests -> where they were compared
+}
+
+// nodes adds what differs between two nodes; parent is the kind of the node above.
+func (c *comparison) nodes(path []string, parent string, a, b *Node) {
 	where := strings.Join(path, " → ")
 	if where == "" {
 		where = a.Kind
 	}
 	if a.Kind != b.Kind {
-		*out = append(*out, Difference{where, "kind", a.Kind, b.Kind})
+		c.out = append(c.out, Difference{Where: where, Field: "kind", A: a.Kind, B: b.Kind})
 		return
 	}
-	before := len(*out)
-	compareChildren(path, a, b, out)
-	inner := len(*out) > before
+	before := len(c.out)
+	if !c.known(where, a, b) {
+		c.children(path, a, b)
+	}
+	own := ownFields(where, parent, a, b, len(c.out) > before)
+	// A node's own fields come before what is inside it.
+	c.out = slices.Insert(c.out, before, own...)
+}
+
+// known says whether what is inside two nodes has been compared elsewhere, and
+// adds one difference that says where.
+func (c *comparison) known(where string, a, b *Node) bool {
+	if len(a.Children)+len(b.Children) == 0 {
+		return false
+	}
+	for _, k := range []string{"sha256", "authenticode"} {
+		pair := [2]string{a.Field(k), b.Field(k)}
+		if pair[0] == "" || pair[0] == pair[1] {
+			continue
+		}
+		if first, ok := c.seen[pair]; ok {
+			c.out = append(c.out, Difference{Where: where, Field: sameAs, A: first, B: first, follows: true})
+			return true
+		}
+		c.seen[pair] = where
+	}
+	return false
+}
+
+// sameAs is the field of a Difference whose A names the place that differs in
+// the same way.
+const sameAs = "same as"
+
+func ownFields(where, parent string, a, b *Node, inner bool) []Difference {
 	var own []Difference
 	for _, k := range fieldKeys(a, b) {
 		x, y := a.Field(k), b.Field(k)
-		if x != y && !(inner && derivedField(k)) {
-			own = append(own, Difference{where, k, x, y})
+		shown := k == "picture" || k == "sha256" && a.Field("text") != b.Field("text")
+		if x == y || shown || sumsUp(a.Kind, k) && (inner || k == "authenticode" && len(own) > 0) {
+			continue
 		}
+		d := Difference{Where: where, Field: k, A: x, B: y, follows: consequence(parent, a.Kind, k)}
+		if isCmdline(a, k) {
+			d = compareWords(d)
+		}
+		own = append(own, d)
 	}
-	// A node's own fields come before what is inside it.
-	*out = append((*out)[:before:before], append(own, (*out)[before:]...)...)
+	return own
 }
 
-// derivedField says whether a field only sums up what is inside the node.
-func derivedField(key string) bool {
-	return key == "sha256" || key == "authenticode" || key == "picture" || key == "free clusters" || key == "build"
+// sumsUp says whether a field only sums up what is inside the node.
+func sumsUp(kind, key string) bool {
+	switch key {
+	case "sha256", "authenticode", "layout", "content", "free clusters":
+		return true
+	case "size":
+		return kind == "file" || kind == "cpio" || kind == "section"
+	}
+	return kind == "cpio" && strings.HasPrefix(key, "archive ")
+}
+
+// consequences are fields, by kind, that change when something else does: the
+// digest of the lock with every input, places with what lies before them.
+var consequences = map[string][]string{
+	"manifest":      {"build"},
+	"configuration": {"build", "root.rootHash", "root.dataBlocks", "root.hashStart"},
+	"pe":            {"size", "size of image", "size of headers"},
+	"section":       {"offset", "size", "virtual address", "virtual size"},
+	"squashfs":      {"size", "inodes", "bytes used"},
+	"erofs":         {"size", "inodes", "bytes used"},
+	"verity":        {"data blocks"},
+}
+
+func consequence(parent, kind, key string) bool {
+	return parent == "manifest" && kind == "file" || slices.Contains(consequences[kind], key)
+}
+
+func isCmdline(n *Node, key string) bool {
+	return n.Kind == "section" && n.Name == ".cmdline" && key == "text" || n.Kind == "manifest" && key == "cmdline"
+}
+
+// compareWords keeps the words of a command line that are on one side only.
+// Those that ingot derives are left out when others differ, too.
+func compareWords(d Difference) Difference {
+	a, b := strings.Fields(d.A), strings.Fields(d.B)
+	x, y := wordsWithout(a, b), wordsWithout(b, a)
+	given := func(w string) bool {
+		return !strings.HasPrefix(w, "ingot.build=") && !strings.HasPrefix(w, "ingot.roothash=")
+	}
+	switch {
+	case slices.ContainsFunc(append(x, y...), given):
+		x, y = keep(x, given), keep(y, given)
+	case len(x)+len(y) > 0:
+		d.follows = true
+	default: // the order alone
+		return d
+	}
+	d.A, d.B = strings.Join(x, " "), strings.Join(y, " ")
+	return d
+}
+
+func wordsWithout(a, b []string) []string {
+	return keep(a, func(w string) bool { return !slices.Contains(b, w) })
+}
+
+func keep(words []string, f func(string) bool) []string {
+	var out []string
+	for _, w := range words {
+		if f(w) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 func fieldKeys(a, b *Node) []string {
@@ -78,18 +201,18 @@ func fieldKeys(a, b *Node) []string {
 	return keys
 }
 
-func compareChildren(path []string, a, b *Node, out *[]Difference) {
+func (c *comparison) children(path []string, a, b *Node) {
 	names, left, right := match(a, b)
 	for i, name := range names {
 		at := append(path[:len(path):len(path)], name)
 		x, y := left[i], right[i]
 		switch {
 		case x == nil:
-			*out = append(*out, Difference{Where: strings.Join(at, " → "), B: y.Name})
+			c.out = append(c.out, Difference{Where: strings.Join(at, " → "), B: y.Name})
 		case y == nil:
-			*out = append(*out, Difference{Where: strings.Join(at, " → "), A: x.Name})
+			c.out = append(c.out, Difference{Where: strings.Join(at, " → "), A: x.Name})
 		default:
-			compare(at, x, y, out)
+			c.nodes(at, a.Kind, x, y)
 		}
 	}
 }

@@ -56,7 +56,14 @@ func readPartition(c *Node, r io.ReaderAt, p gpt.Partition) error {
 		return err
 	}
 	c.add("sha256", sum)
-	in, err := Reader(io.NewSectionReader(r, p.Start, p.Size), p.Size, p.Name)
+	section := io.NewSectionReader(r, p.Start, p.Size)
+	if p.Name == partition.State {
+		// A region map whose first region is empty begins with zeros.
+		in := c.child("state", p.Name)
+		in.add("size", p.Size)
+		return readState(in, section, p.Size)
+	}
+	in, err := Reader(section, p.Size, p.Name)
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // maxDocument bounds manifests and locks.
@@ -95,6 +100,39 @@ func readLock(n *Node, r io.ReaderAt, size int64) error {
 		}
 	}
 	return nil
+}
+
+// addConfiguration shows what the machine is told (package appliance) as one
+// field for each value: "services[0].command".
+func addConfiguration(n *Node, e *tree.Node) error {
+	r, err := e.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	dec := json.NewDecoder(io.LimitReader(r, maxDocument))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return fmt.Errorf("parse configuration: %w", err)
+	}
+	addValue(n.child("configuration", path.Base(e.Path)), "", v)
+	return nil
+}
+
+func addValue(n *Node, key string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			addValue(n, strings.TrimPrefix(key+"."+k, "."), v[k])
+		}
+	case []any:
+		for i, e := range v {
+			addValue(n, fmt.Sprintf("%s[%d]", key, i), e)
+		}
+	default:
+		n.add(key, v)
+	}
 }
 
 func date(epoch int64) string { return time.Unix(epoch, 0).UTC().Format(time.RFC3339) }

@@ -3,6 +3,8 @@ package inspect
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/initramfs"
@@ -13,9 +15,22 @@ func readInitramfs(n *Node, r io.ReaderAt, size int64) error {
 	if err != nil {
 		return err
 	}
+	var first, last int64
+	var packed []string
+	for i, a := range info.Archives {
+		if i == 0 || a.MinTime < first {
+			first = a.MinTime
+		}
+		last = max(last, a.MaxTime)
+		if !slices.Contains(packed, a.Compress) {
+			packed = append(packed, a.Compress)
+		}
+	}
+	n.add("compression", strings.Join(packed, ", "))
+	n.add("times", times(first, last))
 	for i, a := range info.Archives {
 		key := fmt.Sprintf("archive %d", i+1)
-		n.add(key, fmt.Sprintf("%s, %d entries, %d bytes at %d, times %s", a.Compress, a.Entries, a.Size, a.Offset, times(a.MinTime, a.MaxTime)))
+		n.add(key, fmt.Sprintf("%d entries, %d bytes at %d", a.Entries, a.Size, a.Offset))
 		if a.Descending != "" {
 			n.add(key+" order", "not sorted: "+a.Descending)
 		}

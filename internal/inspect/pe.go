@@ -19,9 +19,9 @@ func readPE(n *Node, r io.ReaderAt, size int64) error {
 	n.add("uname", info.Uname)
 	n.add("os", strings.TrimSpace(info.OS.PrettyName))
 	n.add("signed", info.Signed)
-	n.add("authenticode", info.Authenticode)
 	n.add("problem", info.Problem)
 	addHeader(n, info.PE)
+	n.add("authenticode", info.Authenticode)
 	for _, s := range info.Sections {
 		c := n.child("section", s.Name)
 		c.add("offset", s.Offset)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"sort"
 
+	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -13,8 +14,8 @@ import (
 // the UKI inside a slot, the initramfs inside the UKI.
 func addTree(n *Node, t *tree.Tree, deep bool) error {
 	for _, e := range t.Nodes() {
-		if e.Path == "." {
-			continue
+		if e.Path == "." && e.Mode == fs.ModeDir|0o755 && e.UID == 0 && e.GID == 0 && len(e.Xattrs) == 0 {
+			continue // every tree has it
 		}
 		c := n.child(entryKind(e), e.Path)
 		c.add("mode", fmt.Sprintf("%04o", perm(e.Mode)))
@@ -54,6 +55,9 @@ func addContent(c *Node, e *tree.Node, deep bool) error {
 	at, ok := e.Content.(io.ReaderAt)
 	if s, isSection := e.Content.(tree.Section); isSection {
 		at, ok = io.NewSectionReader(s.R, s.Off, s.N), true
+	}
+	if e.Path == appliance.Path {
+		return addConfiguration(c, e)
 	}
 	if !deep || !ok {
 		return nil
