@@ -250,7 +250,7 @@ var diskKeys = []strictyaml.Key{
 	{Path: "root.directory", MinLen: 1, Also: []string{"dir", "path", "source"}, Doc: "Local directory.", Example: "directory: rootfs/"},
 	{Path: "root.tar", MinLen: 1, Also: []string{"archive", "tarball"}, Doc: "Local tar archive, plain or compressed with gzip or zstd.", Example: "tar: rootfs.tar.gz"},
 	{Path: "root.oci", MinLen: 1, Also: []string{"image", "container", "docker"}, Doc: "Container image: `registry/name@sha256:DIGEST` or `registry/name:tag` (the lock pins what the tag means), or a local OCI layout directory `./dir@sha256:DIGEST`. Entry point and environment of the image are used.", Example: "oci: ./layout@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"},
-	{Path: "root.format", Enum: []string{"squashfs", "erofs"}, Default: "squashfs", Also: []string{"filesystem", "fs", "type"}, Doc: "File system of the payload. squashfs is smaller, erofs reads faster.", Example: "format: erofs"},
+	{Path: "root.format", Enum: []string{"squashfs", "erofs"}, Default: "squashfs", Also: []string{"filesystem", "fs", "type"}, Doc: "File system of the payload. squashfs is smaller, erofs reads faster; hard links become copies in it.", Example: "format: erofs"},
 
 	{Path: "boot", Also: []string{"bootloader", "loader"},
 		Doc: "Who picks the slot at power-on.",

@@ -1,0 +1,3 @@
+module mkimage
+
+go 1.26
