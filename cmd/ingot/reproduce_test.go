@@ -121,7 +121,7 @@ func fileDigest(t testing.TB, path string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// same compares two image sets and lets inspect.Diff explain what differs.
+// same compares two image sets and lets inspect.Compare explain what differs.
 func same(t testing.TB, a, b string) {
 	t.Helper()
 	x, y := digests(t, a), digests(t, b)
@@ -132,15 +132,11 @@ func same(t testing.TB, a, b string) {
 		return
 	}
 	t.Errorf("the same lock gave other bytes:\n  %v\n  %v", x, y)
-	m, err := inspect.Path(a)
+	diffs, err := inspect.Compare(a, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := inspect.Path(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range inspect.Diff(m, n) {
+	for _, d := range diffs {
 		t.Log(d)
 	}
 }

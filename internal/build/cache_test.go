@@ -217,15 +217,11 @@ func sameFile(t *testing.T, a, b string) bool {
 // explain logs what diff says about two sets.
 func explain(t *testing.T, a, b string) {
 	t.Helper()
-	x, err := inspect.Path(a)
+	diffs, err := inspect.Compare(a, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	y, err := inspect.Path(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range inspect.Diff(x, y) {
+	for _, d := range diffs {
 		t.Log(d)
 	}
 }

@@ -4,129 +4,54 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 
 	"github.com/ingot-os/ingot/internal/sparse"
 )
 
-// Compare inspects two files or image sets and lists how they differ, as Diff
-// does. Where no structure accounts for it (the slack of a cluster, padding, a
-// hash tree), it names the first byte that differs. So the list is empty only
-// when the bytes are the same.
-func Compare(a, b string) ([]Difference, error) {
-	x, y, err := Both(a, b)
-	if err != nil {
-		return nil, err
-	}
-	diffs := Diff(x, y)
-	switch {
-	case x.Kind != "set" && y.Kind != "set":
-		return explain(diffs, x, a, b)
-	case x.Kind == "set" && y.Kind == "set" && len(diffs) == 0:
-		for _, c := range x.Children {
-			more, err := explain(nil, c, filepath.Join(a, c.Name), filepath.Join(b, c.Name))
-			if err != nil {
-				return nil, err
-			}
-			for _, d := range more {
-				d.Where = label(c) + " → " + d.Where
-				diffs = append(diffs, d)
-			}
-		}
-	}
-	return diffs, nil
-}
-
-// explain replaces digests by the place where they differ, and
-// finds a byte when nothing else was found. n describes the first file.
-func explain(diffs []Difference, n *Node, a, b string) ([]Difference, error) {
-	x, err := os.Open(a)
+// firstByteOf compares two files of one size.
+func firstByteOf(a, b string) (*Difference, error) {
+	x, size, err := open(a)
 	if err != nil {
 		return nil, err
 	}
 	defer x.Close()
-	y, err := os.Open(b)
+	y, _, err := open(b)
 	if err != nil {
 		return nil, err
 	}
 	defer y.Close()
-	for i, d := range diffs {
-		start, size, ok := n.extent(d)
-		if !ok {
-			continue
-		}
-		if at, err := firstByte(x, y, start, size); err == nil && at != nil {
-			at.Where = d.Where
-			diffs[i] = *at
-		}
-	}
-	if len(diffs) > 0 {
-		return diffs, nil
-	}
-	size, err := x.Seek(0, 2)
+	return firstByte(x, 0, y, 0, size)
+}
+
+// firstByte compares n bytes of x from offset p with those of y from q, where
+// either file has data. It returns the first difference, counted from p, or nil.
+func firstByte(x *os.File, p int64, y *os.File, q, n int64) (*Difference, error) {
+	runs, err := sparse.Data(x, p, n)
 	if err != nil {
 		return nil, err
 	}
-	d, err := firstByte(x, y, 0, size)
-	if err != nil || d == nil {
+	more, err := sparse.Data(y, q, n)
+	if err != nil {
 		return nil, err
-	}
-	d.Where = n.Kind
-	return []Difference{*d}, nil
-}
-
-// extent is the range that a digest is of, when d says that only that differs:
-// a partition of a disk, or the file itself.
-func (n *Node) extent(d Difference) (start, size int64, ok bool) {
-	of := n
-	switch {
-	case d.Field == "authenticode" && d.Where == n.Kind:
-	case d.Field == "sha256" && d.Where != n.Kind:
-		i := slices.IndexFunc(n.Children, func(c *Node) bool { return c.Kind == "partition" && label(c) == d.Where })
-		if i < 0 {
-			return 0, 0, false
-		}
-		of = n.Children[i]
-		start, _ = strconv.ParseInt(of.Field("start"), 10, 64)
-	default:
-		return 0, 0, false
-	}
-	size, err := strconv.ParseInt(of.Field("size"), 10, 64)
-	return start, size, err == nil
-}
-
-// firstByte compares n bytes at off, where either file has data, and returns
-// the first difference, counted from off; nil when there is none.
-func firstByte(x, y *os.File, off, n int64) (*Difference, error) {
-	var runs []sparse.Run
-	for _, f := range []*os.File{x, y} {
-		r, err := sparse.Data(f, off, n)
-		if err != nil {
-			return nil, err
-		}
-		runs = append(runs, r...)
 	}
 	var first *Difference
 	best := n
-	p, q := make([]byte, sparse.Step), make([]byte, sparse.Step)
-	for _, r := range runs {
+	b, c := make([]byte, sparse.Step), make([]byte, sparse.Step)
+	for _, r := range append(runs, more...) {
 		for at := r.Off; at < min(r.End, best); at += sparse.Step {
 			k := min(r.End-at, sparse.Step)
-			if _, err := x.ReadAt(p[:k], off+at); err != nil {
+			if _, err := x.ReadAt(b[:k], p+at); err != nil {
 				return nil, err
 			}
-			if _, err := y.ReadAt(q[:k], off+at); err != nil {
+			if _, err := y.ReadAt(c[:k], q+at); err != nil {
 				return nil, err
 			}
-			if bytes.Equal(p[:k], q[:k]) {
+			if bytes.Equal(b[:k], c[:k]) {
 				continue
 			}
-			i := differing(p[:k], q[:k])
-			if at+i < best {
+			if i := differing(b[:k], c[:k]); at+i < best {
 				best = at + i
-				first = &Difference{Field: fmt.Sprintf("byte %d", best), A: fmt.Sprintf("%#02x", p[i]), B: fmt.Sprintf("%#02x", q[i])}
+				first = &Difference{Field: fmt.Sprintf("byte %d", best), A: fmt.Sprintf("%#02x", b[i]), B: fmt.Sprintf("%#02x", c[i])}
 			}
 			break
 		}

@@ -81,6 +81,24 @@ func (c *comparison) nodes(path []string, parent string, a, b *Node) {
 	own := ownFields(where, parent, a, b, len(c.out) > before)
 	// A node's own fields come before what is inside it.
 	c.out = slices.Insert(c.out, before, own...)
+	if digest := len(c.out) == before+1 && len(own) == 1 && own[0].Field == "authenticode"; digest || len(c.out) == before {
+		c.byte(where, a, before)
+	}
+}
+
+// byte adds the first byte that differs where no structure tells more.
+func (c *comparison) byte(where string, a *Node, from int) {
+	if a.other == nil {
+		return
+	}
+	d, err := a.other()
+	if err != nil {
+		d = &Difference{Field: "problem", A: err.Error()}
+	}
+	if d != nil {
+		d.Where = where
+		c.out = append(c.out[:from], *d)
+	}
 }
 
 // known says whether what is inside two nodes has been compared elsewhere, and
@@ -89,8 +107,9 @@ func (c *comparison) known(where string, a, b *Node) bool {
 	if len(a.Children)+len(b.Children) == 0 {
 		return false
 	}
-	for _, k := range []string{"sha256", "authenticode"} {
-		pair := [2]string{a.Field(k), b.Field(k)}
+	for _, pair := range [][2]string{
+		{a.Field("sha256"), b.Field("sha256")}, {a.Field("authenticode"), b.Field("authenticode")}, {a.content, b.content},
+	} {
 		if pair[0] == "" || pair[0] == pair[1] {
 			continue
 		}

@@ -285,7 +285,7 @@ func TestDiffOfSets(t *testing.T) {
 	xor(t, f, 700000, 1)
 	f.Close()
 	diffs, err = inspect.Compare(a.Dir, dir)
-	if err != nil || len(diffs) != 1 || diffs[0].String() != "disk tiny-1.0.0.img → disk: byte 700000: 0x00, 0x01" {
+	if err != nil || len(diffs) != 1 || diffs[0].String() != "disk tiny-1.0.0.img: byte 700000: 0x00, 0x01" {
 		t.Errorf("one byte of a set: %v, %v", diffs, err)
 	}
 }

@@ -10,9 +10,26 @@ import (
 )
 
 func readDisk(n *Node, r io.ReaderAt, size int64) error {
-	t, info, err := gpt.Read(r, size)
+	parts, err := readTable(n, r, size)
 	if err != nil {
 		return err
+	}
+	for i, p := range parts {
+		c := n.Children[i]
+		if err := addDigest(c, r, p); err != nil {
+			c.add("problem", err)
+		} else if err := readPartition(c, r, p); err != nil {
+			c.add("problem", err)
+		}
+	}
+	return nil
+}
+
+// readTable adds a child for each partition, without what is in it.
+func readTable(n *Node, r io.ReaderAt, size int64) ([]gpt.Partition, error) {
+	t, info, err := gpt.Read(r, size)
+	if err != nil {
+		return nil, err
 	}
 	n.add("sector size", t.SectorSize)
 	n.add("disk guid", t.Disk)
@@ -35,11 +52,19 @@ func readDisk(n *Node, r io.ReaderAt, size int64) error {
 		if p.Attributes != 0 {
 			c.add("attributes", fmt.Sprintf("%#x", p.Attributes))
 		}
-		if err := readPartition(c, r, p); err != nil {
-			c.add("problem", err)
-		}
 	}
-	return nil
+	return t.Partitions, nil
+}
+
+// addDigest adds the digest of a partition that is not empty.
+func addDigest(c *Node, r io.ReaderAt, p gpt.Partition) error {
+	empty, err := allZero(r, p.Start, p.Size)
+	if err != nil || empty {
+		return err
+	}
+	sum, err := digestRange(r, p.Start, p.Size)
+	c.add("sha256", sum)
+	return err
 }
 
 func readPartition(c *Node, r io.ReaderAt, p gpt.Partition) error {
@@ -51,11 +76,6 @@ func readPartition(c *Node, r io.ReaderAt, p gpt.Partition) error {
 		c.add("content", "empty")
 		return nil
 	}
-	sum, err := digestRange(r, p.Start, p.Size)
-	if err != nil {
-		return err
-	}
-	c.add("sha256", sum)
 	section := io.NewSectionReader(r, p.Start, p.Size)
 	if p.Name == partition.State {
 		// A region map whose first region is empty begins with zeros.

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sparse"
 )
@@ -26,28 +24,26 @@ func Path(path string) (*Node, error) {
 	if info.IsDir() {
 		return set(path)
 	}
-	f, err := os.Open(path)
+	f, size, err := open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	size := info.Size()
-	if size == 0 { // a block device says its size by seeking
-		if size, err = f.Seek(0, io.SeekEnd); err != nil {
-			return nil, err
-		}
-	}
 	return Reader(f, size, filepath.Base(path))
 }
 
-// Both is Path of two artifacts at once.
-func Both(a, b string) (*Node, *Node, error) {
-	var x, y *Node
-	var g errgroup.Group
-	g.Go(func() (err error) { x, err = Path(a); return err })
-	g.Go(func() (err error) { y, err = Path(b); return err })
-	err := g.Wait()
-	return x, y, err
+// open opens a file or block device, whose size it finds by seeking.
+func open(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, size, nil
 }
 
 // Reader inspects size bytes by what they are, not by their name.
@@ -150,11 +146,7 @@ func set(dir string) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{Kind: "set", Name: s.Manifest.Stem()}
-	names := []string{release.ManifestName}
-	for _, f := range s.Manifest.Files {
-		names = append(names, f.Name)
-	}
-	for _, name := range names {
+	for _, name := range setFiles(s) {
 		c, err := Path(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err

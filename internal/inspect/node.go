@@ -19,6 +19,12 @@ type Node struct {
 	Kind     string  `json:"kind"`
 	Fields   []Field `json:"fields,omitempty"`
 	Children []*Node `json:"children,omitempty"`
+
+	// For Compare: content is a name that two nodes of one artifact share when
+	// their bytes are the same, other finds the first byte that differs from
+	// the node's partner in the other artifact.
+	content string
+	other   func() (*Difference, error)
 }
 
 // Field is one fact about a Node, in the words of the format's specification.
