@@ -51,7 +51,7 @@ func TestBadRecipes(t *testing.T) {
 
 // TestGoodRecipes wants no finding at all, also with the facts of a real kernel.
 func TestGoodRecipes(t *testing.T) {
-	for _, file := range append(corpus(t, "good"), "../../examples/hello/appliance.yaml", "../../examples/gateway/appliance.yaml", "../../examples/container/appliance.yaml") {
+	for _, file := range append(corpus(t, "good"), "../../examples/hello/appliance.yaml", "../../examples/gateway/appliance.yaml", "../../examples/container/appliance.yaml", "../../examples/hello/arm64.yaml") {
 		r, err := Load(file)
 		if err != nil {
 			t.Errorf("%s:\n%v", file, err)

@@ -151,7 +151,7 @@ func TestDisks(t *testing.T) {
 func TestARM64(t *testing.T) {
 	needs(t, "arm64")
 	// Debian's arm64 kernel has the driver of QEMU's TPM as a module.
-	v := boot(t, image(t, variant{example: hello, edit: "arch: amd64=arch: arm64"}))
+	v := boot(t, image(t, variant{example: hello, file: "arm64.yaml"}))
 	if v.Machine.Arch != "arm64" || v.Status.Arch != "arm64" || !v.Status.TPM || v.Status.Boot.Slot != "a" {
 		t.Errorf("got machine %+v, status %+v", v.Machine, v.Status)
 	}

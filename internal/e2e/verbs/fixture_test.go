@@ -6,6 +6,7 @@ package verbs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,7 +107,8 @@ func ingot(t *testing.T, args ...string) result {
 // variant is an example, changed.
 type variant struct {
 	example string // directory of the recipe
-	edit    string // old=new replacements in appliance.yaml, separated by ";"
+	file    string // the recipe, if it is not appliance.yaml
+	edit    string // old=new replacements in the recipe, separated by ";"
 }
 
 type built struct {
@@ -145,23 +147,24 @@ func build(t *testing.T, v variant) string {
 	if err := os.CopyFS(dir, os.DirFS(v.example)); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, filepath.Join(dir, "appliance.yaml"), v.edit)
-	lockfile := filepath.Join(dir, "appliance.lock")
+	recipe := filepath.Join(dir, cmp.Or(v.file, "appliance.yaml"))
+	edit(t, recipe, v.edit)
+	lockfile := strings.TrimSuffix(recipe, ".yaml") + ".lock"
 	if _, err := os.Stat(lockfile); v.edit != "" || err != nil {
 		os.Remove(lockfile)
-		if r := ingot(t, "lock", "-f", dir); r.code != 0 {
+		if r := ingot(t, "lock", "-f", recipe); r.code != 0 {
 			t.Fatalf("ingot lock: %s", r.stderr)
 		}
 	}
-	r := ingot(t, "build", "-f", dir, "-o", filepath.Join(dir, "out"))
+	r := ingot(t, "build", "-f", recipe, "-o", filepath.Join(dir, "out"))
 	if moved := updates(r.stderr); r.code != 0 && len(moved) > 0 {
 		// The lock in the repository is of another toolchain, another
 		// ingot-init, or of packages that the mirror has dropped: the build
 		// says which, as it would to a user.
-		if l := ingot(t, append([]string{"lock", "-f", dir}, moved...)...); l.code != 0 {
+		if l := ingot(t, append([]string{"lock", "-f", recipe}, moved...)...); l.code != 0 {
 			t.Fatalf("ingot lock: %s", l.stderr)
 		}
-		r = ingot(t, "build", "-f", dir, "-o", filepath.Join(dir, "out"))
+		r = ingot(t, "build", "-f", recipe, "-o", filepath.Join(dir, "out"))
 	}
 	if r.code != 0 {
 		t.Fatalf("ingot build: %s", r.stderr)
