@@ -33,12 +33,13 @@ func (b *builder) checkSizes(context.Context, *Step) error {
 	if b.root != nil {
 		s.Root = b.root.content.Size()
 	}
-	f, err := b.cached(sizesKey(b.key), &Step{}, func(w *os.File) error { return json.NewEncoder(w).Encode(s) })
-	if err != nil {
-		return err
+	// Kept for ingot check; a cache that cannot be written is no reason to fail.
+	if f, err := b.cached(sizesKey(b.key), &Step{}, func(w *os.File) error { return json.NewEncoder(w).Encode(s) }); err == nil {
+		f.Close()
 	}
-	f.Close()
-	return recipe.Check(b.o.Recipe, Facts(b.o.Fetcher.Store, b.o.Lock)).Err()
+	facts := Facts(b.o.Fetcher.Store, b.o.Lock)
+	facts.UKI, facts.RootSize = s.UKI, s.Root
+	return recipe.Check(b.o.Recipe, facts).Err()
 }
 
 // Facts collects for a static check what a lock and the cache know, without
