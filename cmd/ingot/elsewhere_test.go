@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -25,6 +26,7 @@ func elsewhere() {
 	size := f.String("size", "1m", "")
 	readonly := f.String("readonly", "", "make this directory read-only")
 	noNet := f.Bool("no-net", false, "")
+	list := f.String("list", "", "run ingot as a child and print what this directory holds then")
 	root := f.String("chroot", "", "directory that holds bin/ingot")
 	uid := f.Int("uid", -1, "")
 	f.Parse(os.Args[1:])
@@ -62,7 +64,24 @@ func elsewhere() {
 		must(syscall.Setgid(*uid))
 		must(syscall.Setuid(*uid))
 	}
+	if *list != "" {
+		runAndList(exe, f.Args(), *list)
+	}
 	must(syscall.Exec(exe, append([]string{"ingot"}, f.Args()...), os.Environ()))
+}
+
+// runAndList prints the names in a directory that only this process can see,
+// and exits as ingot does.
+func runAndList(exe string, args []string, dir string) {
+	cmd := exec.Command(exe, args...)
+	cmd.Stderr = os.Stderr
+	cmd.Run()
+	entries, err := os.ReadDir(dir)
+	must(err)
+	for _, e := range entries {
+		fmt.Println(e.Name())
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
 }
 
 func must(err error) {

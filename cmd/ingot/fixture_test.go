@@ -362,14 +362,22 @@ func run1(exe, dir string, env []string, args ...string) outcome {
 	return finish(child(exe, dir, env, args...))
 }
 
-func finish(cmd *exec.Cmd) outcome {
+func finish(cmd *exec.Cmd) outcome { return finishAfter(cmd, func() {}) }
+
+// finishAfter starts a command, does something to it, and waits for its end.
+func finishAfter(cmd *exec.Cmd, do func()) outcome {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	res := outcome{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
-	var exited *exec.ExitError
-	if err != nil && !errors.As(err, &exited) {
-		res.code, res.stderr = -1, err.Error()
+	cmd.WaitDelay = 5 * time.Second // for what a child left running
+	if err := cmd.Start(); err != nil {
+		return outcome{-1, "", err.Error()}
 	}
-	return res
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	cmd.Wait()
+	<-done
+	return outcome{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
