@@ -39,8 +39,11 @@ docs: ## refresh the generated reference pages and schemas
 locks: build ## let the locks of the examples pin this ingot-init
 	@for f in examples/*/*.lock; do bin/ingot lock -f $${f%.lock}.yaml --update ingot; done
 
-bench: tools-test build ## measure; rewrites the table in docs/benchmarks.md
+bench: tools-test build ## measure; rewrites the tables in docs/benchmarks.md
 	go run ./internal/bench
+
+bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (root, downloads)
+	$(SUDO) env "PATH=$$PATH" go run ./internal/bench -peers
 
 clean: ## remove what make made
 	rm -rf bin out examples/*/out internal/initbin/bin/*.zst
@@ -65,4 +68,7 @@ tools-demo:
 tools-test:
 	$(call install,$(PACKAGES_TEST))
 
-.PHONY: help build init-binaries demo test short check docs locks bench clean tools-demo tools-test need-go
+tools-peers:
+	$(call install,debootstrap)
+
+.PHONY: help build init-binaries demo test short check docs locks bench bench-peers clean tools-demo tools-test tools-peers need-go

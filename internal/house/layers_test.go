@@ -41,7 +41,7 @@ var layers = [][]string{
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/vuln", "internal/build", "internal/inspect",
 		"internal/qemu", "internal/rig", "internal/smoke",
-		"internal/ui", "internal/agent", "internal/e2e",
+		"internal/ui", "internal/agent", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
 		"cmd/ingot", "cmd/ingot-init",

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{{[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 2, 9}, 3}} {
+		if got := (series{values: c.values}).median(); got != c.want {
+			t.Errorf("median of %v: got %v, want %v", c.values, got, c.want)
+		}
+	}
+	if got := (series{}).median(); !math.IsNaN(got) {
+		t.Errorf("median of nothing: got %v", got)
+	}
+}
+
+func TestFormat(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{seconds.format(0.0309), "31 ms"},
+		{seconds.format(0.684), "0.68 s"},
+		{seconds.format(12.34), "12.3 s"},
+		{bytesMB.format(24_321_024), "24.32 MB"},
+		{mebibytes(512 << 20), "512 MiB"},
+		{mebibytes(1<<20 + 1<<19), "2 MiB"},
+		{times(2, 5), "2.5 x"},
+		{times(0.03, 4.2), "140 x"},
+		{times(0, 1), ""},
+		{version("mksquashfs", "mksquashfs version 4.5.1 (2022/03/17)"), "mksquashfs 4.5.1"},
+		{version("mcopy", "mcopy (GNU mtools) 4.0.33"), "mcopy 4.0.33"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
+
+func TestMissed(t *testing.T) {
+	m := measure{series: series{values: []float64{1}, memory: 100 << 20}, limit: 1, memoryLimit: 100 << 20}
+	if m.missed() != "" || m.met() != "yes" {
+		t.Errorf("at the limit: %q", m.missed())
+	}
+	m.limit, m.memoryLimit = 0.99, 99<<20
+	if got, want := m.missed(), "1.00 s, want at most 0.99 s; 100 MiB of memory, want at most 99 MiB"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r := report{measures: []measure{m}}
+	if r.verdict(false) != nil || r.verdict(true) == nil {
+		t.Error("strict makes no difference")
+	}
+	if (measure{series: series{}, limit: 1}).missed() == "" {
+		t.Error("nothing measured met a target")
+	}
+}
+
+func TestSplice(t *testing.T) {
+	page, err := splice("before\n<!-- table tools -->\nold\n<!-- end -->\nafter\n<!-- table ours -->\nold\n<!-- end -->\n", "tools", "new\n")
+	want := "before\n<!-- table tools -->\nnew\n<!-- end -->\nafter\n<!-- table ours -->\nold\n<!-- end -->\n"
+	if err != nil || page != want {
+		t.Errorf("got %q %v, want %q", page, err, want)
+	}
+	for _, page := range []string{"", "<!-- table tools -->\nno end", "<!-- end -->"} {
+		if _, err := splice(page, "tools", ""); err == nil {
+			t.Errorf("%q has no place for the table", page)
+		}
+	}
+}
+
+// TestPage keeps the marks in the page in step with the tables.
+func TestPage(t *testing.T) {
+	b, err := os.ReadFile("../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := report{measures: make([]measure, 1), contests: make([]contest, 1), peers: make([]peer, 1)}
+	for _, page := range []string{string(b), frame} {
+		for _, table := range r.tables() {
+			if _, err := splice(page, table.name, table.text); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestJob(t *testing.T) {
+	c, err := job{args: []string{"sh", "-c", "echo out; exit 4"}, codes: []int{4}}.do(context.Background())
+	if err != nil || c.output != "out\n" || c.wall <= 0 || c.memory < 1<<16 {
+		t.Errorf("got %+v %v", c, err)
+	}
+	_, err = job{args: []string{"sh", "-c", "echo why >&2; exit 4"}}.do(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("exit code 4 that is not allowed: %v", err)
+	}
+}
+
+func TestStopwatch(t *testing.T) {
+	start := time.Now()
+	s := &stopwatch{}
+	for _, text := range []string{
+		"BdsDxe: loading Bo", "ot0010\r\nBdsDxe: starting Boot0010 \"hello\"\r\n",
+		"[    0.000", "100] ingot: hello 1.0.0 on Linux 6.12.0\r\n",
+	} {
+		s.Write([]byte(text))
+	}
+	got := s.stages(start, start.Add(time.Hour))
+	if len(got) != len(stages) {
+		t.Fatalf("got %v, want %d stages", got, len(stages))
+	}
+	sum := time.Duration(0)
+	for _, d := range got {
+		sum += d
+	}
+	if sum != time.Hour || got[3] != 100*time.Microsecond {
+		t.Errorf("got %v, want 1h in all and 100µs of kernel", got)
+	}
+	if (&stopwatch{}).stages(start, start) != nil {
+		t.Error("stages of a machine that said nothing")
+	}
+}

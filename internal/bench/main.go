@@ -1,0 +1,115 @@
+// The bench program measures ingot on this machine and rewrites the tables of
+// docs/benchmarks.md. Every number of that page comes from here.
+//
+//	go run ./internal/bench                 all but the peers, about five minutes
+//	go run ./internal/bench -peers          also build and boot the same appliance with other builders
+//	go run ./internal/bench -only 'diff|UKI' -doc /dev/stdout
+//
+// It times whole commands of the built program, as an operator meets them, in
+// a cache and directories of its own; memory is what wait4(2) reports of the
+// process and of what it ran. Where another program does the same job, both run
+// in turns and the ratio is that of their medians. A machine that is busy makes
+// all times longer but ratios keep their meaning, which is why they are there.
+//
+// Targets are those of the design; -strict makes a missed one an error.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "ingot: bench:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	ingot, doc string
+	peers      bool
+	peerDir    string
+	strict     bool
+	only       *regexp.Regexp
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.StringVar(&o.ingot, "ingot", "bin/ingot", "program to measure")
+	fs.StringVar(&o.doc, "doc", "docs/benchmarks.md", "page whose tables are rewritten")
+	fs.BoolVar(&o.peers, "peers", false, "measure other image builders too (downloads, needs root)")
+	fs.StringVar(&o.peerDir, "peer-dir", "", "where other image builders are kept between runs (default: the user's cache directory)")
+	fs.BoolVar(&o.strict, "strict", false, "a missed target is an error")
+	only := fs.String("only", "", "measure only groups whose name matches")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q", fs.Arg(0))
+	}
+	var err error
+	o.only, err = regexp.Compile(*only)
+	return o, err
+}
+
+// group is a part of the run; its name is what -only matches.
+type group struct {
+	name string
+	do   func(context.Context, *lab, *report) error
+}
+
+var groups = []group{
+	{"build", benchBuild},
+	{"check, lock, diff", benchVerbs},
+	{"UKI", benchUKI},
+	{"boot", benchBoot},
+	{"flash", benchFlash},
+	{"writers", benchWriters},
+}
+
+var peerGroups = []group{
+	{"gokrazy", benchGokrazy},
+	{"mkosi", benchMkosi},
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	l, err := newLab(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	todo := groups
+	if o.peers {
+		todo = append(todo[:len(todo):len(todo)], peerGroups...)
+	}
+	r := &report{host: describeHost(ctx)}
+	for _, g := range todo {
+		if !o.only.MatchString(g.name) {
+			continue
+		}
+		if err := g.do(ctx, l, r); err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+	}
+	r.host.finish()
+	if err := r.save(o.doc); err != nil {
+		return err
+	}
+	return r.verdict(o.strict)
+}

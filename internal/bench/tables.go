@@ -1,0 +1,72 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+)
+
+type table struct{ name, text string }
+
+// tables are those that this run has something for: a run with -only leaves
+// the others of the page as they are.
+func (r *report) tables() []table {
+	var out []table
+	add := func(name string, n int, text func() string) {
+		if n > 0 {
+			out = append(out, table{name, "\n" + r.host.line() + "\n\n" + text() + "\n"})
+		}
+	}
+	add("ours", len(r.measures), r.measureTable)
+	add("tools", len(r.contests), r.contestTable)
+	add("peers", len(r.peers), r.peerTable)
+	return out
+}
+
+func (r *report) measureTable() string {
+	var s strings.Builder
+	s.WriteString(cells("what", "median", "lowest to highest", "peak memory", "runs", "target: at most", "met"))
+	s.WriteString("|---|---|---|---|---|---|---|\n")
+	for _, m := range r.measures {
+		s.WriteString(cells(m.what+note(m.note), m.unit.format(m.median()), m.spread(m.unit), mebibytes(m.memory), strconv.Itoa(len(m.values)), m.target(), m.met()))
+	}
+	return s.String()
+}
+
+func (r *report) contestTable() string {
+	var s strings.Builder
+	s.WriteString(cells("job", "ingot", "beside", "its median", "ratio", "runs of each"))
+	s.WriteString("|---|---|---|---|---|---|\n")
+	for _, c := range r.contests {
+		theirs, ratio := "", ""
+		if c.theirs.values != nil {
+			theirs, ratio = seconds.format(c.theirs.median()), times(c.ours.median(), c.theirs.median())
+		}
+		s.WriteString(cells(c.job+note(c.note), seconds.format(c.ours.median()), c.other, theirs, ratio, strconv.Itoa(len(c.ours.values))))
+	}
+	return s.String()
+}
+
+func (r *report) peerTable() string {
+	var s strings.Builder
+	s.WriteString(cells("builder", "what", "median", "lowest to highest", "runs", "ingot, same run", "ratio"))
+	s.WriteString("|---|---|---|---|---|---|---|\n")
+	for _, p := range r.peers {
+		if p.values == nil {
+			s.WriteString(cells(p.builder, p.what, "not measured: "+p.note, "", "", "", ""))
+			continue
+		}
+		ours, ratio := "", ""
+		if p.ours != nil {
+			ours, ratio = p.unit.format(p.ours.median()), times(p.ours.median(), p.median())
+		}
+		s.WriteString(cells(p.builder, p.what+note(p.note), p.unit.format(p.median()), p.spread(p.unit), strconv.Itoa(len(p.values)), ours, ratio))
+	}
+	return s.String()
+}
+
+func note(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": " + s
+}
