@@ -2,8 +2,6 @@ package verbs
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"net/http"
 	"os"
@@ -20,9 +18,8 @@ const hello = "../../../examples/hello"
 
 func TestHello(t *testing.T) {
 	needs(t, "amd64")
-	machine := "hostname: rack7\nlabels: {site: cellar}\n"
 	file := filepath.Join(t.TempDir(), "machine.yaml")
-	if err := os.WriteFile(file, []byte(machine), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(machineYAML), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	v := boot(t, image(t, variant{example: hello}), "--machine", file)
@@ -33,10 +30,7 @@ func TestHello(t *testing.T) {
 	if !v.Machine.TPM || !s.TPM {
 		t.Errorf("TPM: rig %v, machine %v", v.Machine.TPM, s.TPM)
 	}
-	sum := sha256.Sum256([]byte(machine))
-	if s.Machine.State != "applied" || s.Machine.SHA256 != hex.EncodeToString(sum[:]) || s.Hostname != "rack7" {
-		t.Errorf("machine.yaml: %+v, hostname %q", s.Machine, s.Hostname)
-	}
+	checkMachine(t, s)
 	if s.Boot.Role != "appliance" || s.Boot.Slot != "a" {
 		t.Errorf("booted by %+v, want slot a at once", s.Boot)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/rig"
 )
 
 // The ports of testdata/behaviour.
@@ -20,18 +21,21 @@ const (
 )
 
 // TestServices boots one machine whose services behave in every way that a
-// supervisor has to deal with, and whose hardware clock has lost its battery.
+// supervisor has to deal with, whose machine.yaml is broken, and whose hardware
+// clock has lost its battery.
 // It is at 2001: OVMF and Linux make 2070 of the two digits of 1970.
 func TestServices(t *testing.T) {
 	needs(t, "amd64")
 	set := image(t, variant{example: "testdata/behaviour"})
 	g := powerOn(t, set, healthy, func(m *qemu.Machine) {
 		m.ExtraArgs = []string{"-rtc", "base=2001-01-01T00:00:00"}
+		m.State = rig.State([]byte(brokenYAML))
 	})
 	for _, part := range []struct {
 		name string
 		test func(*guest)
 	}{
+		{"machine.yaml", checkRefused},
 		{"order", checkOrder},
 		{"backoff", checkBackoff},
 		{"privileges", checkPrivileges},
