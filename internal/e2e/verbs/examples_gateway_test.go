@@ -31,6 +31,8 @@ func TestGateway(t *testing.T) {
 		t.Fatalf("publish: %d, %q", code, body)
 	}
 	recorded(g)
+	// The page shows what the recorder has written, the line that it is on the disk.
+	g.wait(`recorder: .*recorded sensors/x`)
 	g.unplug()
 
 	g = powerOn(t, set, healthy, persistent)

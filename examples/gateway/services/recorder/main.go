@@ -50,6 +50,7 @@ func main() {
 		if err := f.Sync(); err != nil {
 			log.Fatal(err)
 		}
+		log.Printf("recorded %s", r.Topic) // from here on a power cut does not lose it
 	}
 }
 
