@@ -46,7 +46,7 @@ func (c *buildCmd) Run(v *verb) error {
 		},
 	})
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	if err := trace.close(); err != nil {
 		return err

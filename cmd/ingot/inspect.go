@@ -1,7 +1,12 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
 	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/ui"
 )
 
@@ -13,12 +18,21 @@ type inspectCmd struct {
 func (c *inspectCmd) Run(v *verb) error {
 	n, err := inspect.Path(c.Path)
 	if err != nil {
-		return err
+		return noArtifact(err)
 	}
 	if v.ui.JSON {
 		return v.ui.PrintJSON(n)
 	}
 	return n.WriteText(v.ui.Out)
+}
+
+// noArtifact says what to name when a directory is no image set.
+func noArtifact(err error) error {
+	var missing *fs.PathError
+	if errors.As(err, &missing) && filepath.Base(missing.Path) == release.ManifestName && errors.Is(err, fs.ErrNotExist) {
+		return &ui.Error{Err: err, Hint: "name an image set (OUT/NAME-VERSION as ingot build prints it) or a file"}
+	}
+	return err
 }
 
 type diffCmd struct {
@@ -30,7 +44,7 @@ type diffCmd struct {
 func (c *diffCmd) Run(v *verb) error {
 	diffs, err := inspect.Compare(c.A, c.B)
 	if err != nil {
-		return err
+		return noArtifact(err)
 	}
 	if v.ui.JSON {
 		if diffs == nil {

@@ -25,7 +25,7 @@ func (c *lockCmd) Run(v *verb) error {
 	}
 	old, err := lock.Read(c.lockPath())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return c.explain(err)
 	}
 	fetcher, err := c.fetcher(v.ctx, v, r)
 	if err != nil {
@@ -39,11 +39,11 @@ func (c *lockCmd) Run(v *verb) error {
 		Recipe: r, Old: old, Update: c.Update, Fetcher: fetcher, Init: init, Go: goToolchain{c.Offline},
 	})
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	if c.Save != "" {
 		if err := lock.Vendor(v.ctx, l, fetcher, r.Dir, c.Save); err != nil {
-			return err
+			return c.explain(err)
 		}
 	}
 	if err := l.Write(c.lockPath()); err != nil {
@@ -55,6 +55,9 @@ func (c *lockCmd) Run(v *verb) error {
 func (c *lockCmd) print(v *verb, old, l *lock.Lock) error {
 	changes := lock.Diff(old, l)
 	if v.ui.JSON {
+		if len(changes) == 0 {
+			changes = []lock.Change{}
+		}
 		return v.ui.PrintJSON(map[string]any{"lock": c.lockPath(), "changes": changes})
 	}
 	for _, ch := range changes {

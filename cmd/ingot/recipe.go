@@ -42,12 +42,12 @@ func (f recipeFlag) loadLock() (*lock.Lock, error) {
 	if os.IsNotExist(err) {
 		return nil, &ui.Error{Err: err, Hint: "ingot lock" + f.arg()}
 	}
-	return l, err
+	return l, f.explain(err)
 }
 
 // arg is the -f to repeat in a hint, empty for the default.
 func (f recipeFlag) arg() string {
-	if filepath.Base(f.File) == "appliance.yaml" && filepath.Dir(f.path()) == mustCwd() {
+	if f.path() == filepath.Join(mustCwd(), "appliance.yaml") {
 		return ""
 	}
 	return " -f " + f.File
@@ -64,7 +64,7 @@ func mustCwd() string {
 // fetchFlags are shared by the verbs that may use the network.
 type fetchFlags struct {
 	Offline bool   `help:"Use the cache only, never the network." env:"INGOT_OFFLINE"`
-	Vendor  string `help:"Directory written by lock --vendor, asked before the network." type:"path"`
+	Vendor  string `help:"Directory written by lock --vendor-to, asked before the network." type:"path"`
 	Mirror  string `help:"Debian mirror instead of the recipe's or the host's." env:"INGOT_MIRROR"`
 }
 

@@ -83,7 +83,7 @@ func (b *builder) fetch(ctx context.Context, name string) (string, *lock.Input, 
 	}
 	path, err := b.o.Fetcher.Fetch(ctx, *in, b.o.Recipe.Dir)
 	if err != nil {
-		return "", nil, fmt.Errorf("fetch %s: %w", name, err)
+		return "", nil, err // says which input
 	}
 	return path, in, nil
 }

@@ -157,7 +157,8 @@ func sumsUp(kind, key string) bool {
 // consequences are fields, by kind, that change when something else does: the
 // digest of the lock with every input, places with what lies before them.
 var consequences = map[string][]string{
-	"manifest":      {"build"},
+	"manifest":      {"size", "build"},
+	"lock":          {"size", "recipe"},
 	"configuration": {"build", "root.rootHash", "root.dataBlocks", "root.hashStart"},
 	"pe":            {"size", "size of image", "size of headers"},
 	"section":       {"offset", "size", "virtual address", "virtual size"},
