@@ -76,7 +76,7 @@ func (g *guest) said(source, text string) (at []float64) {
 // they run.
 func checkOrder(g *guest) {
 	start, moody, flaky := g.said("ingot", "service later started"), g.said("ingot", "service moody healthy"), g.said("ingot", "service flaky healthy")
-	if len(start) != 1 || len(moody) != 1 || len(flaky) != 1 || start[0] < moody[0] || start[0] < flaky[0] {
+	if len(start) != 1 || len(moody) == 0 || len(flaky) == 0 || start[0] < moody[0] || start[0] < flaky[0] {
 		g.t.Errorf("later started at %v, moody was healthy at %v, flaky at %v", start, moody, flaky)
 	}
 	if well := g.said("moody", "well for the first time"); len(well) != 1 || moody[0] < well[0] {
@@ -100,9 +100,12 @@ func checkBackoff(g *guest) {
 	if len(starts) != 4 || len(ends) != 3 {
 		g.t.Fatalf("flaky started at %v, ended at %v", starts, ends)
 	}
-	for i, want := range []float64{0.25, 0.5, 0.7} {
-		if wait := starts[i+1] - ends[i]; wait < want-0.02 || wait > want+3 {
-			g.t.Errorf("wait %d was %.3f s, want %.2f", i+1, wait, want)
+	for i, want := range []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, 700 * time.Millisecond} {
+		if wait := starts[i+1] - ends[i]; wait < want.Seconds()-0.02 || wait > want.Seconds()+10 {
+			g.t.Errorf("wait %d was %.3f s, want %v", i+1, wait, want)
+		}
+		if len(g.said("ingot", "service flaky exited with status 1, starts again in "+want.String())) != 1 {
+			g.t.Errorf("wait %d is not said to be %v", i+1, want)
 		}
 	}
 	if n := len(g.said("flaky", "is not to last: <nil>")); n != 3 {
@@ -208,14 +211,11 @@ func checkUnhealthy(g *guest) {
 		g.t.Errorf("/healthz: %d %q", code, body)
 	}
 	g.do(http.MethodPost, moodyPort, "/sick", "")
-	eventually(g.t, "/healthz is 503", func() bool {
-		code, _ := g.get(g.port, "/healthz")
-		return code == http.StatusServiceUnavailable
+	const want = "service moody is running, unhealthy: GET http://127.0.0.1:8001/health: got status 503, want 200\n"
+	eventually(g.t, "/healthz is 503 and says "+want, func() bool {
+		code, reason := g.get(g.port, "/healthz")
+		return code == http.StatusServiceUnavailable && reason == want
 	})
-	_, reason := g.get(g.port, "/healthz")
-	if want := "service moody is running, unhealthy: GET http://127.0.0.1:8001/health: got status 503, want 200\n"; reason != want {
-		g.t.Errorf("reason %q, want %q", reason, want)
-	}
 	if s := g.status(); s.Healthy || len(s.Reasons) != 1 || service(g.t, s, "later").Health != "healthy" {
 		g.t.Errorf("status of a sick machine: %+v", s)
 	}
