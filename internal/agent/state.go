@@ -119,7 +119,9 @@ func (m *Machine) readMachine() {
 
 func (m *Machine) refuseMachine(digest string, err error) {
 	m.problem("machine.yaml is refused, the recipe's settings are used: %v", err)
+	// One element for each finding: a hint stays with what it belongs to.
+	findings := strings.Split(strings.ReplaceAll(err.Error(), "\nhint: ", "; hint: "), "\n")
 	m.update(func(s *listener.Status) {
-		s.Machine = listener.MachineFile{State: "refused", SHA256: digest, Errors: strings.Split(err.Error(), "\n")}
+		s.Machine = listener.MachineFile{State: "refused", SHA256: digest, Errors: findings}
 	})
 }

@@ -1,4 +1,4 @@
-package verbs
+package e2e
 
 import (
 	"encoding/json"

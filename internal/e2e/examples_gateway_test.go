@@ -1,4 +1,4 @@
-package verbs
+package e2e
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 	"github.com/ingot-os/ingot/internal/qemu"
 )
 
-const gateway = "../../../examples/gateway"
+const gateway = "../../examples/gateway"
 
 // TestGateway is the life of a machine with data: a reading that is published
 // through the portal goes over the broker to the recorder and onto the data

@@ -1,4 +1,4 @@
-package verbs
+package e2e
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const hello = "../../../examples/hello"
+const hello = "../../examples/hello"
 
 func TestHello(t *testing.T) {
 	needs(t, "amd64")

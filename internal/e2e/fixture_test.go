@@ -1,8 +1,8 @@
-// Package verbs tests ingot run and ingot test as a user calls them: real
+// Package e2e tests ingot run and ingot test as a user calls them: real
 // images, booted by the program with firmware, TPM, disk and network.
 // The program and each image are built once per test process. Nothing here
 // runs with -short.
-package verbs
+package e2e
 
 import (
 	"bytes"

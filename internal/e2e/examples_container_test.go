@@ -1,4 +1,4 @@
-package verbs
+package e2e
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"github.com/ingot-os/ingot/partition"
 )
 
-const container = "../../../examples/container"
+const container = "../../examples/container"
 
 // registry is a docker-registry on the loopback interface that ends with the test.
 func registry(t *testing.T) (address string) {
