@@ -13,11 +13,11 @@ import (
 )
 
 // The budget of PID 1, in bytes. The hard limit is what was promised; the aim
-// keeps the whole image of the smallest example within 24 MB: 11.7 MB of
-// kernel, 5.8 MB of a Go service and half a megabyte of modules leave this.
+// keeps the whole image of the smallest example within 24 MB: 11.74 MB of
+// kernel, 5.39 MB of a Go service, 0.75 MB of modules and 0.09 MB of stub leave this.
 const (
 	limit = 12 << 20
-	aim   = 6500 * 1000
+	aim   = 6030 * 1000
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/deps.txt")

@@ -4,10 +4,9 @@
 // returns as soon as a condition on the devices holds.
 //
 // Modules are uncompressed .ko files under lib/modules/RELEASE with depmod's
-// modules.dep and modules.alias. Loading goes through u-root's kmodule, which
-// loads independent dependencies at the same time. There is no blacklist and
-// there are no module options other than those on the kernel command line
-// (the kernel applies module.option= itself for built-in modules only).
+// modules.dep and modules.alias. There is no blacklist and there are no module
+// options other than those on the kernel command line (the kernel applies
+// module.option= itself for built-in modules only).
 package device
 
 import (
@@ -18,16 +17,13 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/u-root/u-root/pkg/kmodule"
 )
 
 // Manager is the machine's devices. Make it with New, then Run.
 type Manager struct {
 	sysfs   string
-	prober  *kmodule.Prober
+	loader  *loader
 	aliases *Aliases
-	known   map[string]bool // modules of the image; modules.alias may name others
 	errorf  func(format string, args ...any)
 
 	mu      sync.Mutex
@@ -38,7 +34,7 @@ type Manager struct {
 
 // Options configure New.
 type Options struct {
-	Release string // kernel release; "" = the running one
+	Release string // kernel release
 	Root    string // of /lib/modules; "" = /
 	Sysfs   string // "" = /sys
 	// Errorf is told of modules that do not load. A device without its driver
@@ -54,38 +50,20 @@ func New(o Options) (*Manager, error) {
 		seen: map[string]bool{}, changed: make(chan struct{}), settled: make(chan struct{}),
 	}
 	dir := filepath.Join("/", o.Root, "lib/modules", o.Release)
-	if _, err := os.Stat(filepath.Join(dir, "modules.dep")); os.IsNotExist(err) {
-		return m, nil
-	}
 	var err error
-	if m.prober, err = kmodule.NewProber(kmodule.ProbeOpts{RootDir: o.Root, KVer: o.Release}); err != nil {
-		return m, err
-	}
-	if m.known, err = modulesOf(filepath.Join(dir, "modules.dep")); err != nil {
+	if m.loader, err = newLoader(dir); err != nil {
 		return m, err
 	}
 	f, err := os.Open(filepath.Join(dir, "modules.alias"))
+	if os.IsNotExist(err) && len(m.loader.modules) == 0 {
+		return m, nil
+	}
 	if err != nil {
 		return m, err
 	}
 	defer f.Close()
 	m.aliases, err = ReadAliases(f)
 	return m, err
-}
-
-// modulesOf lists the names in modules.dep, with underscores.
-func modulesOf(file string) (map[string]bool, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]bool{}
-	for line := range strings.Lines(string(b)) {
-		path, _, _ := strings.Cut(line, ":")
-		name, _, _ := strings.Cut(filepath.Base(path), ".ko")
-		out[strings.ReplaceAll(name, "-", "_")] = true
-	}
-	return out, nil
 }
 
 func or(s, def string) string {
@@ -96,12 +74,8 @@ func or(s, def string) string {
 }
 
 // Load loads a module and what it depends on. Loading a module twice is fine.
-func (m *Manager) Load(name string) error {
-	if m.prober == nil {
-		return os.ErrNotExist
-	}
-	return m.prober.Probe(name, "")
-}
+// The error is fs.ErrNotExist for one that is neither in the image nor in the kernel.
+func (m *Manager) Load(name string) error { return m.loader.Load(name) }
 
 // Run loads the named modules in order, then those of all present devices,
 // then follows the events of s until the context ends.
@@ -160,9 +134,8 @@ func (m *Manager) modules(alias string) []string {
 		return nil
 	}
 	m.seen[alias] = true
-	return slices.DeleteFunc(m.aliases.Match(alias), func(name string) bool {
-		return !m.known[strings.ReplaceAll(name, "-", "_")]
-	})
+	// modules.alias may name modules that are not in the image.
+	return slices.DeleteFunc(m.aliases.Match(alias), func(name string) bool { return !m.loader.knows(name) })
 }
 
 func (m *Manager) event(ev Uevent) {

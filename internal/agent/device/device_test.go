@@ -2,6 +2,8 @@ package device
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -158,7 +160,7 @@ func TestMachineWithoutModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Load("ext4"); !os.IsNotExist(err) {
+	if err := m.Load("ext4"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load = %v, want not exist", err)
 	}
 }

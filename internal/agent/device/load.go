@@ -1,0 +1,123 @@
+package device
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// loader loads modules with what they depend on. It stands where u-root's
+// kmodule would: that package reads every module into memory and links
+// decompressors for four formats, 0.6 MB of an init that has to be measured
+// and copied at each boot, while the modules of an image are never compressed.
+type loader struct {
+	dir     string // lib/modules/RELEASE
+	modules map[string]*module
+	insert  func(path string) error // init of a module file; another one in tests
+}
+
+// module is a line of modules.dep, or one that is built into the kernel and
+// has nothing to load.
+type module struct {
+	deps []string     // names
+	load func() error // once; everybody gets the same answer
+}
+
+// newLoader reads modules.dep and modules.builtin of a directory. A machine
+// without them gets a loader that knows no module.
+func newLoader(dir string) (*loader, error) {
+	l := &loader{dir: dir, modules: map[string]*module{}, insert: insert}
+	for name, add := range map[string]func(string){"modules.dep": l.addDep, "modules.builtin": l.addBuiltin} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l, err
+		}
+		for line := range strings.Lines(string(b)) {
+			add(strings.TrimSpace(line))
+		}
+	}
+	return l, nil
+}
+
+// addDep takes "kernel/a/b.ko: kernel/c.ko kernel/d.ko" (modules.dep(5)).
+func (l *loader) addDep(line string) {
+	path, deps, ok := strings.Cut(line, ":")
+	if !ok {
+		return
+	}
+	m := &module{load: sync.OnceValue(func() error { return l.insert(filepath.Join(l.dir, path)) })}
+	for _, d := range strings.Fields(deps) {
+		m.deps = append(m.deps, moduleName(d))
+	}
+	l.modules[moduleName(path)] = m
+}
+
+func (l *loader) addBuiltin(path string) {
+	if name := moduleName(path); path != "" && l.modules[name] == nil {
+		l.modules[name] = &module{load: func() error { return nil }}
+	}
+}
+
+// moduleName is the kernel's name of a module: of its file without directory
+// and suffix, with underscores.
+func moduleName(path string) string {
+	name, _, _ := strings.Cut(filepath.Base(path), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+// knows reports whether a module is in the image or in the kernel.
+func (l *loader) knows(name string) bool { return l.modules[moduleName(name)] != nil }
+
+// Load loads a module after all that it depends on, one after the other: a
+// call never waits for a module while it holds another one back, so not even a
+// cycle in modules.dep can stop it. Calls run at the same time.
+func (l *loader) Load(name string) error {
+	order, err := l.closure(moduleName(name), map[string]bool{}, nil)
+	if err != nil {
+		return err
+	}
+	for _, m := range order {
+		if err := m.load(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closure appends the module behind everything that it depends on.
+func (l *loader) closure(name string, seen map[string]bool, order []*module) ([]*module, error) {
+	m := l.modules[name]
+	if m == nil {
+		return nil, fmt.Errorf("%s is not in %s: %w", name, l.dir, fs.ErrNotExist)
+	}
+	if seen[name] {
+		return order, nil
+	}
+	seen[name] = true
+	for _, d := range m.deps {
+		var err error
+		if order, err = l.closure(d, seen, order); err != nil {
+			return nil, err
+		}
+	}
+	return append(order, m), nil
+}
+
+// insert gives a module file to the kernel. One that is loaded already is fine.
+func insert(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("finit_module %s: %w", path, err)
+	}
+	return nil
+}
