@@ -54,8 +54,14 @@ func newWorld(t testing.TB, f *fixture, recipe string) *world {
 }
 
 // smallDisk keeps what is hashed small: FAT32 needs 33 MiB at least, and the
-// ESP holds two copies of the 24 MB boot file.
-const smallDisk = "\ndisk: {esp: 64M, slot: 64M%s}\ndata: {size: 16M}\n"
+// ESP holds two copies of the 24 MB boot file. The file makes modes and owners
+// a part of what is compared.
+const smallDisk = `
+disk: {esp: 64M, slot: 64M%s}
+data: {size: 16M}
+files:
+  - {path: /etc/motd, content: "hello", mode: "0640", owner: hello}
+`
 
 // kindOf writes a recipe beside the hello example and locks it offline.
 func kindOf(t testing.TB, f *fixture, more string, edit func(dir, yaml string) string) string {
