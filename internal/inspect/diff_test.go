@@ -32,30 +32,30 @@ func replaced(old, new string) func(string) string {
 }
 
 const (
-	esp       = "partition 1 esp"
-	espUKI    = esp + " → fat esp → file EFI/BOOT/BOOTX64.EFI → pe EFI/BOOT/BOOTX64.EFI"
-	initramfs = espUKI + " → section .initrd → cpio initramfs"
+	esp      = "partition 1 esp"
+	espUKI   = esp + " → fat esp → file EFI/BOOT/BOOTX64.EFI → pe EFI/BOOT/BOOTX64.EFI"
+	inInitrd = espUKI + " → section .initrd → cpio initramfs"
 )
 
 // pairs are the structures of an image set, one by one (B17).
 var pairs = []one{
 	{name: "command line", first: espUKI + " → section .cmdline: text: quiet, loglevel=7", edit: replaced("[quiet]", "[loglevel=7]")},
 	{name: "command line word more", first: espUKI + " → section .cmdline: text: debug only in B", edit: replaced("[quiet]", "[quiet, debug]")},
-	{name: "byte of a file", first: initramfs + " → file etc/inline: sha256:", edit: replaced(`"text\n"`, `"texs\n"`)},
-	{name: "mode of a file", first: initramfs + " → file etc/script: mode: 0755, 0750", edit: replaced(`"0755", owner`, `"0750", owner`)},
-	{name: "owner of a file", first: initramfs + " → file etc/script: owner: 1000:1000, 7:8", edit: replaced(`owner: web`, `owner: "7:8"`)},
-	{name: "file more", first: initramfs + " → file etc/new: only in B", edit: replaced("files:\n", "files:\n  - {path: /etc/new, content: x}\n")},
-	{name: "file less", first: initramfs + " → file etc/inline: only in A", edit: replaced("  - {path: /etc/inline, content: \"text\\n\"}\n", "")},
-	{name: "argument of a service", first: initramfs + " → file etc/ingot/appliance.json → configuration appliance.json: services[0].args[0]: a, b", edit: replaced("[a]", "[b]")},
-	{name: "epoch", first: initramfs + ": times:", change: inYAML("03:04:05Z", "03:04:06Z")},
+	{name: "byte of a file", first: inInitrd + " → file etc/inline: sha256:", edit: replaced(`"text\n"`, `"texs\n"`)},
+	{name: "mode of a file", first: inInitrd + " → file etc/script: mode: 0755, 0750", edit: replaced(`"0755", owner`, `"0750", owner`)},
+	{name: "owner of a file", first: inInitrd + " → file etc/script: owner: 1000:1000, 7:8", edit: replaced(`owner: web`, `owner: "7:8"`)},
+	{name: "file more", first: inInitrd + " → file etc/new: only in B", edit: replaced("files:\n", "files:\n  - {path: /etc/new, content: x}\n")},
+	{name: "file less", first: inInitrd + " → file etc/inline: only in A", edit: replaced("  - {path: /etc/inline, content: \"text\\n\"}\n", "")},
+	{name: "argument of a service", first: inInitrd + " → file etc/ingot/appliance.json → configuration appliance.json: services[0].args[0]: a, b", edit: replaced("[a]", "[b]")},
+	{name: "epoch", first: inInitrd + ": times:", change: inYAML("03:04:05Z", "03:04:06Z")},
 	{name: "version", first: espUKI + ": os: tiny 1.0.0, tiny 1.0.1", change: inYAML("version: 1.0.0", "version: 1.0.1")},
-	{name: "compression", first: initramfs + ": compression: none, zstd", change: inYAML("data:", "compress: zstd\ndata:")},
+	{name: "compression", first: inInitrd + ": compression: none, zstd", change: inYAML("data:", "compress: zstd\ndata:")},
 	{name: "kernel", first: espUKI + " → section .linux: sha256:", change: func(a *buildtest.Appliance) {
 		k := buildtest.Kernel()
 		k[len(k)-1] = 1
 		a.File("vmlinuz", string(k), 0o644)
 	}},
-	{name: "module", first: initramfs + " → file lib/modules/6.12.0-tiny/kernel/one.ko: sha256:", change: func(a *buildtest.Appliance) {
+	{name: "module", first: inInitrd + " → file lib/modules/6.12.0-tiny/kernel/one.ko: sha256:", change: func(a *buildtest.Appliance) {
 		a.File("modules/6.12.0-tiny/kernel/one.ko", string(buildtest.Module("one", "", "NOTE")), 0o644)
 	}},
 	{name: "slot size", first: "disk: size: ", change: inYAML("slot: 36M", "slot: 37M")},

@@ -11,9 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/initramfs"
 	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 func text(t testing.TB, n *inspect.Node) string {
@@ -145,6 +147,39 @@ func TestInspectRefuses(t *testing.T) {
 	if _, err := inspect.Compare(dir, base(t).Dir); err == nil {
 		t.Error("no error for a directory that is no set")
 	}
+}
+
+// FuzzReader gives everything that begins like an artifact to the readers:
+// none panics, and the text can be printed.
+func FuzzReader(f *testing.F) {
+	f.Add(buildtest.Stub(f))
+	t := new(tree.Tree)
+	for name, content := range map[string]string{"etc/hosts": "127.0.0.1 localhost\n", "etc/ingot/appliance.json": `{"name":"a","services":[{"args":["b"]}]}`} {
+		if err := t.Add(tree.Node{Path: name, Mode: 0o644, Content: tree.Bytes(content)}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for _, how := range []string{initramfs.None, initramfs.Zstd} {
+		a, err := initramfs.Plan([]initramfs.Segment{{Name: "a", Tree: t}}, initramfs.Options{Compress: how})
+		if err != nil {
+			f.Fatal(err)
+		}
+		var b bytes.Buffer
+		if _, err := a.WriteTo(&b); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Add([]byte(`{"format":1,"name":"a","disk":{"partitions":[{"index":1}]},"sections":[{"name":".text"}]}`))
+	f.Add([]byte("070701"))
+	f.Add([]byte("INGOTST1"))
+	f.Add([]byte(`{"ingot":{},"epoch":1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := inspect.Reader(bytes.NewReader(data), int64(len(data)), "fuzz")
+		if err == nil {
+			text(t, n)
+		}
+	})
 }
 
 // large is an image set with a disk of more than 4 GiB, nearly all of it holes.
