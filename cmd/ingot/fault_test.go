@@ -93,6 +93,19 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestInitFullDisk: a recipe of which only a part fits is taken back.
+func TestInitFullDisk(t *testing.T) {
+	needRoot(t)
+	f := warm(t)
+	dir := tempDir(t)
+	cmd := child(f.exe, dir, nil, "init", dir)
+	cmd.Args = append([]string{"elsewhere", "--tmpfs", dir, "--size", "4k", "--list", dir, "--"}, cmd.Args[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	res := finish(cmd)
+	res.stdout = strings.TrimSpace(strings.ReplaceAll(res.stdout, "service\n", "")) // the empty directory
+	res.says(t, 1, "no space left on device")
+}
+
 // vendor is a vendor bundle of everything that was downloaded.
 func (f *fixture) vendor(t testing.TB) string {
 	t.Helper()

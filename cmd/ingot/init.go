@@ -29,14 +29,8 @@ func (c *initCmd) Run(v *verb) error {
 			return &ui.Error{Err: fmt.Errorf("write %s: it exists already", filepath.Join(c.Dir, name)), Hint: "choose another directory; nothing was written"}
 		}
 	}
-	for _, name := range names {
-		path := filepath.Join(c.Dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(files[name]), 0o666); err != nil {
-			return err
-		}
+	if err := c.write(names, files); err != nil {
+		return err
 	}
 	if v.ui.JSON {
 		return v.ui.PrintJSON(map[string]any{"dir": c.Dir, "files": names})
@@ -45,5 +39,23 @@ func (c *initCmd) Run(v *verb) error {
 		fmt.Fprintln(v.ui.Out, filepath.Join(c.Dir, name))
 	}
 	v.ui.Hint("cd %s && ingot lock && ingot build && ingot run out/*", c.Dir)
+	return nil
+}
+
+// write takes back what it wrote when it cannot write everything.
+func (c *initCmd) write(names []string, files map[string]string) error {
+	for i, name := range names {
+		path := filepath.Join(c.Dir, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o777)
+		if err == nil {
+			err = os.WriteFile(path, []byte(files[name]), 0o666)
+		}
+		if err != nil {
+			for _, done := range names[:i+1] {
+				os.Remove(filepath.Join(c.Dir, done))
+			}
+			return err
+		}
+	}
 	return nil
 }

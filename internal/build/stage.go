@@ -19,7 +19,7 @@ const stagePrefix = ".ingot-"
 // staging directory without a holder was left by a killed build.
 type stage struct {
 	dir  string
-	lock *os.File
+	lock *os.File // nil where the file system has no locks
 }
 
 // newStage removes what killed builds have left in out and makes a new stage.
@@ -37,10 +37,10 @@ func newStage(out, stem string) (*stage, error) {
 		if s.lock, err = lockDir(dir); err == nil {
 			return s, nil
 		}
-		// Another build may have swept the directory before it was locked.
+		// Another build may have swept the directory before it was locked. A
+		// file system without locks has no sweepers either.
 		if !errors.Is(err, unix.EWOULDBLOCK) && !os.IsNotExist(err) {
-			os.RemoveAll(dir)
-			return nil, fmt.Errorf("lock staging directory: %w", err)
+			return s, nil
 		}
 	}
 }
