@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"regexp"
 	"slices"
 	"sync"
 
@@ -12,8 +13,18 @@ import (
 var Keys = sync.OnceValue(func() *strictyaml.Table {
 	network := strictyaml.Under("network", machine.NetworkKeys)
 	network[0].Default = "DHCP on every Ethernet link; `network: []` for none"
-	return strictyaml.NewTable(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys)...)
+	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys))...)
 })
+
+// compiled gives every key with a pattern a function that matches it.
+func compiled(keys []strictyaml.Key) []strictyaml.Key {
+	for i := range keys {
+		if k := &keys[i]; k.Pattern != "" && k.Match == nil {
+			k.Match = regexp.MustCompile(k.Pattern).MatchString
+		}
+	}
+	return keys
+}
 
 // Shared words of the table.
 const (

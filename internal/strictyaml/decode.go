@@ -153,7 +153,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path, generic string) {
 	out := reflect.MakeMap(v.Type())
 	for _, p := range n.pairs {
 		sub := join(path, p.key)
-		if k := d.table.Lookup(generic); k != nil && k.Pattern != "" && !d.table.res[k.Pattern].MatchString(p.key) {
+		if k := d.table.Lookup(generic); k != nil && k.Match != nil && !k.Match(p.key) {
 			d.errorf(p.pos, sub, "want "+k.Expect, "name %q is not allowed in %s", p.key, named(path))
 			continue
 		}
@@ -222,7 +222,7 @@ func (d *decoder) checkText(n *node, path, generic string) bool {
 		d.errorf(n.pos, path, "give it a value or remove the line", "%s is empty", named(path))
 		return false
 	}
-	if k.Pattern != "" && !d.table.res[k.Pattern].MatchString(n.text) {
+	if k.Match != nil && !k.Match(n.text) {
 		d.errorf(n.pos, path, "want "+k.Expect, "%s is %q, which is not allowed", named(path), n.text)
 		return false
 	}

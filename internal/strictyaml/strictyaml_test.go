@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -51,11 +52,11 @@ type doc struct {
 }
 
 var table = NewTable(
-	Key{Path: "name", Required: true, Pattern: "^[a-z]+$", Expect: "letters", Example: "name: app"},
+	Key{Path: "name", Required: true, Pattern: "^[a-z]+$", Match: regexp.MustCompile("^[a-z]+$").MatchString, Expect: "letters", Example: "name: app"},
 	Key{Path: "items[].port", Min: 1, Max: 65535},
 	Key{Path: "items[].kind", Enum: []string{"tcp", "udp"}, With: "port", Also: []string{"proto"}, Means: map[string]string{"stream": "tcp"}},
 	Key{Path: "ptr", OneOf: []string{"port", "kind"}},
-	Key{Path: "env", Pattern: "^[A-Z]+$", Expect: "capitals"},
+	Key{Path: "env", Pattern: "^[A-Z]+$", Match: regexp.MustCompile("^[A-Z]+$").MatchString, Expect: "capitals"},
 	Key{Path: "list", MinLen: 1, Expect: "give one"},
 	Key{Path: "count", Values: []int64{1, 2}},
 	Key{Path: "text", Without: "on"},
