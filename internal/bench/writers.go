@@ -16,6 +16,9 @@ import (
 	"github.com/ingot-os/ingot/partition/verity"
 )
 
+// writersEpoch is the time of every entry written: the start of 2026.
+const writersEpoch = 1767225600
+
 // duel is one format written by ingot's package and by the usual tool. Both
 // write a new file; neither is told to sync it.
 type duel struct {
@@ -111,7 +114,7 @@ func fatDuel(_ context.Context, l *lab) (duel, error) {
 			if err := f.Truncate(size); err != nil {
 				return err
 			}
-			img, err := fat.Plan(t, fat.Options{Size: size})
+			img, err := fat.Plan(t, fat.Options{Size: size, Epoch: writersEpoch})
 			if err != nil {
 				return err
 			}
@@ -131,7 +134,7 @@ func squashDuel(ctx context.Context, l *lab) (duel, error) {
 	return duel{
 		job: "squashfs of the Go sources, zstd level 3", tool: "mksquashfs", input: dir,
 		ours: func(f *os.File) error {
-			_, err := squashfs.Write(f, t, squashfs.Options{Level: 3})
+			_, err := squashfs.Write(f, t, squashfs.Options{Level: 3, Epoch: writersEpoch})
 			return err
 		},
 		shell: `mksquashfs "$2" "$1" -comp zstd -Xcompression-level 3 -all-root -no-xattrs -no-progress -quiet`,
@@ -169,7 +172,7 @@ func cpioDuel(ctx context.Context, l *lab) (duel, error) {
 	return duel{
 		job: "cpio of the Go sources", tool: "cpio", input: dir,
 		ours: func(f *os.File) error {
-			a, err := initramfs.Plan([]initramfs.Segment{{Name: "tree", Tree: t}}, initramfs.Options{})
+			a, err := initramfs.Plan([]initramfs.Segment{{Name: "tree", Tree: t}}, initramfs.Options{Epoch: writersEpoch})
 			if err != nil {
 				return err
 			}
