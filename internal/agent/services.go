@@ -116,11 +116,12 @@ func (s *supervisor) snapshot() supervise.State {
 
 func (s *supervisor) apply(ev supervise.Event) {
 	before := s.snapshot()
-	next, actions := s.plan.Step(before, ev, uptime())
+	now := uptime()
+	next, actions := s.plan.Step(before, ev, now)
 	s.mu.Lock()
 	s.state = next
 	s.mu.Unlock()
-	s.report(before, next)
+	s.report(before, next, now)
 	for _, a := range actions {
 		s.do(a)
 	}
@@ -129,14 +130,15 @@ func (s *supervisor) apply(ev supervise.Event) {
 	}
 }
 
-// report logs what changed for each service.
-func (s *supervisor) report(before, after supervise.State) {
+// report logs what changed for each service in the step at now. The clock is not
+// read again: between step and log a busy machine may lose 10 ms of a wait.
+func (s *supervisor) report(before, after supervise.State, now time.Duration) {
 	for i, u := range after.Units {
 		old := before.Units[i]
 		name := s.services[i].Name
 		switch {
 		case u.Phase != old.Phase && u.Phase == supervise.Backoff:
-			s.m.log.Printf("service %s %s, starts again in %s", name, u.Detail, (u.Until - uptime()).Round(10*time.Millisecond))
+			s.m.log.Printf("service %s %s, starts again in %s", name, u.Detail, u.Until-now)
 		case u.Phase != old.Phase && (u.Phase == supervise.Failed || u.Phase == supervise.Completed || u.Phase == supervise.Stopped):
 			s.m.log.Printf("service %s %s: %s", name, u.Phase, u.Detail)
 		case u.Health != old.Health && u.Health == supervise.Unhealthy:

@@ -31,12 +31,3 @@ func blobDigest(b tree.Blob) (string, error) {
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
-
-// localBlob is a file that is opened when it is read.
-type localBlob struct {
-	path string
-	size int64
-}
-
-func (l localBlob) Size() int64                  { return l.size }
-func (l localBlob) Open() (io.ReadCloser, error) { return os.Open(l.path) }

@@ -17,12 +17,12 @@ import (
 	"sync"
 
 	"github.com/ingot-os/ingot/initramfs"
+	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/initbin"
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/source"
-	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -33,7 +33,12 @@ type Options struct {
 	Fetcher *source.Fetcher
 	Out     string // directory that gets NAME-VERSION/
 	Version string // of ingot, for the manifest
-	Workers int    // 0 = GOMAXPROCS; never changes a byte
+	// Authority signs; nil builds without signatures. Identity names its keys, so
+	// that a set signed by others is not taken for this one.
+	Authority imageset.Authority
+	Identity  string
+	SPDX      bool // a second SBOM, in SPDX
+	Workers   int  // 0 = GOMAXPROCS; never changes a byte
 
 	Started func(name string) // called when a step begins; may be nil
 	Report  func(Step)        // called when a step has ended; may be nil
@@ -47,18 +52,16 @@ type Result struct {
 
 type builder struct {
 	o     Options
-	key   string // digest of the lock
-	stage *stage // temporary directory beside the final one
+	key   string          // digest of the lock
+	stage *imageset.Stage // temporary directory beside the final one
+	draft imageset.Draft  // the set as it grows in stage
 
 	kernel   kernel
 	init     []byte
 	programs []program
 	root     *rootPayload
-	layout   partition.Layout
 	rootfs   *tree.Tree // initramfs content, for the manifest
 	archive  *initramfs.Archive
-	cmdline  string
-	manifest release.Manifest
 	cleanup  []func()
 }
 
@@ -73,14 +76,16 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	b := &builder{o: o, key: key}
+	b.draft.Manifest = b.head()
 	warmUp(o.Lock.Arch)
 	if set := b.upToDate(); set != nil {
 		return &Result{Set: set, Unchanged: true}, nil
 	}
-	if b.stage, err = newStage(o.Out, b.stem()); err != nil {
+	if b.stage, err = imageset.NewStage(o.Out, b.stem()); err != nil {
 		return nil, err
 	}
-	defer b.stage.remove()
+	b.draft.Dir = b.stage.Dir
+	defer b.stage.Remove()
 	defer b.close()
 	if err := b.run(ctx); err != nil {
 		return nil, err
@@ -113,8 +118,9 @@ func (b *builder) run(ctx context.Context) error {
 		{"initramfs", b.planInitramfs},
 		{"uki", b.writeUKI},
 		{"check", b.checkSizes},
+		{"sign", b.sign},
 		{"image", b.writeImage},
-		{"manifest", b.writeManifest},
+		{"documents", b.writeDocuments},
 	} {
 		err := b.step(s.name, b.key, func(st *Step) error { return s.do(ctx, st) })
 		if err == nil {
@@ -154,7 +160,7 @@ func (b *builder) stem() string { return b.o.Lock.Name + "-" + b.o.Lock.Version 
 
 func (b *builder) final() string { return filepath.Join(b.o.Out, b.stem()) }
 
-func (b *builder) staged(suffix string) string { return filepath.Join(b.stage.dir, b.stem()+suffix) }
+func (b *builder) staged(suffix string) string { return filepath.Join(b.stage.Dir, b.stem()+suffix) }
 
 // lockKey is the digest of a lock: what the machine reports as its build.
 func lockKey(l *lock.Lock) (string, error) {

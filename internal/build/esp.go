@@ -51,19 +51,20 @@ func (b *builder) loaderTree(ctx context.Context) (*tree.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	uki, err := os.Stat(b.staged(".efi"))
-	if err != nil {
-		return nil, err
-	}
 	esp := bls.ESP{
 		Fallback: boot.FallbackPath(b.o.Lock.Arch), Loader: loader,
 		Conf:   bls.LoaderConf{Timeout: b.o.Recipe.Boot.Timeout},
-		Images: []bls.Image{{Name: bls.ImageName{Stem: b.stem()}, Content: localBlob{b.staged(".efi"), uki.Size()}}},
+		Images: []bls.Image{{Name: bls.ImageName{Stem: b.stem()}, Content: b.draft.UKI}},
 	}
 	for i, e := range b.o.Recipe.Boot.Entries {
 		esp.Entries = append(esp.Entries, bls.Entry{Name: fmt.Sprintf("entry-%d", i+1), Title: e.Title, EFI: e.ESPPath()})
 	}
-	return bls.Files(esp)
+	t, err := bls.Files(esp)
+	if err != nil {
+		return nil, err
+	}
+	t.Get(esp.Fallback).Origin = "loader"
+	return t, nil
 }
 
 func (b *builder) loader(ctx context.Context) (tree.Blob, error) {

@@ -21,7 +21,7 @@ func (b *builder) addFirmware(ctx context.Context, t *tree.Tree, f recipe.Firmwa
 	if f.Package == "" {
 		return b.addLocalFirmware(ctx, t, f)
 	}
-	pkg, _, err := b.fetch(ctx, "firmware/"+f.Package)
+	pkg, in, err := b.fetch(ctx, "firmware/"+f.Package)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (b *builder) addFirmware(ctx context.Context, t *tree.Tree, f recipe.Firmwa
 			continue
 		}
 		m := *n
-		m.Path, m.Link = path.Join(firmwareRoot, name), strings.TrimPrefix(n.Link, "usr/")
+		m.Path, m.Link, m.Origin = path.Join(firmwareRoot, name), strings.TrimPrefix(n.Link, "usr/"), in.Name
 		if err := t.Add(m); err != nil {
 			return fmt.Errorf("firmware %s: %w", name, err)
 		}

@@ -110,7 +110,7 @@ func (b *builder) cached(key string, st *Step, make func(*os.File) error) (*os.F
 
 // put runs make and stores what it wrote.
 func (b *builder) put(make func(*os.File) error) (sha string, err error) {
-	tmp, err := os.CreateTemp(b.stage.dir, "make-")
+	tmp, err := os.CreateTemp(b.stage.Dir, "make-")
 	if err != nil {
 		return "", err
 	}

@@ -92,6 +92,7 @@ func (b *builder) openModules(archive *os.File) error {
 	if err != nil {
 		return err
 	}
+	b.kernel.fromInput("kernel")
 	b.kernel.version, err = moduleVersion(b.kernel.modules)
 	return err
 }
@@ -138,8 +139,18 @@ func (b *builder) localKernel(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	b.kernel.fromInput(in.Name)
 	b.kernel.version = filepath.Base(dir)
 	return nil
+}
+
+// fromInput says where the modules are from; their indexes are the build's.
+func (k kernel) fromInput(name string) {
+	for _, n := range k.modules.Nodes() {
+		if !strings.HasPrefix(path.Base(n.Path), "modules.") {
+			n.Origin = name
+		}
+	}
 }
 
 // loadList is the file beside the modules that names those which no device

@@ -14,6 +14,7 @@ import (
 // program is one compiled Go program of the image, with further names for a busybox.
 type program struct {
 	name    string
+	origin  string // input in the lock
 	content tree.Blob
 	links   []string
 }
@@ -52,7 +53,7 @@ func (b *builder) buildProgram(ctx context.Context, st *Step, p recipe.Program) 
 	if err != nil {
 		return err
 	}
-	b.programs = append(b.programs, program{name: p.Name, content: content})
+	b.programs = append(b.programs, program{name: p.Name, origin: name, content: content})
 	return nil
 }
 
@@ -69,7 +70,7 @@ func (b *builder) buildBusybox(ctx context.Context, st *Step) error {
 	if err != nil {
 		return fmt.Errorf("u-root busybox: %w", err)
 	}
-	b.programs = append(b.programs, program{name: "bb", content: content, links: job.Links()})
+	b.programs = append(b.programs, program{name: "bb", origin: in.Name, content: content, links: job.Links()})
 	return nil
 }
 
@@ -81,7 +82,7 @@ func (b *builder) compile(ctx context.Context, st *Step, key string, run func(go
 		if err != nil {
 			return err
 		}
-		out := filepath.Join(b.stage.dir, "go-"+short(key))
+		out := filepath.Join(b.stage.Dir, "go-"+short(key))
 		defer os.Remove(out)
 		if err := run(tc, out); err != nil {
 			return err

@@ -9,51 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 
-	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition/tree"
 )
-
-func (b *builder) writeManifest(context.Context, *Step) error {
-	l, m := b.o.Lock, &b.manifest
-	m.Format, m.Name, m.Version, m.Arch, m.Epoch, m.Build = release.Format, l.Name, l.Version, l.Arch, l.Epoch, b.key
-	m.Cmdline = b.cmdline
-	m.Tools = release.Tools{Ingot: b.o.Version, Init: l.Ingot.Init, Go: l.Go}
-	for _, in := range l.Inputs {
-		m.Inputs = append(m.Inputs, release.Input{Name: in.Name, Version: in.Version, SHA256: in.SHA256})
-	}
-	slices.SortFunc(m.Files, func(a, b release.File) int { return strings.Compare(a.Name, b.Name) })
-	data, err := m.Marshal()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(b.stage.dir, release.ManifestName), data, 0o666)
-}
-
-// describeSections reads the finished UKI with the reader that everyone uses.
-func (b *builder) describeSections() error {
-	f, err := os.Open(b.staged(".efi"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	uki, err := boot.Inspect(f, info.Size())
-	if err != nil {
-		return err
-	}
-	for _, s := range uki.Sections {
-		b.manifest.Sections = append(b.manifest.Sections, release.Part{Name: s.Name, Offset: s.Offset, Size: s.Size, SHA256: s.SHA256})
-	}
-	return nil
-}
 
 func (b *builder) describeContents() error {
 	for _, n := range b.rootfs.Nodes() {
@@ -61,7 +21,7 @@ func (b *builder) describeContents() error {
 		if err != nil {
 			return err
 		}
-		b.manifest.Contents = append(b.manifest.Contents, e)
+		b.draft.Manifest.Contents = append(b.draft.Manifest.Contents, e)
 	}
 	return nil
 }
@@ -105,7 +65,7 @@ func unixMode(m fs.FileMode) uint32 {
 // publish gives the finished directory its final name.
 func (b *builder) publish() (*release.Set, error) {
 	b.remember()
-	if err := b.stage.publish(b.final()); err != nil {
+	if err := b.stage.Publish(b.final()); err != nil {
 		return nil, fmt.Errorf("publish image set: %w", err)
 	}
 	return release.Open(b.final())
@@ -116,6 +76,7 @@ func (b *builder) publish() (*release.Set, error) {
 // it. It lives in the cache, never in the set.
 type seal struct {
 	Build string          `json:"build"`
+	Form  string          `json:"form"` // what Options say beside the lock
 	Tool  string          `json:"tool"` // that built it
 	Files map[string]mark `json:"files"`
 }
@@ -126,8 +87,8 @@ type mark struct {
 	Inode uint64 `json:"inode"`
 }
 
-func sealOf(dir, key string) (seal, error) {
-	s := seal{Build: key, Tool: toolDigest(), Files: map[string]mark{}}
+func (b *builder) sealOf(dir string) (seal, error) {
+	s := seal{Build: b.key, Form: fmt.Sprint(b.o.Identity, b.o.SPDX), Tool: toolDigest(), Files: map[string]mark{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return s, err
@@ -156,7 +117,7 @@ func setName(dir string) string {
 // remember writes the seal. Without one the next build does all its steps, so
 // a cache that cannot be written is no reason to fail.
 func (b *builder) remember() {
-	s, err := sealOf(b.stage.dir, b.key)
+	s, err := b.sealOf(b.stage.Dir)
 	if err != nil {
 		return
 	}
@@ -194,7 +155,7 @@ func (b *builder) upToDate() *release.Set {
 	if json.Unmarshal(data, &was) != nil || was.Build != b.key {
 		return nil
 	}
-	is, err := sealOf(b.final(), b.key)
+	is, err := b.sealOf(b.final())
 	if err != nil || fmt.Sprint(is) != fmt.Sprint(was) || b.checkInputs(context.Background(), nil) != nil {
 		return nil
 	}

@@ -3,15 +3,19 @@ package build
 import (
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/lock/local"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/source/oci"
 	"github.com/ingot-os/ingot/partition"
@@ -28,6 +32,8 @@ type rootPayload struct {
 	hash     string
 	config   oci.Config
 	content  tree.Blob // data and hash tree
+	files    []sbom.Content
+	programs map[string]*buildinfo.BuildInfo // by SHA-256
 }
 
 func (r *rootPayload) spec() *appliance.Root {
@@ -43,6 +49,10 @@ type rootRecord struct {
 	DataSize int64      `json:"dataSize"`
 	Hash     string     `json:"hash"`
 	Config   oci.Config `json:"config"`
+	// Files are what the payload holds; Programs is the build information of the
+	// Go programs among them, by SHA-256, as text.
+	Files    []sbom.Content    `json:"files"`
+	Programs map[string]string `json:"programs,omitempty"`
 }
 
 // buildRoot writes the payload as squashfs or erofs with dm-verity and caches
@@ -61,7 +71,13 @@ func (b *builder) buildRoot(ctx context.Context, st *Step) error {
 	if err != nil {
 		return err
 	}
-	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config}
+	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config, files: rec.Files}
+	b.root.programs = map[string]*buildinfo.BuildInfo{}
+	for sha, text := range rec.Programs {
+		if b.root.programs[sha], err = debug.ParseBuildInfo(text); err != nil {
+			return err
+		}
+	}
 	if b.root.content, err = newFileBlob(f); err != nil {
 		return err
 	}
@@ -126,8 +142,8 @@ func (b *builder) stageRoot() error {
 	if err != nil {
 		return err
 	}
-	b.manifest.Files = append(b.manifest.Files, release.File{Name: b.stem() + ".root", Size: b.root.content.Size(), SHA256: digest})
-	b.manifest.Root = &release.Root{Format: b.root.format, DataSize: b.root.dataSize, HashStart: b.root.dataSize, RootHash: b.root.hash}
+	b.draft.Manifest.Files = append(b.draft.Manifest.Files, release.File{Name: b.stem() + ".root", Size: b.root.content.Size(), SHA256: digest})
+	b.draft.Manifest.Root = &release.Root{Format: b.root.format, DataSize: b.root.dataSize, HashStart: b.root.dataSize, RootHash: b.root.hash}
 	return f.Close()
 }
 
@@ -141,16 +157,34 @@ func (b *builder) makeRoot(ctx context.Context, w *os.File) (rootRecord, error) 
 		return rootRecord{}, err
 	}
 	defer cleanup()
+	rec, err := recordRoot(t)
+	if err != nil {
+		return rec, err
+	}
 	size, err := b.writeRootFS(w, t)
 	if err != nil {
-		return rootRecord{}, err
+		return rec, err
 	}
 	size = max(minRoot, (size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
 	if err := w.Truncate(size); err != nil {
-		return rootRecord{}, err
+		return rec, err
 	}
-	hash, err := b.appendVerity(w, size)
-	return rootRecord{DataSize: size, Hash: hash, Config: config}, err
+	rec.DataSize, rec.Config = size, config
+	rec.Hash, err = b.appendVerity(w, size)
+	return rec, err
+}
+
+// recordRoot lists what a payload holds.
+func recordRoot(t *tree.Tree) (rec rootRecord, err error) {
+	if rec.Files, err = imageset.Contents("root", t); err != nil {
+		return rec, err
+	}
+	programs, err := programsIn(t)
+	rec.Programs = map[string]string{}
+	for sha, info := range programs {
+		rec.Programs[sha] = info.String()
+	}
+	return rec, err
 }
 
 func (b *builder) rootTree(ctx context.Context) (*tree.Tree, oci.Config, func(), error) {
@@ -163,9 +197,11 @@ func (b *builder) rootTree(ctx context.Context) (*tree.Tree, oci.Config, func(),
 	switch {
 	case r.Directory != "":
 		t, err := local.Tree(path, in.Files)
+		comesFrom(t, in.Name)
 		return t, oci.Config{}, nothing, err
 	case r.Tar != "":
 		t, cleanup, err := source.TarTree(path)
+		comesFrom(t, in.Name)
 		return t, oci.Config{}, cleanup, err
 	}
 	return oci.Tree(ctx, b.o.Fetcher.Store, *in)
@@ -185,6 +221,16 @@ func (b *builder) appendVerity(w *os.File, size int64) (string, error) {
 	p := verity.Params{Salt: salt[:], UUID: [16]byte(partition.GUID(b.o.Lock.Name, "verity", "root"))}
 	hash, err := verity.Build(w, uint64(size/verity.BlockSize), io.NewOffsetWriter(w, size), p)
 	return hex.EncodeToString(hash[:]), err
+}
+
+// comesFrom says of all files of a tree which input they are from.
+func comesFrom(t *tree.Tree, input string) {
+	if t == nil {
+		return
+	}
+	for _, n := range t.Nodes() {
+		n.Origin = input
+	}
 }
 
 // blobWriter streams a Blob.

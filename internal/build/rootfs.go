@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/lock/local"
 	"github.com/ingot-os/ingot/internal/recipe"
+	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -93,7 +94,7 @@ func (b *builder) baseSegment() (*tree.Tree, error) {
 			return nil, err
 		}
 	}
-	return t, t.Add(tree.Node{Path: "init", Mode: 0o755, Content: tree.Bytes(b.init)})
+	return t, t.Add(tree.Node{Path: "init", Mode: 0o755, Content: tree.Bytes(b.init), Origin: sbom.OriginIngot})
 }
 
 // spec is what the machine reads of the recipe, with what only the build knows.
@@ -109,8 +110,8 @@ func (b *builder) spec() (appliance.Spec, error) {
 		}
 	}
 	s.Build, s.Epoch = b.key, b.o.Lock.Epoch
-	s.Layout = appliance.Layout{ID: b.layout.ID, Disk: b.layout.Disk.String(), Part: map[string]string{}}
-	for _, p := range b.layout.Parts {
+	s.Layout = appliance.Layout{ID: b.draft.Layout.ID, Disk: b.draft.Layout.Disk.String(), Part: map[string]string{}}
+	for _, p := range b.draft.Layout.Parts {
 		s.Layout.Part[p.Role] = p.GUID.String()
 	}
 	if b.root != nil {
@@ -122,7 +123,7 @@ func (b *builder) spec() (appliance.Spec, error) {
 func (b *builder) programSegment() *tree.Tree {
 	t := new(tree.Tree)
 	for _, p := range b.programs {
-		t.Add(tree.Node{Path: "bin/" + p.name, Mode: 0o755, Content: p.content})
+		t.Add(tree.Node{Path: "bin/" + p.name, Mode: 0o755, Content: p.content, Origin: p.origin})
 		for _, l := range p.links {
 			t.Add(tree.Node{Path: "bin/" + path.Base(l), Mode: fs.ModeSymlink | 0o777, Target: p.name})
 		}
@@ -177,7 +178,7 @@ func (b *builder) addFile(ctx context.Context, t *tree.Tree, f recipe.File) erro
 	n := tree.Node{Path: strings.TrimPrefix(f.Path, "/"), UID: uid, GID: gid, Mode: f.Mode.Or(0o644)}
 	switch {
 	case f.Content != nil:
-		n.Content = tree.Bytes(*f.Content)
+		n.Content, n.Origin = tree.Bytes(*f.Content), sbom.OriginRecipe
 		return t.Add(n)
 	case f.Symlink != "":
 		n.Mode, n.Target = fs.ModeSymlink|0o777, f.Symlink
@@ -202,8 +203,9 @@ func (b *builder) addLocal(t *tree.Tree, n tree.Node, path string, in lock.Input
 		if err != nil {
 			return err
 		}
-		return graft(t, n, sub)
+		return graft(t, n, sub, in.Name)
 	}
+	n.Origin = in.Name
 	if n.Mode == 0 {
 		n.Mode = 0o644
 		if in.Mode != "" {
@@ -218,10 +220,10 @@ func (b *builder) addLocal(t *tree.Tree, n tree.Node, path string, in lock.Input
 }
 
 // graft puts a directory tree below a node, with the node's owner.
-func graft(t *tree.Tree, at tree.Node, sub *tree.Tree) error {
+func graft(t *tree.Tree, at tree.Node, sub *tree.Tree, origin string) error {
 	for _, n := range sub.Nodes() {
 		m := *n
-		m.Path, m.UID, m.GID = path.Join(at.Path, n.Path), at.UID, at.GID
+		m.Path, m.UID, m.GID, m.Origin = path.Join(at.Path, n.Path), at.UID, at.GID, origin
 		if err := t.Add(m); err != nil {
 			return err
 		}

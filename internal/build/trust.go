@@ -28,7 +28,7 @@ func (b *builder) trustSegment(ctx context.Context) (*tree.Tree, error) {
 	if b.o.Lock.Find("tzdata") == nil {
 		return t, nil
 	}
-	pkg, _, err := b.fetch(ctx, "tzdata")
+	pkg, in, err := b.fetch(ctx, "tzdata")
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +37,7 @@ func (b *builder) trustSegment(ctx context.Context) (*tree.Tree, error) {
 		return nil, err
 	}
 	b.cleanup = append(b.cleanup, cleanup)
+	comesFrom(zones, in.Name)
 	return t, t.Merge(zones)
 }
 
@@ -61,7 +62,7 @@ func (b *builder) addCertificates(ctx context.Context, t *tree.Tree) error {
 	if err != nil {
 		return err
 	}
-	return t.Add(tree.Node{Path: caBundle, Mode: 0o444, Content: content})
+	return t.Add(tree.Node{Path: caBundle, Mode: 0o444, Content: content, Origin: in.Name})
 }
 
 func joinCertificates(pkg string, w io.Writer) error {

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/boot"
-	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/source/deb"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -32,10 +32,10 @@ func (b *builder) writeUKI(ctx context.Context, st *Step) error {
 	if err != nil {
 		return err
 	}
-	b.cmdline = b.kernelCmdline()
+	b.draft.Manifest.Cmdline = b.kernelCmdline()
 	plan, err := boot.Assemble(boot.UKI{
 		Arch: b.o.Lock.Arch, Stub: stub, Kernel: b.kernel.image, Initrd: b.archive.Blob(),
-		Cmdline: b.cmdline, OSRelease: osRelease(b.o.Recipe), Uname: b.kernel.version,
+		Cmdline: b.draft.Manifest.Cmdline, OSRelease: osRelease(b.o.Recipe), Uname: b.kernel.version,
 	})
 	if err != nil {
 		return err
@@ -50,8 +50,11 @@ func (b *builder) writeUKI(ctx context.Context, st *Step) error {
 		return err
 	}
 	st.In, st.Out = "", digest
-	b.manifest.Files = append(b.manifest.Files, release.File{Name: b.stem() + ".efi", Size: plan.Size(), SHA256: digest})
-	return f.Close()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	b.draft.UKI, err = imageset.NewBootFile(b.staged(".efi"))
+	return err
 }
 
 // stub takes the systemd EFI stub out of its package, or the local file.

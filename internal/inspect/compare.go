@@ -2,8 +2,11 @@ package inspect
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,7 +42,8 @@ func Compare(a, b string) ([]Difference, error) {
 	return Diff(x, y), nil
 }
 
-// setPair inspects two image sets; files of one suffix are a pair.
+// setPair inspects two image sets; files whose names differ in the stem only
+// are a pair.
 func setPair(a, b string) (x, y *Node, err error) {
 	s, err := release.Open(a)
 	if err != nil {
@@ -52,11 +56,12 @@ func setPair(a, b string) (x, y *Node, err error) {
 	x, y = &Node{Kind: "set", Name: s.Manifest.Stem()}, &Node{Kind: "set", Name: t.Manifest.Stem()}
 	theirs := map[string]string{}
 	for _, name := range setFiles(t) {
-		theirs[filepath.Ext(name)] = name
+		theirs[strings.TrimPrefix(name, t.Manifest.Stem())] = name
 	}
 	for _, name := range setFiles(s) {
-		from, other := filepath.Join(a, name), theirs[filepath.Ext(name)]
-		delete(theirs, filepath.Ext(name))
+		role := strings.TrimPrefix(name, s.Manifest.Stem())
+		from, other := filepath.Join(a, name), theirs[role]
+		delete(theirs, role)
 		if other == "" {
 			x.Children = append(x.Children, &Node{Kind: "file", Name: name})
 			continue
@@ -67,15 +72,18 @@ func setPair(a, b string) (x, y *Node, err error) {
 		}
 		x.Children, y.Children = append(x.Children, c), append(y.Children, d)
 	}
-	for _, name := range theirs {
+	for _, name := range slices.Sorted(maps.Values(theirs)) {
 		y.Children = append(y.Children, &Node{Kind: "file", Name: name})
 	}
 	return x, y, nil
 }
 
-// setFiles lists the files of a set, the manifest first.
+// setFiles lists the files of a set, the manifest and its signature first.
 func setFiles(s *release.Set) []string {
 	names := []string{release.ManifestName}
+	if _, err := os.Stat(filepath.Join(s.Dir, release.EnvelopeName)); err == nil {
+		names = append(names, release.EnvelopeName)
+	}
 	for _, f := range s.Manifest.Files {
 		names = append(names, f.Name)
 	}

@@ -90,6 +90,10 @@ func init() { // formats refer to readers that refer to formats
 		{"verity", at("verity\x00\x00", 0), readVerity},
 		{"state", isState, readState},
 		{"variables", at("_FVH", 40), readVariables},
+		{"envelope", isJSON(`"payloadType"`), readEnvelope},
+		{"sbom", isJSON(`"CycloneDX"`), readSBOM},
+		{"spdx", isJSON(`"spdxVersion"`), readStatement},
+		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement},
 		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest},
 		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock},
 	}

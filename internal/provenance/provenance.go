@@ -118,10 +118,7 @@ func New(in Input) *Statement {
 	m, l := in.Manifest, in.Lock
 	at := time.Unix(l.Epoch, 0).UTC().Format(time.RFC3339)
 	s := &Statement{Type: StatementType, PredicateType: PredicateType}
-	for _, f := range in.Outputs {
-		s.Subject = append(s.Subject, Descriptor{Name: f.Name, Digest: sha256(f.SHA256)})
-	}
-	slices.SortFunc(s.Subject, func(a, b Descriptor) int { return strings.Compare(a.Name, b.Name) })
+	s.SetOutputs(in.Outputs)
 	s.Predicate.BuildDefinition = BuildDefinition{
 		BuildType: BuildType,
 		ExternalParameters: ExternalParameters{
@@ -143,6 +140,15 @@ func New(in Input) *Statement {
 		s.Predicate.RunDetails.Builder.Version["go"] = l.Go
 	}
 	return s
+}
+
+// SetOutputs makes the outputs the subjects of the statement.
+func (s *Statement) SetOutputs(files []release.File) {
+	s.Subject = nil
+	for _, f := range files {
+		s.Subject = append(s.Subject, Descriptor{Name: f.Name, Digest: sha256(f.SHA256)})
+	}
+	slices.SortFunc(s.Subject, func(a, b Descriptor) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func sha256(hex string) map[string]string { return map[string]string{"sha256": hex} }

@@ -63,6 +63,7 @@ type Machine struct {
 	Memory   int       // MiB; default 1024
 	CPUs     int       // default 2
 	TPM      bool      // a TPM 2.0 by swtpm
+	Banks    []uint16  // active PCR banks of a new TPM; default SHA256 alone
 	Forwards []Forward // TCP ports of the guest that are reached from 127.0.0.1
 	Accel    string    // AccelKVM, AccelTCG, or empty: KVM when the probe succeeds
 	Firmware *Firmware // default: FindFirmware(Arch)
@@ -103,6 +104,9 @@ func (m *Machine) defaults() error {
 	setDefault(&m.Memory, 1024)
 	setDefault(&m.CPUs, 2)
 	setDefault(&m.DiskBus, BusVirtio)
+	if len(m.Banks) == 0 {
+		m.Banks = []uint16{SHA256}
+	}
 	if m.SectorSize != 512 && m.SectorSize != 4096 {
 		return fmt.Errorf("start machine: sector size %d is not 512 or 4096", m.SectorSize)
 	}

@@ -11,10 +11,13 @@ import (
 // startTPM starts swtpm on a control socket made beforehand and returns
 // QEMU's end of it. QEMU sends the data socket through it and initialises the
 // TPM; swtpm ends when QEMU does.
-func startTPM(dir string) (*process, *os.File, error) {
-	program, err := exec.LookPath(swtpmProgram)
+func startTPM(dir string, active []uint16) (*process, *os.File, error) {
+	program, err := findTPM()
 	if err != nil {
-		return nil, nil, &MissingError{[]Missing{{swtpmProgram, "swtpm", "the TPM"}}}
+		return nil, nil, err
+	}
+	if err := manufacture(program, dir, active); err != nil {
+		return nil, nil, err
 	}
 	ours, theirs, err := socketPair("tpm")
 	if err != nil {

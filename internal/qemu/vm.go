@@ -103,7 +103,7 @@ func (v *VM) powerOn(ctx context.Context, program string) error {
 	}
 	if m.TPM {
 		var ctl *os.File
-		if v.tpm, ctl, err = startTPM(filepath.Join(v.kept.dir, "tpm")); err != nil {
+		if v.tpm, ctl, err = startTPM(filepath.Join(v.kept.dir, "tpm"), m.Banks); err != nil {
 			return err
 		}
 		h.tpm = w.child(ctl)

@@ -17,6 +17,10 @@ const Format = 1
 // ManifestName is the file name of the manifest inside an image set.
 const ManifestName = "manifest.json"
 
+// EnvelopeName is the file name of the signed manifest: a DSSE envelope whose
+// payload is manifest.json, byte for byte.
+const EnvelopeName = "manifest.dsse.json"
+
 // Manifest describes one image set. All digests are hex SHA-256, all sizes and offsets bytes.
 type Manifest struct {
 	Format  int    `json:"format"`

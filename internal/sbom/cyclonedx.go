@@ -121,9 +121,17 @@ func (c *Component) cdxType() cdx.ComponentType {
 func (f *Content) cyclonedx() cdx.Component {
 	name := f.Partition + ":" + f.Path
 	return cdx.Component{
-		BOMRef: "file:" + name, Type: cdx.ComponentTypeFile, Name: name, Hashes: cdxHash(f.SHA256),
+		BOMRef: "file:" + name, Type: cdx.ComponentTypeFile, Name: name, Hashes: f.hashes(),
 		Properties: &[]cdx.Property{{Name: propOrigin, Value: f.Origin}, {Name: propSize, Value: strconv.FormatInt(f.Size, 10)}},
 	}
+}
+
+func (f *Content) hashes() *[]cdx.Hash {
+	list := []cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: f.SHA256}}
+	if f.SHA1 != "" {
+		list = append(list, cdx.Hash{Algorithm: cdx.HashAlgoSHA1, Value: f.SHA1})
+	}
+	return &list
 }
 
 func cdxHash(sha256 string) *[]cdx.Hash {

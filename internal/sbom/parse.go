@@ -104,7 +104,7 @@ func (v *Inventory) parseComponents(bom *cdx.BOM) error {
 func parseComponent(in *cdx.Component, field string) (Component, error) {
 	p := in.Properties
 	c := Component{
-		Ref: in.BOMRef, Kind: Kind(property(p, propKind)), Name: in.Name, Version: in.Version, PURL: in.PackageURL, SHA256: hash(in.Hashes),
+		Ref: in.BOMRef, Kind: Kind(property(p, propKind)), Name: in.Name, Version: in.Version, PURL: in.PackageURL, SHA256: hash(in.Hashes, cdx.HashAlgoSHA256),
 		Arch: property(p, propArch), Distro: property(p, propDistro), Source: property(p, propSource), SourceVersion: property(p, propSourceVersion),
 	}
 	switch c.Kind {
@@ -141,7 +141,7 @@ func parseFile(in *cdx.Component) (Content, error) {
 	if err != nil {
 		return Content{}, fmt.Errorf("property %s is no number", propSize)
 	}
-	f := Content{Partition: partition, Path: path, SHA256: hash(in.Hashes), Size: size, Origin: property(in.Properties, propOrigin)}
+	f := Content{Partition: partition, Path: path, SHA256: hash(in.Hashes, cdx.HashAlgoSHA256), SHA1: hash(in.Hashes, cdx.HashAlgoSHA1), Size: size, Origin: property(in.Properties, propOrigin)}
 	return f, f.check()
 }
 
@@ -157,12 +157,12 @@ func property(list *[]cdx.Property, name string) string {
 	return ""
 }
 
-func hash(list *[]cdx.Hash) string {
+func hash(list *[]cdx.Hash, algorithm cdx.HashAlgorithm) string {
 	if list == nil {
 		return ""
 	}
 	for _, h := range *list {
-		if h.Algorithm == cdx.HashAlgoSHA256 {
+		if h.Algorithm == algorithm {
 			return h.Value
 		}
 	}

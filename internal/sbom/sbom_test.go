@@ -146,11 +146,6 @@ func TestParseReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range want.Components {
-		for j := range want.Components[i].Files {
-			want.Components[i].Files[j].SHA1 = "" // SPDX only
-		}
-	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("read back (-want +got):\n%s", d)
 	}
@@ -317,4 +312,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%d components, then %d", len(v.Components), len(again.Components))
 		}
 	})
+}
+
+// TestUpdate: a file made anew has its new digest in the documents, and no
+// file of its partition can be left out or come on top.
+func TestUpdate(t *testing.T) {
+	v := collect(t)
+	var files []Content
+	for _, c := range v.Components {
+		for _, f := range c.Files {
+			if f.Partition == Initramfs {
+				files = append(files, f)
+			}
+		}
+	}
+	files[0].SHA256, files[0].Size = sum("other"), 4711
+	if err := v.Update(files); err != nil {
+		t.Fatal(err)
+	}
+	data, err := v.CycloneDX()
+	if err != nil || !strings.Contains(string(data), sum("other")) || !strings.Contains(string(data), `"4711"`) {
+		t.Errorf("the new digest is not in the document (%v)", err)
+	}
+	extra := files[0]
+	extra.Path = "nowhere"
+	for name, list := range map[string][]Content{"less": files[1:], "more": append(files[:len(files):len(files)], extra)} {
+		if err := v.Update(list); err == nil {
+			t.Errorf("one file %s was accepted", name)
+		}
+	}
 }

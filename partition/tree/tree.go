@@ -37,6 +37,9 @@ type Node struct {
 	Link         string // path of the node that this one is a hard link to; Content is then nil
 	Major, Minor uint32 // device nodes
 	Xattrs       map[string][]byte
+	// Origin says which input a file came from, for inventories. No format
+	// stores it.
+	Origin string
 }
 
 // Size returns the content length in bytes: the blob of a file, the target of a symlink, else 0.

@@ -41,10 +41,10 @@ func FuzzApply(f *testing.F) {
 	f.Add(layer("a/.wh..wh..opq", "a/x", ".wh..", ".wh..."))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		files := &tarball.FS{}
-		if err := apply(files, bytes.NewReader(base), int64(len(base))); err != nil {
+		if err := apply(files, bytes.NewReader(base), int64(len(base)), "root@layer"); err != nil {
 			t.Fatal(err)
 		}
-		if apply(files, bytes.NewReader(b), int64(len(b))) != nil {
+		if apply(files, bytes.NewReader(b), int64(len(b)), "root@layer") != nil {
 			return
 		}
 		if _, err := files.Tree(); err != nil {

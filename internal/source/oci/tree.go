@@ -71,7 +71,7 @@ func (o *openFiles) read(ctx context.Context, s Store, in lock.Input) (*tree.Tre
 		f, err := plainLayer(s, l, image.RootFS.DiffIDs[i].Encoded())
 		if err == nil {
 			*o = append(*o, f)
-			err = applyFile(files, f)
+			err = applyFile(files, f, in.Name+"@"+l.SHA256)
 		}
 		if err != nil {
 			return nil, Config{}, fmt.Errorf("layer %d: %w", i+1, err)
@@ -155,12 +155,12 @@ func plainLayer(s Store, l lock.Blob, diffID string) (*os.File, error) {
 	return s.Open(sha)
 }
 
-func applyFile(files *tarball.FS, f *os.File) error {
+func applyFile(files *tarball.FS, f *os.File, origin string) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	return apply(files, f, info.Size())
+	return apply(files, f, info.Size(), origin)
 }
 
 // The whiteouts of the OCI image layer specification ("Whiteouts"): an empty
@@ -172,9 +172,9 @@ const (
 	opaque   = ".wh..wh..opq"
 )
 
-// apply lays one layer over files. Whiteouts come first, because they act on
+// apply lays one layer over files, which keep its name as origin. Whiteouts come first, because they act on
 // the layers below only, wherever they stand in the archive.
-func apply(files *tarball.FS, r io.ReaderAt, size int64) error {
+func apply(files *tarball.FS, r io.ReaderAt, size int64, origin string) error {
 	entries, err := tarball.Index(r, size, tarball.Options{Devices: true})
 	if err != nil {
 		return err
@@ -188,6 +188,7 @@ func apply(files *tarball.FS, r io.ReaderAt, size int64) error {
 		if strings.HasPrefix(path.Base(n.Path), whiteout) {
 			continue
 		}
+		n.Origin = origin
 		if err := files.Put(n); err != nil {
 			return err
 		}

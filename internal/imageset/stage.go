@@ -1,4 +1,4 @@
-package build
+package imageset
 
 import (
 	"errors"
@@ -14,16 +14,16 @@ import (
 // into before they publish.
 const stagePrefix = ".ingot-"
 
-// stage is a temporary directory beside the final one. Its builder holds a
+// Stage is a temporary directory beside the final one. Its builder holds a
 // lock on it (flock(2)), which ends with the process however that ends. So a
 // staging directory without a holder was left by a killed build.
-type stage struct {
-	dir  string
+type Stage struct {
+	Dir  string
 	lock *os.File // nil where the file system has no locks
 }
 
-// newStage removes what killed builds have left in out and makes a new stage.
-func newStage(out, stem string) (*stage, error) {
+// NewStage removes what killed builds have left in out and makes a new stage.
+func NewStage(out, stem string) (*Stage, error) {
 	if err := os.MkdirAll(out, 0o777); err != nil {
 		return nil, fmt.Errorf("create output directory: %w", err)
 	}
@@ -33,7 +33,7 @@ func newStage(out, stem string) (*stage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("create staging directory: %w", err)
 		}
-		s := &stage{dir: dir}
+		s := &Stage{Dir: dir}
 		if s.lock, err = lockDir(dir); err == nil {
 			return s, nil
 		}
@@ -45,10 +45,10 @@ func newStage(out, stem string) (*stage, error) {
 	}
 }
 
-// remove ends the stage. What was published is not there any more; what it
+// Remove ends the stage. What was published is not there any more; what it
 // replaced is, and goes.
-func (s *stage) remove() {
-	os.RemoveAll(s.dir)
+func (s *Stage) Remove() {
+	os.RemoveAll(s.Dir)
 	s.lock.Close()
 }
 
@@ -93,21 +93,21 @@ func sweep(out string) {
 	}
 }
 
-// publish gives the stage its final name in one step: whoever looks sees the
+// Publish gives the stage its final name in one step: whoever looks sees the
 // old set or the new one, also when two builds publish at once. The old set is
 // then where the stage was.
-func (s *stage) publish(final string) error {
-	if err := os.Chmod(s.dir, 0o755); err != nil {
+func (s *Stage) Publish(final string) error {
+	if err := os.Chmod(s.Dir, 0o755); err != nil {
 		return err
 	}
 	for {
-		err := unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
+		err := unix.Renameat2(unix.AT_FDCWD, s.Dir, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
 		if errors.Is(err, unix.EEXIST) {
-			err = unix.Renameat2(unix.AT_FDCWD, s.dir, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+			err = unix.Renameat2(unix.AT_FDCWD, s.Dir, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
 		}
 		switch {
 		case errors.Is(err, unix.ENOENT): // the other set has gone in between
-			if _, lost := os.Lstat(s.dir); lost != nil {
+			if _, lost := os.Lstat(s.Dir); lost != nil {
 				return lost
 			}
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
@@ -120,13 +120,13 @@ func (s *stage) publish(final string) error {
 
 // publishApart is for file systems that cannot exchange two names (NFS, many
 // in user space): between its two steps there is no set under the final name.
-func (s *stage) publishApart(final string) error {
-	old := s.dir + ".old"
+func (s *Stage) publishApart(final string) error {
+	old := s.Dir + ".old"
 	if err := os.Rename(final, old); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("move the old image set aside: %w", err)
 	}
 	defer os.RemoveAll(old)
-	if err := os.Rename(s.dir, final); err != nil {
+	if err := os.Rename(s.Dir, final); err != nil {
 		os.Rename(old, final)
 		return err
 	}

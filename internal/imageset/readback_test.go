@@ -1,4 +1,4 @@
-package build
+package imageset
 
 import (
 	"crypto/sha256"

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/imageset"
 )
 
 // names lists a directory.
@@ -28,52 +30,23 @@ func names(t *testing.T, dir string) string {
 // running one holds stays, and nothing else is touched.
 func TestStaleStage(t *testing.T) {
 	b := newBench(t, "")
-	stale := filepath.Join(b.Out, stagePrefix+"tiny-0.9.0-123")
+	stale := filepath.Join(b.Out, ".ingot-tiny-0.9.0-123")
 	for _, dir := range []string{stale + "/deep", filepath.Join(b.Out, ".other"), filepath.Join(b.Out, "tiny-0.9.0")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	held, err := newStage(b.Out, "held-1")
+	held, err := imageset.NewStage(b.Out, "held-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.build()
-	if got, want := names(t, b.Out), filepath.Base(held.dir)+" .other tiny-0.9.0 tiny-1.0.0"; got != want {
+	if got, want := names(t, b.Out), filepath.Base(held.Dir)+" .other tiny-0.9.0 tiny-1.0.0"; got != want {
 		t.Errorf("output directory holds %s, want %s", got, want)
 	}
-	held.remove()
+	held.Remove()
 	if got, want := names(t, b.Out), ".other tiny-0.9.0 tiny-1.0.0"; got != want {
 		t.Errorf("output directory holds %s, want %s", got, want)
-	}
-}
-
-// TestPublishReplaces: both ways to replace a set leave the new one only.
-func TestPublishReplaces(t *testing.T) {
-	for name, publish := range map[string]func(*stage, string) error{"exchange": (*stage).publish, "apart": (*stage).publishApart} {
-		t.Run(name, func(t *testing.T) {
-			out := t.TempDir()
-			final := filepath.Join(out, "a-1")
-			for _, content := range []string{"first", "second"} {
-				s, err := newStage(out, "a-1")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(s.dir, content), nil, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if err := publish(s, final); err != nil {
-					t.Fatal(err)
-				}
-				s.remove()
-				if got := names(t, final); got != content {
-					t.Errorf("final directory holds %q, want %q", got, content)
-				}
-				if got := names(t, out); got != "a-1" {
-					t.Errorf("output directory holds %q, want a-1 only", got)
-				}
-			}
-		})
 	}
 }
 
