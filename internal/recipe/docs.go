@@ -84,6 +84,6 @@ var docSections = []keydoc.Section{
 		Intro: "What is the same on all machines. A machine's own addresses, name and time servers belong into its [machine.yaml](machine.md), which replaces these."},
 	{Title: "Services", Keys: []string{"services", "smoke"},
 		Intro: "ingot-init is the first process. It starts services in the order of `after`, runs each as its user without privileges it was not given (no-new-privs is always set), restarts it as told and watches its health. A boot of a new image counts as good when every service is healthy."},
-	{Title: "Disk", Keys: []string{"disk", "data", "root", "boot"},
+	{Title: "Disk", Keys: []string{"disk", "data", "root", "boot", "outputs"},
 		Intro: "The disk is always laid out the same way: EFI system partition, slots A and B, root partitions A and B when there is a root payload, 16 MiB of state, data."},
 }

@@ -275,4 +275,12 @@ var diskKeys = []strictyaml.Key{
 	{Path: "boot.entries[].title", Required: true, MinLen: 1, Also: []string{"name", "label"}, Doc: "Title in the menu.", Example: "title: Memory test"},
 	{Path: "boot.entries[].efi", Required: true, Pattern: `^[/\\].+\.[eE][fF][iI]$`, Expect: `a path on the ESP that ends in .efi: /EFI/memtest/memtest.efi`, Also: []string{"path", "file"}, Doc: "Program on the EFI system partition.", Example: "efi: /EFI/memtest/memtest.efi"},
 	{Path: "boot.entries[].source", MinLen: 1, Also: []string{"from", "local"}, Doc: "Local file that is put at `efi:`. Without it the program must be there already, as the spare copy of the image is at /EFI/INGOT/BOOTX64.EFI (arm64: BOOTAA64.EFI).", Example: "source: memtest.efi"},
+
+	{Path: "outputs", Also: []string{"formats", "output"},
+		Doc: "Further files of the same disk beside the raw image: `qcow2` (QEMU, OpenStack), `vhd` (Hyper-V), `vmdk` (vSphere, VirtualBox), `iso` (CD, virtual media, USB stick; it runs from memory) and `zst` (compressed for download, with a block map). See [outputs.md](outputs.md).",
+		Example: "outputs: [qcow2, zst]"},
+	{Path: "outputs[]", Enum: Outputs},
 }
+
+// Outputs are the names that the key outputs knows.
+var Outputs = []string{"qcow2", "vhd", "vmdk", "iso", "zst"}

@@ -49,6 +49,9 @@ type Recipe struct {
 	Root *Root `yaml:"root"`
 	Boot Boot  `yaml:"boot"`
 
+	// Outputs are further files of the same disk, by the names of Outputs.
+	Outputs []string `yaml:"outputs"`
+
 	// Path is the file the recipe came from; Dir its directory, to which
 	// every relative path in the recipe is relative.
 	Path string `yaml:"-"`

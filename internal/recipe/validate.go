@@ -32,6 +32,7 @@ func Validate(r *Recipe) Errors {
 	c.data()
 	c.root()
 	c.boot()
+	c.outputs()
 	c.errs.Sort()
 	return c.errs
 }

@@ -129,3 +129,18 @@ func (c *checker) boot() {
 	}
 	c.twice("boot.entries", "title", titles)
 }
+
+// outputs refuses what a container cannot hold.
+func (c *checker) outputs() {
+	for i, name := range c.r.Outputs {
+		at := fmt.Sprintf("outputs[%d]", i)
+		switch {
+		case slices.Contains(c.r.Outputs[:i], name):
+			c.add(at, "name it once", "%s is %q: named twice", at, name)
+		case name == "iso" && c.r.Root != nil:
+			c.add(at, "leave one of the two out: an ISO holds the boot file alone", "%s is iso, but a root payload needs a partition of a disk", at)
+		case (name == "vhd" || name == "vmdk") && c.r.Disk.Sector == 4096:
+			c.add(at, "use disk.sector 512, or qcow2", "%s is %s, whose disks have sectors of 512 bytes, but disk.sector is 4096", at, name)
+		}
+	}
+}
