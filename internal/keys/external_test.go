@@ -169,6 +169,11 @@ func helper(t *testing.T, script string) string {
 // each algorithm.
 func TestExec(t *testing.T) {
 	need(t, "openssl", "openssl")
+	from := filepath.Join(t.TempDir(), "set")
+	o := Options{Name: "acme", Test: true, Now: now, Rand: rand.Reader, Algorithms: map[Purpose]Algorithm{Image: Ed25519}}
+	if _, err := Init(context.Background(), from, o); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		purpose  Purpose
 		want, do string
@@ -177,7 +182,7 @@ func TestExec(t *testing.T) {
 		{Fleet, "ecdsa-sha256", `openssl pkeyutl -sign -inkey "$k"`},
 		{Image, "ed25519", `cat > "$0.in"; openssl pkeyutl -sign -rawin -in "$0.in" -inkey "$k"`},
 	} {
-		uri := helper(t, `k=`+filepath.Join(testDir, string(c.purpose)+".key")+`
+		uri := helper(t, `k=`+filepath.Join(from, string(c.purpose)+".key")+`
 [ "$2" = "my key" ] || exit 9
 case $1 in
 public) exec openssl pkey -in "$k" -pubout ;;
@@ -187,7 +192,7 @@ esac`)
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := copyOf(t, testDir)
+		dir := copyOf(t, from)
 		changeIndex(t, dir, func(i *Index) {
 			for n := range i.Keys {
 				if i.Keys[n].Purpose == c.purpose {

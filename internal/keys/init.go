@@ -33,6 +33,8 @@ type Options struct {
 	// URIs names keys that are elsewhere, pkcs11: or exec:. They are not made
 	// but used; those that sign certificates are used at once.
 	URIs map[Purpose]string
+	// Algorithms are those of keys that are made, where a purpose has a choice.
+	Algorithms map[Purpose]Algorithm
 }
 
 // Lifetimes of certificates in years. Firmware looks at no dates.
@@ -56,6 +58,11 @@ func (o Options) validate() error {
 	for p := range o.URIs {
 		if !slices.ContainsFunc(roles, func(r role) bool { return r.purpose == p }) {
 			return fmt.Errorf("no key has the purpose %q", p)
+		}
+	}
+	for p, a := range o.Algorithms {
+		if !slices.ContainsFunc(roles, func(r role) bool { return r.purpose == p && slices.Contains(r.algorithms, a) }) {
+			return fmt.Errorf("no %q key can be %q", p, a)
 		}
 	}
 	return nil
@@ -147,7 +154,11 @@ func (m *maker) key(r role, entry *Key) (crypto.Signer, error) {
 	if entry.URI != "" {
 		return reach(m.ctx, entry.URI, nil)
 	}
-	key, err := generate(m.o.Rand, r.algorithms[0])
+	algorithm := r.algorithms[0]
+	if a, ok := m.o.Algorithms[r.purpose]; ok {
+		algorithm = a
+	}
+	key, err := generate(m.o.Rand, algorithm)
 	if err != nil {
 		return nil, err
 	}

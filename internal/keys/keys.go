@@ -82,7 +82,7 @@ const (
 // role is what a key of a purpose is made of.
 type role struct {
 	purpose    Purpose
-	algorithms []Algorithm // the first is made; a key elsewhere may be any
+	algorithms []Algorithm // the first is made unless Options say otherwise; a key elsewhere may be any
 	name       string      // of the certificate's subject; "" for a key without one
 	issuer     Purpose     // "" for self-signed
 }
@@ -90,11 +90,13 @@ type role struct {
 // roles is the table of a key set, issuers before those they issue. Firmware
 // takes RSA-2048 everywhere. The policy key is RSA because every TPM 2.0
 // verifies it, systemd's tools too, and its signatures are the same each time.
+// The image key is P-256, which signs a digest: with Ed25519 the whole manifest
+// has to go to where the key is, and PKCS #11 tokens seldom have it.
 var roles = []role{
 	{PK, []Algorithm{RSA2048}, "platform key", ""},
 	{KEK, []Algorithm{RSA2048}, "key exchange key", ""},
 	{DB, []Algorithm{RSA2048}, "boot image key", ""},
-	{Image, []Algorithm{Ed25519, P256, RSA2048}, "", ""},
+	{Image, []Algorithm{P256, Ed25519, RSA2048}, "", ""},
 	{Policy, []Algorithm{RSA2048}, "", ""},
 	{Fleet, []Algorithm{P256, RSA2048}, "fleet root", ""},
 	{Operator, []Algorithm{P256, RSA2048}, "operator authority", Fleet},

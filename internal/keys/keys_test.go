@@ -182,9 +182,10 @@ func TestInitRefuses(t *testing.T) {
 		"no name": {Now: now, Rand: rand.Reader}, "a newline": {Name: "a\nb", Now: now, Rand: rand.Reader},
 		"TEST without being one": {Name: "acme TEST", Now: now, Rand: rand.Reader},
 		"no time":                {Name: "acme", Rand: rand.Reader}, "no randomness": {Name: "acme", Now: now},
-		"unknown purpose":        {Name: "acme", Now: now, Rand: rand.Reader, URIs: map[Purpose]string{"root": "exec:/x?key=y"}},
-		"a file":                 {Name: "acme", Now: now, Rand: rand.Reader, URIs: map[Purpose]string{PK: "file:/etc/passwd"}},
-		"randomness that breaks": {Name: "acme", Now: now, Rand: io.LimitReader(rand.Reader, 20)},
+		"unknown purpose":                   {Name: "acme", Now: now, Rand: rand.Reader, URIs: map[Purpose]string{"root": "exec:/x?key=y"}},
+		"a file":                            {Name: "acme", Now: now, Rand: rand.Reader, URIs: map[Purpose]string{PK: "file:/etc/passwd"}},
+		"an algorithm that firmware cannot": {Name: "acme", Now: now, Rand: rand.Reader, Algorithms: map[Purpose]Algorithm{DB: P256}},
+		"randomness that breaks":            {Name: "acme", Now: now, Rand: io.LimitReader(rand.Reader, 20)},
 	} {
 		parent := t.TempDir()
 		if _, err := Init(ctx, filepath.Join(parent, "set"), o); err == nil {

@@ -97,6 +97,8 @@ func parsePublic(b []byte) (crypto.PublicKey, *x509.Certificate, error) {
 	kind := "PUBLIC KEY"
 	if block, _ := pem.Decode(b); block != nil {
 		kind, b = block.Type, block.Bytes
+	} else if _, err := x509.ParseCertificate(b); err == nil {
+		kind = "CERTIFICATE"
 	}
 	switch kind {
 	case "CERTIFICATE":
@@ -145,11 +147,52 @@ func (s *Set) Certificate(p Purpose) *x509.Certificate { return s.crt[p] }
 // bounds the programs that it runs, then and at each signature. RSA signs by
 // PKCS #1 v1.5.
 func (s *Set) Signer(ctx context.Context, p Purpose, environment string) (crypto.Signer, error) {
-	if s.Test && !slices.Contains(testEnvironments, environment) {
+	if !s.Allows(environment) {
 		return nil, fmt.Errorf("use %s key for environment %q: it %w", p, environment, ErrTestKey)
 	}
 	return s.signer(ctx, p)
 }
+
+// Allows tells whether the set may sign for an environment: TEST keys may for
+// dev and test only.
+func (s *Set) Allows(environment string) bool {
+	return !s.Test || slices.Contains(testEnvironments, environment)
+}
+
+// Reach returns the signer of a private key outside of any set, by a URI as in
+// the package comment; a file: path is relative to the working directory. A key
+// that is not of pub is refused, at once or when it signs.
+func Reach(ctx context.Context, uri string, pub crypto.PublicKey) (crypto.Signer, error) {
+	name, ok := strings.CutPrefix(uri, fileScheme)
+	if !ok {
+		return reach(ctx, uri, pub)
+	}
+	key, err := readPrivate(name)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", uri, err)
+	}
+	if own, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(pub) {
+		return nil, fmt.Errorf("key %s: it is not the private key of the given public key", uri)
+	}
+	return key, nil
+}
+
+// ReadPublic reads a file with a certificate or a public key, PEM or DER. The
+// certificate is nil for a bare key.
+func ReadPublic(path string) (crypto.PublicKey, *x509.Certificate, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	pub, cert, err := parsePublic(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return pub, cert, nil
+}
+
+// IsTest tells whether a certificate is of a TEST key.
+func IsTest(cert *x509.Certificate) bool { return marked(cert.Subject.CommonName) }
 
 func (s *Set) signer(ctx context.Context, p Purpose) (crypto.Signer, error) {
 	k, err := s.Key(p)

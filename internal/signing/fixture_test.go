@@ -1,0 +1,202 @@
+package signing_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/boot/authenticode"
+	"github.com/ingot-os/ingot/internal/build"
+	"github.com/ingot-os/ingot/internal/build/buildtest"
+	"github.com/ingot-os/ingot/internal/dsse"
+	"github.com/ingot-os/ingot/internal/keys"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/signing"
+)
+
+var (
+	ctx = context.Background()
+	now = time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
+	dev = signing.Options{Environment: "dev", Now: now}
+)
+
+// keySet is a TEST key set that tests read and do not change.
+var keySet string
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "signing")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	keySet = filepath.Join(dir, "keys")
+	if _, err := keys.Init(ctx, keySet, keys.Options{Name: "acme", Test: true, Now: now, Rand: rand.Reader}); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+func open(t *testing.T, dir string) *keys.Set {
+	t.Helper()
+	s, err := keys.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func authority(t *testing.T, dir string) *signing.Authority {
+	t.Helper()
+	a, err := signing.New(ctx, open(t, dir), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// withTool is a recipe whose ESP holds another EFI program, unsigned.
+const withTool = "boot:\n  entries:\n    - {title: Tool, efi: /EFI/tool/tool.efi, source: ./tool.efi}\n"
+
+// appliance is a recipe with a UKI and an unsigned EFI program.
+func appliance(t *testing.T) *buildtest.Appliance {
+	t.Helper()
+	a := buildtest.New(t, withTool)
+	a.File("tool.efi", string(buildtest.Kernel()), 0o644)
+	return a
+}
+
+// make builds the appliance into out, without signatures when a is nil.
+func makeSet(t *testing.T, app *buildtest.Appliance, out string, a *signing.Authority) *release.Set {
+	t.Helper()
+	r, l, f := app.Locked()
+	o := build.Options{Recipe: r, Lock: l, Fetcher: f, Out: filepath.Join(t.TempDir(), out), Version: "0.0.0-test"}
+	if a != nil {
+		o.Authority, o.Identity = a, a.Identity()
+	}
+	res, err := build.Build(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Set
+}
+
+func reopen(t *testing.T, set *release.Set) *release.Set {
+	t.Helper()
+	s, err := release.Open(set.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// files gives the content of every file of a set, by name.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range list {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[e.Name()] = string(b)
+	}
+	return got
+}
+
+// same compares two sets, but for the files named.
+func same(t *testing.T, what, a, b string, but ...string) {
+	t.Helper()
+	x, y := files(t, a), files(t, b)
+	for _, n := range but {
+		delete(x, n)
+		delete(y, n)
+	}
+	if len(x) != len(y) || len(x) < 5 {
+		t.Errorf("%s: %d and %d files", what, len(x), len(y))
+	}
+	for n := range x {
+		if x[n] != y[n] {
+			t.Errorf("%s: %s differs", what, n)
+		}
+	}
+}
+
+// neighbours lists what is beside a set: nothing, if stages were removed.
+func neighbours(t *testing.T, set *release.Set) {
+	t.Helper()
+	list, err := os.ReadDir(filepath.Dir(set.Dir))
+	if err != nil || len(list) != 1 {
+		t.Errorf("beside the set: %v, %v", list, err)
+	}
+}
+
+// verifies checks all signatures of a set by the readers that everyone uses.
+func verifies(t *testing.T, set *release.Set, db *x509.Certificate, image crypto.PublicKey) {
+	t.Helper()
+	uki, err := os.ReadFile(set.UKI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authenticode.Verify(bytes.NewReader(uki), int64(len(uki)), authenticode.Trust{Certificates: []*x509.Certificate{db}}); err != nil {
+		t.Error(err)
+	}
+	env, err := os.ReadFile(filepath.Join(set.Dir, release.EnvelopeName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := dsse.Verify(env, dsse.Policy{Keys: []crypto.PublicKey{image}, Threshold: 1, Types: []string{dsse.TypeManifest}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if manifest := files(t, set.Dir)[release.ManifestName]; manifest != string(v.Payload) {
+		t.Error("the envelope is of another manifest")
+	}
+}
+
+func need(t *testing.T, pkg, file string) string {
+	t.Helper()
+	if p, err := exec.LookPath(file); err == nil {
+		return p
+	}
+	if _, err := os.Stat(file); err == nil {
+		return file
+	}
+	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
+		t.Fatalf("no %s: install %s", file, pkg)
+	}
+	t.Skipf("no %s: install %s", file, pkg)
+	return ""
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(fmt.Errorf("%q: %w", s, err))
+	}
+	return b
+}
