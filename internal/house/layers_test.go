@@ -26,6 +26,7 @@ var layers = [][]string{
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
+		"attest/pcr", "attest/eventlog", "attest/predict",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild",
@@ -54,7 +55,8 @@ const compositionLayer = 4
 // pureOrder lists what a pure package may import of its own layer: formats
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
-var pureOrder = []string{"partition/tree", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar"}
+var pureOrder = []string{"partition/tree", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
+	"boot/esl", "attest/pcr", "attest/eventlog"}
 
 // impure are imports that no package of layer 0 may have.
 var impure = []string{"os", "net", "net/http", "os/exec", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix"}
