@@ -12,9 +12,10 @@ import (
 type buildCmd struct {
 	recipeFlag
 	fetchFlags
+	keysFlags
 	Out      string `short:"o" default:"out" help:"Directory that gets NAME-VERSION/." type:"path"`
 	Trace    string `help:"Write one JSON record per step to this file." type:"path"`
-	Unsigned bool   `help:"Build without signatures (this version makes none)."`
+	Unsigned bool   `help:"Build without signatures, and say nothing about it."`
 	Workers  int    `help:"Parallel workers; never changes a byte of the result." hidden:""`
 }
 
@@ -32,19 +33,20 @@ func (c *buildCmd) Run(v *verb) error {
 	if err != nil {
 		return err
 	}
+	o := build.Options{Recipe: r, Lock: l, Fetcher: fetcher, Out: c.Out, Version: ingotVersion, Workers: c.Workers, Started: v.ui.StepStarted}
+	if err := c.sign(v, &o); err != nil {
+		return err
+	}
 	trace, err := newTrace(c.Trace)
 	if err != nil {
 		return err
 	}
 	defer trace.close()
-	result, err := build.Build(v.ctx, build.Options{
-		Recipe: r, Lock: l, Fetcher: fetcher, Out: c.Out, Version: ingotVersion, Workers: c.Workers,
-		Started: v.ui.StepStarted,
-		Report: func(s build.Step) {
-			v.ui.StepDone(s.Name, s.End.Sub(s.Start), s.Cached, s.Detail)
-			trace.record(s)
-		},
-	})
+	o.Report = func(s build.Step) {
+		v.ui.StepDone(s.Name, s.End.Sub(s.Start), s.Cached, s.Detail)
+		trace.record(s)
+	}
+	result, err := build.Build(v.ctx, o)
 	if err != nil {
 		return c.explain(err)
 	}
@@ -59,7 +61,26 @@ func (c *buildCmd) Run(v *verb) error {
 			Manifest  any    `json:"manifest"`
 		}{result.Set.Dir, result.Unchanged, m})
 	}
-	return v.ui.Built(result.Set.Dir, result.Unchanged, m)
+	if err := v.ui.Built(result.Set.Dir, result.Unchanged, m); err != nil {
+		return err
+	}
+	if o.Authority == nil && !c.Unsigned {
+		next(v, "the set is unsigned: ingot build --keys DIR signs it, ingot keys init DIR makes keys, --unsigned means it")
+	}
+	return nil
+}
+
+// sign adds the keys to a build, unless it shall have no signatures.
+func (c *buildCmd) sign(v *verb, o *build.Options) error {
+	if c.Unsigned {
+		return nil
+	}
+	a, err := c.authority(v.ctx)
+	if err != nil || a == nil {
+		return err
+	}
+	o.Authority, o.Identity = a, a.Identity()
+	return nil
 }
 
 // traceFile is --trace: JSON lines, nothing when no file is named.

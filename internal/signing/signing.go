@@ -58,7 +58,7 @@ var ErrDates = errors.New("certificate is out of its dates")
 // key the manifest. It reads no private key.
 func New(ctx context.Context, set *keys.Set, o Options) (*Authority, error) {
 	if !set.Allows(o.Environment) {
-		return nil, fmt.Errorf("sign for environment %q: the key set %q %w", o.Environment, set.Name, keys.ErrTestKey)
+		return nil, fmt.Errorf("sign for environment %q: each key of the set %q %w", o.Environment, set.Name, keys.ErrTestKey)
 	}
 	a := new(Authority)
 	for p, to := range map[keys.Purpose]**key{keys.DB: &a.boot, keys.Image: &a.image} {
