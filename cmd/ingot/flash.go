@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -39,7 +41,7 @@ func (c *flashCmd) Run(v *verb) error {
 	}
 	res, err := flash.Write(v.ctx, image, c.Device, o)
 	if err != nil {
-		return flashError(err)
+		return c.explain(v, err)
 	}
 	if v.ui.JSON {
 		return v.ui.PrintJSON(res)
@@ -56,27 +58,58 @@ func (c *flashCmd) confirm(v *verb, o *flash.Options) error {
 	}
 	d, err := flash.Probe(c.Device)
 	if err != nil {
-		return err
+		return c.explain(v, err)
 	}
 	if d.Removable || d.Kind == flash.File || !v.ui.Terminal {
 		return nil // flash.Check refuses what needs a word that nobody gave
 	}
 	v.ui.Say("this erases %s", d)
 	fmt.Fprintf(v.env.Stderr, "type its name to go on: ")
-	name, err := bufio.NewReader(v.env.Stdin).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("read confirmation: %w", err)
-	}
-	o.Confirm.Device = strings.TrimSpace(name)
-	return nil
+	o.Confirm.Device, err = readLine(v)
+	return err
 }
 
-// flashError gives a refused device and a bad medium the exit code for "a verification says no".
-func flashError(err error) error {
+// readLine reads one line from standard input, and ends when the operator
+// interrupts: a read of a terminal cannot be called off.
+func readLine(v *verb) (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		line, err := bufio.NewReader(v.env.Stdin).ReadString('\n')
+		got <- answer{strings.TrimSpace(line), err}
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			return "", fmt.Errorf("read confirmation: %w", a.err)
+		}
+		return a.line, nil
+	case <-v.ctx.Done():
+		fmt.Fprintln(v.env.Stderr)
+		return "", v.ctx.Err()
+	}
+}
+
+// explain gives a refused device and a bad medium the exit code for "a
+// verification says no", and what happened to the device its words.
+func (c *flashCmd) explain(v *verb, err error) error {
 	var refused *flash.RefusedError
 	var mismatch *flash.MismatchError
-	if errors.As(err, &refused) || errors.As(err, &mismatch) {
+	var unfinished *flash.UnfinishedError
+	switch {
+	case flash.Refused(err, flash.NotRemovable) && errors.As(err, &refused) && len(refused.Refusals) == 1:
+		return &ui.Error{Code: ui.CodeRefused, Err: err, Hint: "add --yes when " + c.Device + " is the disk to erase"}
+	case errors.As(err, &refused), errors.As(err, &mismatch):
 		return &ui.Error{Code: ui.CodeRefused, Err: err}
+	case errors.Is(err, context.Canceled) && errors.As(err, &unfinished):
+		v.ui.Warn("%s is not finished: %s", c.Device, unfinished.Hint())
+	case errors.Is(err, fs.ErrPermission):
+		return &ui.Error{Err: err, Hint: "writing " + c.Device + " needs root: sudo, or a group that may"}
+	case errors.Is(err, fs.ErrNotExist) && !strings.HasPrefix(c.Device, "/dev/"):
+		return &ui.Error{Err: err, Hint: "name a disk, or make a file to write to: truncate -s 4G " + c.Device}
 	}
 	return err
 }

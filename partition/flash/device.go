@@ -94,16 +94,34 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("refuse %s: %s", e.Path, strings.Join(msgs, "; "))
 }
 
-// Hints returns the hints of all refusals, each once.
-func (e *RefusedError) Hints() []string {
+// Hint says what the operator can do: the hints of all refusals, each once.
+func (e *RefusedError) Hint() string {
 	var out []string
 	for _, r := range e.Refusals {
 		if r.Hint != "" && !slices.Contains(out, r.Hint) {
 			out = append(out, r.Hint)
 		}
 	}
-	return out
+	return strings.Join(out, "; ")
 }
+
+// UnfinishedError says that writing began and did not end well. The device's
+// old content is gone, and what stands there now is not the image.
+type UnfinishedError struct {
+	Device string // path
+	Err    error
+}
+
+// Error implements error.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("%v; %s is not finished", e.Err, e.Device)
+}
+
+// Hint says what to do next.
+func (e *UnfinishedError) Hint() string { return "flash it again: that starts from the beginning" }
+
+// Unwrap gives the cause.
+func (e *UnfinishedError) Unwrap() error { return e.Err }
 
 // Refused reports whether err is a RefusedError that holds the reason.
 func Refused(err error, reason Reason) bool {

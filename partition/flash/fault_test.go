@@ -50,12 +50,29 @@ func TestCancelled(t *testing.T) {
 			}
 		}})
 		cancel()
-		if !errors.Is(err, context.Canceled) {
+		var unfinished *UnfinishedError
+		if !errors.Is(err, context.Canceled) || !errors.As(err, &unfinished) || unfinished.Device != disk {
 			t.Fatalf("cancelled at %d: %v", at, err)
 		}
 		if bootable(t, disk) {
 			t.Errorf("cancelled at %d: the device has a partition table", at)
 		}
+	}
+}
+
+// Who gives up before the first byte keeps the disk that was there.
+func TestCancelledBefore(t *testing.T) {
+	image, _ := testImage(t, 512)
+	disk := target(t, 40*mib)
+	if _, err := Write(context.Background(), image, disk, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Write(ctx, image, disk, Options{})
+	var unfinished *UnfinishedError
+	if !errors.Is(err, context.Canceled) || errors.As(err, &unfinished) || !bootable(t, disk) {
+		t.Errorf("Write = %v", err)
 	}
 }
 

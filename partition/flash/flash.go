@@ -59,8 +59,9 @@ type Result struct {
 }
 
 // Write flashes the image file to the device. Nothing is written when the
-// error is a *RefusedError. A *MismatchError means that the device returned
-// other bytes than it was given.
+// error is a *RefusedError. From the first byte that is written on, every error
+// is wrapped in an *UnfinishedError; a *MismatchError in it means that the
+// device returned other bytes than it was given.
 func Write(ctx context.Context, image, device string, o Options) (Result, error) {
 	f, err := os.Open(image)
 	if err != nil {
@@ -122,11 +123,18 @@ func admit(image os.FileInfo, device string, l partition.Layout, o *Options) (De
 
 // carryOut writes and reads back, in the order of the package comment.
 func carryOut(ctx context.Context, p plan, d Device, progress func(done, total int64), res *Result) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	w, err := openDisk(d)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.f.Close()) }()
+	defer func() {
+		if err = errors.Join(err, w.f.Close()); err != nil {
+			err = &UnfinishedError{d.Path, err}
+		}
+	}()
 	job := &job{w: w, layout: p.layout, buf: aligned(chunk), back: aligned(chunk), res: res, report: progress, total: 2 * p.bytes()}
 	if err := job.erase(p.head, p.tail); err != nil {
 		return err

@@ -205,7 +205,24 @@ func TestTargetStaysSparse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; used > 18*mib {
-		t.Skipf("file system does not punch holes: %d bytes used", used)
+		punchable(t)
+		t.Errorf("%d bytes are used for an image with 14 MiB of data", used)
+	}
+}
+
+// punchable ends a test on a file system that cannot make holes.
+func punchable(t *testing.T) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "hole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, mib)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, mib); err != nil {
+		t.Skipf("this file system does not punch holes: %v", err)
 	}
 }
 

@@ -72,8 +72,14 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	err := Check(ssd, image, Confirm{}).(*RefusedError)
-	if h := err.Hints(); len(h) != 1 || h[0] != "confirm its exact name: /dev/disk/by-id/x" {
-		t.Errorf("Hints = %q", h)
+	if h := err.Hint(); h != "confirm its exact name: /dev/disk/by-id/x" {
+		t.Errorf("Hint = %q", h)
+	}
+	busy := ssd
+	busy.Uses = []Use{{"mount", "sdb1", "/mnt/a"}, {"mount", "sdb2", "/mnt/b"}}
+	err = Check(busy, image, Confirm{}).(*RefusedError)
+	if h := err.Hint(); h != "unmount it first; confirm its exact name: /dev/disk/by-id/x" {
+		t.Errorf("Hint of three refusals = %q", h)
 	}
 	if Refused(errors.New("other"), Mounted) || Refused(nil, Mounted) {
 		t.Error("Refused is true for another error")
