@@ -27,6 +27,22 @@ type Spec struct {
 	Management Management  `json:"management"`
 	Layout     Layout      `json:"layout"`
 	Boot       Boot        `json:"boot"`
+	Trust      *Trust      `json:"trust,omitempty"`
+}
+
+// Trust are the public keys that the machine is given (S8): certificates in
+// DER, keys as SubjectPublicKeyInfo in DER. PK, KEK and DB are there together
+// or not at all.
+type Trust struct {
+	Owner     string   `json:"owner,omitempty"`  // GUID of the signature lists, for enrolment
+	PK        []byte   `json:"pk,omitempty"`     // certificates of firmware
+	KEK       []byte   `json:"kek,omitempty"`    //
+	DB        [][]byte `json:"db,omitempty"`     //
+	Image     [][]byte `json:"image,omitempty"`  // keys whose signatures on a release count
+	Threshold int      `json:"threshold"`        // how many different ones are needed
+	Fleet     []byte   `json:"fleet,omitempty"`  // certificate of the management root
+	Server    [][]byte `json:"server,omitempty"` // certificates of server authorities, never of servers
+	Policy    []byte   `json:"policy,omitempty"` // key that signs PCR values
 }
 
 // Boot is who picks the slot at power-on (S21).

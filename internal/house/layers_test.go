@@ -38,7 +38,7 @@ var layers = [][]string{
 		"partition/flash",
 	},
 	{ // 4 composition; order matters
-		"internal/house", "internal/sparse", "internal/appliance", "internal/strictyaml", "internal/machine", "internal/recipe",
+		"internal/house", "internal/sparse", "internal/appliance", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect",
 		"internal/qemu", "internal/rig", "internal/smoke",

@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -19,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ingot-os/ingot/partition/gpt"
+	"github.com/ingot-os/ingot/internal/trust"
 )
 
 // Options are what Init needs to know.
@@ -87,7 +86,7 @@ func Init(ctx context.Context, dir string, o Options) (*Set, error) {
 			return nil, fmt.Errorf("make %s key: %w", r.purpose, err)
 		}
 	}
-	m.index.Owner = ownerOf(m.made[PK].cert)
+	m.index.Owner = trust.Owner(m.made[PK].cert)
 	index, err := json.MarshalIndent(m.index, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
@@ -97,14 +96,6 @@ func Init(ctx context.Context, dir string, o Options) (*Set, error) {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
 	return Open(dir)
-}
-
-// ownerOf derives the owner GUID from the platform key (RFC 9562 version 8).
-func ownerOf(pk *x509.Certificate) gpt.GUID {
-	sum := sha256.Sum256(append([]byte("ingot secure boot owner\x00"), pk.RawSubjectPublicKeyInfo...))
-	u := [16]byte(sum[:16])
-	u[6], u[8] = u[6]&0x0f|0x80, u[8]&0x3f|0x80
-	return gpt.FromUUID(u)
 }
 
 // authority is a key with its certificate, nil for one without.
