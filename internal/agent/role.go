@@ -55,7 +55,9 @@ func (m *Machine) findRole() {
 		return
 	}
 	loader := m.loaderPartition()
-	m.update(func(s *listener.Status) { s.SecureBoot, s.Boot.Partition = m.vars.SecureBoot(), loader })
+	m.update(func(s *listener.Status) {
+		s.SecureBoot, s.PlatformKey, s.Boot.Partition = m.vars.SecureBoot(), m.vars.PlatformKey(), loader
+	})
 	if loader == "" {
 		return
 	}

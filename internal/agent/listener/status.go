@@ -26,6 +26,9 @@ type Status struct {
 	Clock      Clock             `json:"clock"`
 	TPM        bool              `json:"tpm"`        // a TPM 2.0 with a driver
 	SecureBoot string            `json:"secureBoot"` // enabled, disabled, setup, unknown
+	// PlatformKey is the SHA-256 of the certificate that owns the firmware's
+	// Secure Boot, hex; empty without one.
+	PlatformKey string `json:"platformKey,omitempty"`
 }
 
 // Boot says where this system came from.

@@ -6,6 +6,9 @@ package nvram
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -133,4 +136,24 @@ func (s Store) SecureBoot() string {
 		return "enabled"
 	}
 	return "disabled"
+}
+
+// PlatformKey returns the SHA-256, in hex, of the certificate that owns the
+// platform: which fleet's keys this firmware enforces. It is empty without one.
+//
+// PK is one EFI_SIGNATURE_LIST with one certificate (UEFI 2.10 section 32.3.1);
+// package esl, which reads all lists, would bring crypto/x509 into ingot-init.
+func (s Store) PlatformKey() string {
+	const header, owner = 28, 16 // EFI_SIGNATURE_LIST and SignatureOwner, section 32.4.1
+	b, err := s.Get("PK", efivar.Global)
+	if err != nil || len(b) < header+owner {
+		return ""
+	}
+	skip, size := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
+	b = b[header:]
+	if size <= owner || uint64(skip)+uint64(size) > uint64(len(b)) {
+		return ""
+	}
+	sum := sha256.Sum256(b[skip+owner : skip+size])
+	return hex.EncodeToString(sum[:])
 }

@@ -1,6 +1,9 @@
 package nvram
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,5 +135,38 @@ func TestText(t *testing.T) {
 	}
 	if got := s.Text("none"); got != "" {
 		t.Errorf("Text of nothing = %q", got)
+	}
+}
+
+// TestPlatformKey reads a PK as firmware keeps it, and shrugs at a broken one.
+func TestPlatformKey(t *testing.T) {
+	cert := []byte("certificate")
+	list := append(make([]byte, 28+16), cert...) // EFI_SIGNATURE_LIST, SignatureOwner
+	list[16], list[24] = byte(len(list)), byte(16+len(cert))
+	sum := sha256.Sum256(cert)
+	want := hex.EncodeToString(sum[:])
+	huge := bytes.Clone(list)
+	huge[20], huge[23] = 0xff, 0xff
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"good": {list, want}, "cut": {list[:50], ""}, "head only": {list[:20], ""}, "header beyond": {huge, ""}, "zeros": {make([]byte, 60), ""},
+	} {
+		s := Store{Dir: t.TempDir()}
+		write(t, s, "PK", c.data)
+		if got := s.PlatformKey(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	if got := (Store{Dir: t.TempDir()}).PlatformKey(); got != "" {
+		t.Errorf("without variables: %q", got)
+	}
+}
+
+func write(t *testing.T, s Store, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.Dir, efivar.FileName(name, efivar.Global)), efivar.MarshalFile(0x27, data), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
