@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/ring"
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/partition/state"
 )
@@ -65,18 +67,28 @@ func (m *Machine) storeState(region state.Region, payload []byte) error {
 // partition, for the next boot to report.
 func (m *Machine) keepEvidence(text string) {
 	defer func() { _ = recover() }() // this runs while init crashes: never crash again
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
-	for _, e := range m.log.Ring.Tail(400) {
-		fmt.Fprintf(&b, "[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
-	}
-	out := b.String()
-	if limit := state.Evidence.Capacity(); len(out) > limit {
-		out = out[:limit]
-	}
-	if err := m.storeState(state.Evidence, []byte(out)); err != nil && !errors.Is(err, errNoState) {
+	head := fmt.Sprintf("%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
+	out := evidence(head, m.log.Ring.Tail(400), state.Evidence.Capacity())
+	if err := m.storeState(state.Evidence, out); err != nil && !errors.Is(err, errNoState) {
 		fmt.Fprintf(os.Stderr, "\r\n%s: keep evidence: %v\r\n", self, err)
 	}
+}
+
+// evidence is the head and as many of the newest log lines as fit into limit
+// bytes, in order: the last ones before a crash tell the most.
+func evidence(head string, log []ring.Entry, limit int) []byte {
+	head = head[:min(len(head), limit)]
+	var lines []string
+	for left := limit - len(head); len(log) > 0; log = log[:len(log)-1] {
+		e := log[len(log)-1]
+		line := fmt.Sprintf("[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
+		if left -= len(line); left < 0 {
+			break
+		}
+		lines = append(lines, line)
+	}
+	slices.Reverse(lines)
+	return []byte(head + strings.Join(lines, ""))
 }
 
 // readEvidence returns the head of what an earlier boot kept when it crashed.

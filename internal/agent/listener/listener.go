@@ -21,8 +21,12 @@ type Server struct {
 	Logs   *ring.Ring
 }
 
-// MaxLogs is the number of lines in one answer of /v1/logs.
-const MaxLogs = 4000
+// Limits of one answer of /v1/logs. http1.MaxConns answers may be in memory at
+// once, several times over while they are encoded.
+const (
+	MaxLogs     = 4000      // lines
+	MaxLogBytes = 256 << 10 // of text; the line that passes it is the last
+)
 
 // LogLine is one line of /v1/logs.
 type LogLine struct {
@@ -73,10 +77,13 @@ func (s *Server) logs(r http1.Request) http1.Response {
 		}
 		since = n
 	}
-	out := Logs{Lines: []LogLine{}, Next: since}
+	out, size := Logs{Lines: []LogLine{}, Next: since}, 0
 	for _, e := range s.Logs.Since(since, r.Query.Get("service"), MaxLogs) {
 		out.Lines = append(out.Lines, LogLine{e.Seq, e.At.Seconds(), e.Source, e.Text})
 		out.Next = e.Seq
+		if size += len(e.Text); size >= MaxLogBytes {
+			break
+		}
 	}
 	return answerJSON(out)
 }

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -64,5 +65,31 @@ func TestStatusAndLogs(t *testing.T) {
 		if r := get(t, s, target); r.Status != want {
 			t.Errorf("%s: %d, want %d", target, r.Status, want)
 		}
+	}
+}
+
+// However long the lines are, an answer is of a size that 64 clients may have
+// at once, and a client that asks on gets every line.
+func TestLogsInPieces(t *testing.T) {
+	s, _ := server()
+	s.Logs = ring.New(1 << 20)
+	for range 240 {
+		s.Logs.Add(0, "web", strings.Repeat("x", ring.MaxLine))
+	}
+	seen, answers := 0, 0
+	for next, since := uint64(0), ^uint64(0); next != since; answers++ {
+		since = next
+		var got Logs
+		r := get(t, s, fmt.Sprintf("/v1/logs?since=%d", since))
+		if err := json.Unmarshal(r.Body, &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Body) > 2*MaxLogBytes {
+			t.Fatalf("an answer has %d bytes", len(r.Body))
+		}
+		seen, next = seen+len(got.Lines), got.Next
+	}
+	if seen != 240 || answers != 5 {
+		t.Errorf("%d lines in %d answers, want 240 in 4 and an empty one", seen, answers)
 	}
 }

@@ -322,6 +322,40 @@ func TestDHCPOnEveryMatch(t *testing.T) {
 	}
 }
 
+// An interface that makes rows of its own does not take those of the others,
+// whatever is asked meanwhile (with -race).
+func TestRowsOfSeveralInterfaces(t *testing.T) {
+	requireNamespace(t)
+	for _, name := range []string{"many0", "many1", "one0"} {
+		cable(t, name)
+	}
+	m := &Manager{
+		Interfaces: []appliance.Interface{
+			{Match: appliance.Match{Name: "many?"}, DHCP: true},
+			{Match: appliance.Match{Name: "one0"}, Address: []string{"192.0.2.9/24"}},
+		},
+		Resolv: filepath.Join(t.TempDir(), "resolv.conf"),
+		Wait:   func(_ context.Context, _ time.Duration, cond func() bool) bool { return cond() },
+		Load:   func(string) error { return nil }, Logf: t.Logf,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { m.Run(ctx, func() {}); close(done) }()
+	deadline := time.Now().Add(20 * time.Second)
+	var st []Status
+	for time.Now().Before(deadline) {
+		if st = m.Status(); len(st) == 3 && st[1].Device == "one0" && st[2].Device == "many1" {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	<-done
+	if len(st) != 3 || st[0].Device != "many0" || st[1].Device != "one0" || st[2].Device != "many1" || st[2].Interface != 0 {
+		t.Errorf("status = %+v", st)
+	}
+}
+
 func TestRenewAndNak(t *testing.T) {
 	requireNamespace(t)
 	far := cable(t, "wan0")

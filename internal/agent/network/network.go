@@ -72,11 +72,10 @@ func (m *Manager) Run(ctx context.Context, ready func()) {
 	if err := loopbackUp(); err != nil {
 		m.Logf("bring up loopback: %v", err)
 	}
-	m.status = make([]Status, len(m.Interfaces))
+	m.startRows()
 	var settled, running sync.WaitGroup
 	settled.Add(len(m.Interfaces))
 	for i, c := range m.Interfaces {
-		m.status[i] = Status{Interface: i, DHCP: "off"}
 		running.Go(func() {
 			once := sync.OnceFunc(settled.Done)
 			defer once()
@@ -86,6 +85,18 @@ func (m *Manager) Run(ctx context.Context, ready func()) {
 	settled.Wait()
 	ready()
 	running.Wait()
+}
+
+// startRows makes the status lines of all interfaces at once: the first one may
+// add rows of its own while the next is started, and the listener reads them.
+func (m *Manager) startRows() {
+	rows := make([]Status, len(m.Interfaces))
+	for i := range rows {
+		rows[i] = Status{Interface: i, DHCP: "off"}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status = rows
 }
 
 // Status returns a copy of the present state.
