@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -23,6 +24,7 @@ type cli struct {
 	Run        runCmd        `cmd:"" help:"Boot an image set in QEMU, with the console here."`
 	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the smoke tests of its recipe."`
 	Keys       keysCmd       `cmd:"" help:"Make, list and export the keys of a fleet."`
+	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
@@ -49,10 +51,7 @@ func run(ctx context.Context, e env) int {
 	if err != nil {
 		return u.Fail(err)
 	}
-	if len(e.Args) == 0 {
-		e.Args = []string{"--help"}
-	}
-	kctx, err := parser.Parse(e.Args)
+	kctx, err := parser.Parse(asked(e.Args))
 	if exited >= 0 { // --help has been printed
 		return exited
 	}
@@ -61,6 +60,17 @@ func run(ctx context.Context, e env) int {
 	}
 	u.JSON = c.JSON
 	return u.Fail(kctx.Run(&verb{ctx: ctx, ui: u, env: e}))
+}
+
+// asked reads "ingot", "ingot help" and "ingot help VERB" as questions for help.
+func asked(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
 }
 
 // usage turns a parse error into one with exit code 2 and where to look.
