@@ -53,7 +53,15 @@ func (c *testCmd) Run(v *verb) error {
 		return err
 	}
 	defer vm.Close()
-	result := c.judge(ctx, vm, spec)
+	return c.conclude(v, c.judge(ctx, vm, spec))
+}
+
+// conclude prints the verdict and makes it the exit code. After an interruption
+// there is none: nothing was found out about the machine.
+func (c *testCmd) conclude(v *verb, result verdict) (err error) {
+	if v.ctx.Err() != nil {
+		return v.ctx.Err()
+	}
 	if v.ui.JSON || !v.ui.Terminal && !c.Console {
 		err = v.ui.PrintJSON(result)
 	} else {

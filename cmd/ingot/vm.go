@@ -17,7 +17,7 @@ import (
 
 // vmFlags describe the machine that run and test boot.
 type vmFlags struct {
-	Path     string   `arg:"" help:"Image set (OUT/NAME-VERSION)." type:"existingdir"`
+	Path     string   `arg:"" help:"Image set (OUT/NAME-VERSION)." type:"path"`
 	Boot     string   `default:"disk" enum:"disk" help:"How the firmware finds the image: ${enum}."`
 	Machine  string   `help:"machine.yaml for this machine." type:"existingfile"`
 	Forward  []string `placeholder:"[HOST:]GUEST" help:"Forward a TCP port of the machine to 127.0.0.1; the appliance's own ports are forwarded anyway."`
@@ -33,6 +33,9 @@ type vmFlags struct {
 
 // machine prepares the virtual machine for the image set.
 func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine, error) {
+	if err := f.validate(); err != nil {
+		return qemu.Machine{}, err
+	}
 	m := qemu.Machine{
 		Arch: set.Manifest.Arch, Image: set.Image(), SectorSize: set.Manifest.Disk.SectorSize,
 		DiskBus: f.Bus, DiskSize: f.DiskSize << 20, Disk: f.Disk,
@@ -49,6 +52,25 @@ func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine,
 	m.Forwards, err = f.forwards(spec)
 	return m, err
 }
+
+// validate refuses sizes with which no machine starts: QEMU's own words for
+// them name neither the flag nor the unit.
+func (f *vmFlags) validate() error {
+	switch {
+	case f.Memory < minMemory:
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--memory=%d: want at least %d (MiB)", f.Memory, minMemory)}
+	case f.CPUs < 1:
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--cpus=%d: want at least 1", f.CPUs)}
+	case f.DiskSize < 0 || f.DiskSize > maxDisk:
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--disk-size=%d: want 0 to %d (MiB)", f.DiskSize, maxDisk)}
+	}
+	return nil
+}
+
+const (
+	minMemory = 128     // MiB; OVMF alone does not start in less than 64
+	maxDisk   = 1 << 24 // MiB: 16 TiB, the largest file of ext4
+)
 
 // forwards are the operator's and, on free host ports, those of the appliance.
 func (f *vmFlags) forwards(spec *appliance.Spec) ([]qemu.Forward, error) {
