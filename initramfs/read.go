@@ -26,6 +26,19 @@ const maxEntries = 1 << 20
 // Info describes an initramfs file beside its tree.
 type Info struct {
 	Archives []ArchiveInfo
+	Headers  []HeaderInfo // in the order of the file; a name that occurs again has two
+}
+
+// HeaderInfo is what a header says of an entry beside its node, and where the
+// entry lies: offsets in the file, or in the unpacked frame that holds it.
+type HeaderInfo struct {
+	Path    string
+	Inode   uint32
+	Time    int64 // modification time, Unix seconds
+	Offset  int64 // of the header; the name follows
+	NameEnd int64 // end of the name with its NUL, padded with zeros to Data
+	Data    int64 // start of the content
+	DataEnd int64 // end of the content, padded with zeros to the next header
 }
 
 // ArchiveInfo is one plain archive, or one zstd frame.
@@ -185,6 +198,10 @@ func (o *opener) cpio(p *parser, off int64, info *ArchiveInfo) (int64, error) {
 		}
 		o.put(p, n, h, links)
 		info.note(h, n.Path, last)
+		o.info.Headers = append(o.info.Headers, HeaderInfo{
+			Path: n.Path, Inode: h.ino, Time: int64(h.mtime), Offset: off, NameEnd: off + headerSize + int64(h.namesize),
+			Data: h.data, DataEnd: h.data + int64(h.size),
+		})
 		off, last = h.next, n.Path
 	}
 }

@@ -51,7 +51,7 @@ func firstByte(x *os.File, p int64, y *os.File, q, n int64) (*Difference, error)
 			}
 			if i := differing(b[:k], c[:k]); at+i < best {
 				best = at + i
-				first = &Difference{Field: fmt.Sprintf("byte %d", best), A: fmt.Sprintf("%#02x", b[i]), B: fmt.Sprintf("%#02x", c[i])}
+				first = &Difference{at: best, Field: fmt.Sprintf("byte %d", best), A: fmt.Sprintf("%#02x", b[i]), B: fmt.Sprintf("%#02x", c[i])}
 			}
 			break
 		}

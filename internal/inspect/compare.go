@@ -42,6 +42,20 @@ func Compare(a, b string) ([]Difference, error) {
 	return Diff(x, y), nil
 }
 
+// CompareFiles compares pairs of files as one comparison, in the order given:
+// what differs in a later pair as it does in an earlier one is said once.
+func CompareFiles(pairs [][2]string) ([]Difference, error) {
+	x, y := &Node{Kind: "set"}, &Node{Kind: "set"}
+	for _, p := range pairs {
+		a, b, err := filePair(p[0], p[1])
+		if err != nil {
+			return nil, err
+		}
+		x.Children, y.Children = append(x.Children, a), append(y.Children, b)
+	}
+	return Diff(x, y), nil
+}
+
 // setPair inspects two image sets; files whose names differ in the stem only
 // are a pair.
 func setPair(a, b string) (x, y *Node, err error) {

@@ -14,7 +14,13 @@ type Difference struct {
 	B     string `json:"b,omitempty"`
 
 	follows bool // from another difference: the build's digest, a root hash
+	sum     bool // only sums up what is inside
+	at      int64
 }
+
+// Follows reports whether the difference is only what another one leads to:
+// the digest of the lock, a root hash, a place that differs as another does.
+func (d Difference) Follows() bool { return d.follows }
 
 // String is one line for people.
 func (d Difference) String() string {
@@ -66,7 +72,7 @@ type comparison struct {
 
 // nodes adds what differs between two nodes; parent is the kind of the node above.
 func (c *comparison) nodes(path []string, parent string, a, b *Node) {
-	where := strings.Join(path, " → ")
+	where := where(path)
 	if where == "" {
 		where = a.Kind
 	}
@@ -81,24 +87,48 @@ func (c *comparison) nodes(path []string, parent string, a, b *Node) {
 	own := ownFields(where, parent, a, b, len(c.out) > before)
 	// A node's own fields come before what is inside it.
 	c.out = slices.Insert(c.out, before, own...)
-	if digest := len(c.out) == before+1 && len(own) == 1 && own[0].Field == "authenticode"; digest || len(c.out) == before {
-		c.byte(where, a, before)
+	c.explainByDetails(path, a, b, before)
+	if unexplained(c.out[before:]) {
+		c.byte(path, where, a, before)
 	}
 }
 
-// byte adds the first byte that differs where no structure tells more.
-func (c *comparison) byte(where string, a *Node, from int) {
+// unexplained says whether differences name no cause: there are none, or they
+// only sum up what is the same elsewhere.
+func unexplained(list []Difference) bool {
+	sums := 0
+	for _, d := range list {
+		if d.sum {
+			sums++
+		} else if d.Field != sameAs {
+			return false
+		}
+	}
+	return sums > 0 || len(list) == 0
+}
+
+// byte names the first byte that differs, and the part that holds it, where no
+// structure tells more.
+func (c *comparison) byte(path []string, at string, a *Node, from int) {
 	if a.other == nil {
 		return
 	}
 	d, err := a.other()
-	if err != nil {
+	switch {
+	case err != nil:
 		d = &Difference{Field: "problem", A: err.Error()}
+	case d != nil:
+		path = append(path[:len(path):len(path)], a.locate(d.at)...)
 	}
-	if d != nil {
-		d.Where = where
-		c.out = append(c.out[:from], *d)
+	if d == nil {
+		return
 	}
+	named := *d
+	if named.Where = where(path); named.Where == "" {
+		named.Where = at
+	}
+	rest := slices.DeleteFunc(slices.Clone(c.out[from:]), func(d Difference) bool { return d.sum })
+	c.out = slices.Concat(c.out[:from], []Difference{named}, rest)
 }
 
 // known says whether what is inside two nodes has been compared elsewhere, and
@@ -134,13 +164,22 @@ func ownFields(where, parent string, a, b *Node, inner bool) []Difference {
 		if x == y || shown || sumsUp(a.Kind, k) && (inner || k == "authenticode" && len(own) > 0) {
 			continue
 		}
-		d := Difference{Where: where, Field: k, A: x, B: y, follows: consequence(parent, a.Kind, k)}
+		d := Difference{Where: where, Field: k, A: x, B: y, follows: consequence(parent, a.Kind, k), sum: onlySum(a, b, k)}
 		if isCmdline(a, k) {
 			d = compareWords(d)
 		}
 		own = append(own, d)
 	}
 	return own
+}
+
+// onlySum says whether a field is that of a structure whose parts are the same,
+// so that it does not tell what differs.
+func onlySum(a, b *Node, key string) bool {
+	if a.Kind == "cpio" && key == "times" {
+		return strings.Contains(a.Field(key)+b.Field(key), " to ")
+	}
+	return key == "authenticode" || sumsUp(a.Kind, key) && len(a.Children) > 0
 }
 
 // sumsUp says whether a field only sums up what is inside the node.

@@ -67,7 +67,7 @@ var pairs = []one{
 	}},
 
 	{name: "serial of a FAT", first: esp + " → fat esp: serial:", patch: at("esp", 67, 1)},
-	{name: "byte in no file of a FAT", first: esp + ": byte 37748735: 0x00, 0x01", patch: at("esp", -1, 1)},
+	{name: "byte in no file of a FAT", first: esp + " → fat esp → clusters of no file: byte 37748735: 0x00, 0x01", patch: at("esp", -1, 1)},
 	{name: "code of the stub in slot B", first: "partition 3 slot-b → fat slot-b → file EFI/BOOT/BOOTX64.EFI → pe EFI/BOOT/BOOTX64.EFI → section .text: sha256:", patch: inUKI("slot-b", 0x600)},
 	{name: "disk guid", first: "disk: disk guid:", patch: table(func(t *gpt.Table) { t.Disk[0] ^= 1 })},
 	{name: "partition guid", first: "partition 2 slot-a: guid:", patch: table(func(t *gpt.Table) { t.Partitions[1].GUID[0] ^= 1 })},
@@ -75,15 +75,16 @@ var pairs = []one{
 	{name: "partition attributes", first: "partition 2 slot-a: attributes: 0x4 only in B", patch: table(func(t *gpt.Table) { t.Partitions[1].Attributes = 4 })},
 	{name: "partition name", first: "partition 2 slot-a: only in A", patch: table(func(t *gpt.Table) { t.Partitions[1].Name = "other" })},
 	{name: "primary partition table", first: "disk: problem: primary partition table:", patch: flip(512 + 60)},
-	{name: "boot code", first: "disk: byte 10:", patch: flip(10)},
-	{name: "gap before the first partition", first: "disk: byte 700000: 0x00, 0x01", patch: flip(700000)},
+	{name: "boot code", first: "protective MBR: byte 10:", patch: flip(10)},
+	{name: "gap before the first partition", first: "space outside of partitions: byte 700000: 0x00, 0x01", patch: flip(700000)},
 	{name: "salt of verity", first: "partition 4 root-a → squashfs root-a → verity at 8192: salt:", patch: at("root-a", 8192+88, 0xff)},
-	{name: "hash of verity", first: "partition 4 root-a: byte 12300:", patch: at("root-a", 12300, 1)},
+	{name: "hash of verity", first: "partition 4 root-a → squashfs root-a → verity at 8192 → hash tree: byte 12300:", patch: at("root-a", 12300, 1)},
 	{name: "machine configuration", first: "partition 6 state → state state: only in B", patch: machine},
 
-	{name: "padding of a UKI", first: "pe: byte 1055:", file: ".efi", patch: flip(1055)},
+	{name: "section header of a UKI", first: "headers: byte 1055:", file: ".efi", patch: flip(1055)},
+	{name: "padding of a UKI", first: "padding after headers: byte 1500:", file: ".efi", patch: flip(1500)},
 	{name: "time stamp of a UKI", first: "pe: time date stamp: 0, 1", file: ".efi", patch: flip(0x288)},
-	{name: "hash of verity in the root file", first: "squashfs: byte 12300:", file: ".root", patch: flip(12300)},
+	{name: "hash of verity in the root file", first: "verity at 8192 → hash tree: byte 12300:", file: ".root", patch: flip(12300)},
 }
 
 // inYAML changes the head of the recipe.
@@ -285,7 +286,7 @@ func TestDiffOfSets(t *testing.T) {
 	xor(t, f, 700000, 1)
 	f.Close()
 	diffs, err = inspect.Compare(a.Dir, dir)
-	if err != nil || len(diffs) != 1 || diffs[0].String() != "disk tiny-1.0.0.img: byte 700000: 0x00, 0x01" {
+	if err != nil || len(diffs) != 1 || diffs[0].String() != "disk tiny-1.0.0.img → space outside of partitions: byte 700000: 0x00, 0x01" {
 		t.Errorf("one byte of a set: %v, %v", diffs, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ingot-os/ingot/partition/erofs"
 	"github.com/ingot-os/ingot/partition/squashfs"
@@ -28,6 +29,21 @@ func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
 	if err := addTree(n, t, false); err != nil {
 		return err
 	}
+	for _, c := range n.Children {
+		f := v.Inodes()[c.Name]
+		c.detail("mtime", date(f.Time))
+		c.detail("inode", f.Number)
+		if f.Stored > 0 {
+			c.detail("stored size", f.Stored)
+			c.detail("data at", f.Start)
+		}
+	}
+	n.detail("stored data", fmt.Sprintf("%d bytes", i.Data))
+	n.detail("flags", strings.Join(i.Flags, ", "))
+	n.region(0, 96, "superblock")
+	n.region(96, i.Data, "data blocks")
+	n.region(i.Data, i.Size, "tables")
+	n.region(i.Size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize, "padding after the filesystem")
 	return addVerity(n, r, size, i.Size)
 }
 
@@ -61,7 +77,7 @@ func addVerity(n *Node, r io.ReaderAt, size, used int64) error {
 	if _, err := verity.ReadSuperblock(io.NewSectionReader(r, at, size-at)); err != nil {
 		return nil // nothing there, or nothing of ours
 	}
-	c := n.child("verity", fmt.Sprintf("at %d", at))
+	c := n.child("verity", fmt.Sprintf("at %d", at)).placed(at, size-at)
 	return readVerity(c, io.NewSectionReader(r, at, size-at), size-at)
 }
 
@@ -75,5 +91,8 @@ func readVerity(n *Node, r io.ReaderAt, _ int64) error {
 	n.add("salt", hex.EncodeToString(s.Salt))
 	n.add("data blocks", s.DataBlocks)
 	n.add("block size", s.BlockSize)
+	n.region(0, 512, "superblock")
+	n.region(512, verity.BlockSize, "padding after the superblock")
+	n.region(verity.BlockSize, 1<<62, "hash tree")
 	return nil
 }

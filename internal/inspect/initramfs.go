@@ -35,7 +35,49 @@ func readInitramfs(n *Node, r io.ReaderAt, size int64) error {
 			n.add(key+" order", "not sorted: "+a.Descending)
 		}
 	}
-	return addTree(n, t, false)
+	if err := addTree(n, t, false); err != nil {
+		return err
+	}
+	return addHeaders(n, r, info)
+}
+
+// addHeaders adds what headers say beside the nodes, and what lies between
+// contents. Inside of a zstd frame there are no places in the file.
+func addHeaders(n *Node, r io.ReaderAt, info *initramfs.Info) error {
+	byPath := map[string]*Node{}
+	for _, c := range n.Children {
+		byPath[c.Name] = c
+	}
+	packed := false
+	for i, a := range info.Archives {
+		if a.Compress == initramfs.None {
+			continue
+		}
+		packed = true
+		head := make([]byte, 6)
+		if _, err := r.ReadAt(head, a.Offset); err != nil {
+			return err
+		}
+		n.detail(fmt.Sprintf("zstd frame %d", i+1), fmt.Sprintf("%d bytes for %d, header %x", a.Size, a.Unpacked, head))
+		n.region(a.Offset, a.Offset+a.Size, fmt.Sprintf("zstd frame %d", i+1))
+	}
+	for _, h := range info.Headers {
+		n.order = append(n.order, h.Path)
+		if !packed {
+			n.region(h.Offset, h.NameEnd, "header of "+h.Path)
+			n.region(h.NameEnd, h.Data, "padding after the name "+h.Path)
+			n.region(h.DataEnd, (h.DataEnd+3)&^3, "padding after file "+h.Path)
+		}
+		if c := byPath[h.Path]; c != nil {
+			if packed {
+				c.off, c.end = 0, 0
+			}
+			c.detail("mtime", times(h.Time, h.Time))
+			c.detail("inode", h.Inode)
+		}
+	}
+	n.region(0, 1<<62, "padding between archives")
+	return nil
 }
 
 func times(first, last int64) string {

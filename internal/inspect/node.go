@@ -25,6 +25,11 @@ type Node struct {
 	// the node's partner in the other artifact.
 	content string
 	other   func() (*Difference, error)
+
+	details  []Field  // facts that only Diff sees
+	order    []string // names of the entries as they are stored
+	regions  []region // bytes that no child holds
+	off, end int64    // bytes of the parent that the node is, when known
 }
 
 // Field is one fact about a Node, in the words of the format's specification.

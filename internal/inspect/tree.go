@@ -54,6 +54,7 @@ func addContent(c *Node, e *tree.Node, deep bool) error {
 	c.add("sha256", sum)
 	at, ok := e.Content.(io.ReaderAt)
 	if s, isSection := e.Content.(tree.Section); isSection {
+		c.placed(s.Off, s.N)
 		at, ok = io.NewSectionReader(s.R, s.Off, s.N), true
 	}
 	if e.Path == appliance.Path {
@@ -66,7 +67,7 @@ func addContent(c *Node, e *tree.Node, deep bool) error {
 	if err != nil || in.Kind == "file" {
 		return err
 	}
-	c.Children = append(c.Children, in)
+	c.Children = append(c.Children, in.placed(0, e.Size()))
 	return nil
 }
 

@@ -35,6 +35,8 @@ type FS struct {
 
 	window    []byte // a piece of the FAT
 	windowOff int64
+
+	entries map[string]EntryInfo
 }
 
 // Open checks the boot sector of a volume of size bytes. Errors about the

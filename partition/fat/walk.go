@@ -17,9 +17,28 @@ const maxDepth = 64 // directories; real boot volumes have four
 // walker holds what one reading of the whole tree needs.
 type walker struct {
 	*FS
-	seen []uint64 // one bit a cluster: a second use is a loop or a cross link
-	tree tree.Tree
+	seen    []uint64 // one bit a cluster: a second use is a loop or a cross link
+	tree    tree.Tree
+	entries map[string]EntryInfo
 }
+
+// EntryInfo is what a directory entry says beside its node. Times are FAT's,
+// without a zone: "2006-01-02 15:04:05", seconds even.
+type EntryInfo struct {
+	Attributes       uint8
+	Created, Written string
+	Accessed         string // date only
+	Cluster          uint32 // first; 0 for an empty file
+	Offset           int64  // of the entry in the volume
+}
+
+// Entries gives, after Tree, what the directory entries say beside their
+// nodes, by path.
+func (f *FS) Entries() map[string]EntryInfo { return f.entries }
+
+// dateText and timeText write FAT's fields as they are, possible or not.
+func dateText(d uint16) string { return fmt.Sprintf("%04d-%02d-%02d", 1980+int(d>>9), d>>5&15, d&31) }
+func timeText(t uint16) string { return fmt.Sprintf("%02d:%02d:%02d", t>>11, t>>5&63, t&31*2) }
 
 // Tree reads all directories and chains. The contents of files stay in the
 // volume and are read when their blobs are opened, so its reader must outlive
@@ -29,13 +48,14 @@ type walker struct {
 //
 // Directories come with mode 0755 and files with 0644, owner 0:0.
 func (f *FS) Tree() (*tree.Tree, error) {
-	w := &walker{FS: f, seen: make([]uint64, f.last/64+1)}
+	w := &walker{FS: f, seen: make([]uint64, f.last/64+1), entries: map[string]EntryInfo{}}
 	if err := w.tree.Add(tree.Node{Path: ".", Mode: fs.ModeDir | 0o755}); err != nil {
 		return nil, err
 	}
 	if err := w.dir(".", f.boot.RootCluster, 0); err != nil {
 		return nil, err
 	}
+	f.entries = w.entries
 	return &w.tree, nil
 }
 
@@ -129,6 +149,10 @@ func (w *walker) entry(dir string, raw []byte, off int64, long *longName, depth 
 
 func (w *walker) node(name string, e *dirEntry, off int64, depth int) error {
 	n := tree.Node{Path: name, Mode: 0o644}
+	w.entries[name] = EntryInfo{
+		Attributes: e.Attr, Created: fmt.Sprintf("%s %s +%d ms", dateText(e.CreateDate), timeText(e.CreateTime), 10*int(e.CreateTenth)),
+		Written: dateText(e.WriteDate) + " " + timeText(e.WriteTime), Accessed: dateText(e.AccessDate), Cluster: e.cluster(), Offset: off,
+	}
 	if e.Attr&attrDirectory != 0 {
 		n.Mode = fs.ModeDir | 0o755
 	} else if err := w.content(&n, e, off); err != nil {

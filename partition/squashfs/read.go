@@ -23,6 +23,8 @@ type Info struct {
 	Fragments   uint32   `json:"fragments"`
 	IDs         int      `json:"ids"`
 	Flags       []string `json:"flags,omitempty"`
+	Data        int64    `json:"data"`   // bytes before the tables: file contents as stored
+	Tables      int64    `json:"tables"` // bytes of the tables as stored
 }
 
 // FS is an opened filesystem.
@@ -32,6 +34,7 @@ type FS struct {
 	zstd   *zstd.Decoder
 	ids    []uint32
 	budget int64 // bytes of names, targets and attributes that a tree may take
+	facts  map[string]InodeInfo
 
 	mu            sync.Mutex // guards what follows: blobs are read on many goroutines
 	cache         map[uint64]metaBlock
@@ -109,6 +112,8 @@ func (f *FS) Info() Info {
 	s := &f.sb
 	i := Info{Compression: "zstd", BlockSize: int(s.BlockSize), Size: int64(s.BytesUsed), Epoch: int64(s.Time),
 		Inodes: s.Inodes, Fragments: s.Fragments, IDs: int(s.IDs)}
+	i.Data = int64(min(s.InodeTable, s.BytesUsed))
+	i.Tables = i.Size - i.Data
 	if s.Compression == compGzip {
 		i.Compression = "gzip"
 	}

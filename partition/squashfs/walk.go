@@ -16,7 +16,19 @@ type walker struct {
 	dirs   map[ref]bool   // directories that were entered
 	linked map[ref]string // first path of each inode with several links
 	xattrs map[uint32]map[string][]byte
+	facts  map[string]InodeInfo
 }
+
+// InodeInfo is what an inode says beside its node.
+type InodeInfo struct {
+	Number uint32
+	Time   int64 // modification time, seconds since 1970
+	Start  int64 // of a file: offset of its first own data block; files in fragments only have none
+	Stored int64 // bytes of its own data blocks as they are stored
+}
+
+// Inodes gives, after Tree, what the inodes say beside their nodes, by path.
+func (f *FS) Inodes() map[string]InodeInfo { return f.facts }
 
 // Tree reads all inodes and directories. The contents of files stay in the
 // filesystem and are read when their blobs are opened, so its reader must
@@ -26,12 +38,13 @@ type walker struct {
 //
 // An inode with several names is a node for its first path and hard links for the others.
 func (f *FS) Tree() (*tree.Tree, error) {
-	w := &walker{FS: f, dirs: map[ref]bool{}, linked: map[ref]string{}, xattrs: map[uint32]map[string][]byte{}}
+	w := &walker{FS: f, dirs: map[ref]bool{}, linked: map[ref]string{}, xattrs: map[uint32]map[string][]byte{}, facts: map[string]InodeInfo{}}
 	saved := f.budget
 	defer func() { f.budget = saved }()
 	if err := w.enter(".", ref(f.sb.Root), typeDir); err != nil {
 		return nil, err
 	}
+	f.facts = w.facts
 	return &w.tree, nil
 }
 
@@ -47,6 +60,9 @@ func (w *walker) enter(name string, r ref, typ uint16) error {
 	}
 	n, err := w.node(name, i)
 	if err != nil {
+		return err
+	}
+	if w.facts[name], err = w.fact(i); err != nil {
 		return err
 	}
 	if first, ok := w.linked[r]; ok && typ != typeDir {
@@ -97,6 +113,33 @@ func (w *walker) node(name string, i *rawInode) (*tree.Node, error) {
 	}
 	n.Xattrs = set
 	return n, nil
+}
+
+func (w *walker) fact(i *rawInode) (InodeInfo, error) {
+	info := InodeInfo{Number: i.head.Number, Time: int64(i.head.Time)}
+	if i.typ != typeFile {
+		return info, nil
+	}
+	blocks := i.size / uint64(w.sb.BlockSize)
+	if i.fragment == none && i.size%uint64(w.sb.BlockSize) != 0 {
+		blocks++
+	}
+	// The list of a huge file of holes is out of proportion to what it tells.
+	if blocks == 0 || blocks > uint64(max(w.budget, 0))/4 {
+		return info, nil
+	}
+	w.budget -= 4 * int64(blocks)
+	for sizes := i.blocks; blocks > 0; blocks-- {
+		var word uint32
+		if err := sizes.decode(&word); err != nil {
+			return info, err
+		}
+		info.Stored += int64(word &^ dataPlain)
+	}
+	if info.Stored > 0 {
+		info.Start = int64(i.start)
+	}
+	return info, nil
 }
 
 func fileMode(typ, perm uint16) fs.FileMode {
