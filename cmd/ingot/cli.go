@@ -24,6 +24,7 @@ type cli struct {
 	Run        runCmd        `cmd:"" help:"Boot an image set in QEMU, with the console here."`
 	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the smoke tests of its recipe."`
 	Keys       keysCmd       `cmd:"" help:"Make, list and export the keys of a fleet."`
+	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
