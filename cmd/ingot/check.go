@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/ingot-os/ingot/internal/build"
 	"github.com/ingot-os/ingot/internal/initbin"
@@ -48,9 +49,10 @@ func (c *checkCmd) facts(r *recipe.Recipe) recipe.Facts {
 	}
 	store, err := source.Default()
 	if err != nil {
-		return recipe.Facts{}
+		return recipe.Facts{Now: time.Now()}
 	}
 	facts := build.Facts(store, l)
+	facts.Now = time.Now()
 	if init, err := initbin.Open(r.Arch); err == nil {
 		facts.Init = int64(len(init))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/ingot-os/ingot/initramfs/gobuild"
 	"github.com/ingot-os/ingot/internal/initbin"
@@ -35,7 +36,7 @@ func (b *builder) checkInputs(context.Context, *Step) error {
 	if err := b.checkUnlisted(); err != nil {
 		return err
 	}
-	return recipe.Check(b.o.Recipe, recipe.Facts{}).Err()
+	return recipe.Check(b.o.Recipe, recipe.Facts{Now: time.Unix(l.Epoch, 0)}).Err()
 }
 
 // checkUnlisted finds Go files that came after the lock was written: a build

@@ -117,7 +117,8 @@ func (b *builder) spec() (appliance.Spec, error) {
 	if b.root != nil {
 		s.Root = b.root.spec()
 	}
-	return s, nil
+	s.Trust, err = b.anchors()
+	return s, err
 }
 
 func (b *builder) programSegment() *tree.Tree {

@@ -39,7 +39,7 @@ const (
 
 // Input is one pinned input. Name is unique and says what it is for:
 // "kernel", "kernel/modules", "stub", "loader", "firmware/PACKAGE", "file/PATH",
-// "go/NAME", "go/modules", "root".
+// "go/NAME", "go/modules", "root", "trust" or "trust/PATH".
 type Input struct {
 	Name   string `json:"name"`
 	Kind   Kind   `json:"kind"`

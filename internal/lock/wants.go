@@ -48,6 +48,7 @@ func wants(r *recipe.Recipe) []want {
 		}
 	}
 	list = append(list, rootWants(r.Root)...)
+	list = append(list, trustWants(r)...)
 	if r.Certificates || r.Root != nil {
 		list = append(list, debWant("ca-certificates", "ca-certificates", recipe.DefaultSuite))
 	}
@@ -118,6 +119,18 @@ func rootWants(r *recipe.Root) []want {
 		return []want{pathWant("root", KindFile, r.Tar)}
 	}
 	return []want{{Input: Input{Name: "root", Kind: KindOCI, Path: r.OCI}}}
+}
+
+// trustWants pins public keys: one directory, or files one by one.
+func trustWants(r *recipe.Recipe) []want {
+	if r.Trust != nil && r.Trust.Keys != "" {
+		return []want{pathWant("trust", KindDir, r.Trust.Keys)}
+	}
+	var list []want
+	for _, name := range r.TrustFiles() {
+		list = append(list, pathWant("trust/"+name, KindFile, name))
+	}
+	return list
 }
 
 func debWant(name, pkg, suite string) want {

@@ -12,11 +12,13 @@ import (
 // Digest returns the SHA-256, in hexadecimal, of what a recipe means: the
 // JSON of its keys after defaults, sorted, without those that are empty.
 // Comments, order of keys, spelling of sizes and the recipe's own place do
-// not count; a key that a later ingot adds changes no digest until it is used.
+// not count, nor does what scan: accepts; a key that a later ingot adds changes no digest until it is used.
 func Digest(r *Recipe) string {
 	// Marshal of a map sorts its keys; all leaves are texts, integers and
 	// booleans, whose JSON has one form only.
-	b, err := json.Marshal(canonical(reflect.ValueOf(r).Elem()))
+	keys, _ := canonical(reflect.ValueOf(r).Elem()).(map[string]any)
+	delete(keys, "scan") // a policy for findings: changing it must not change an image
+	b, err := json.Marshal(keys)
 	if err != nil {
 		panic("recipe: " + err.Error()) // the types above always marshal
 	}

@@ -3,11 +3,17 @@ package recipe
 import (
 	"fmt"
 	"io/fs"
+	"time"
 )
 
 // Facts is what the lock and the cache know about a recipe's inputs. Every
 // field may be absent: a rule that needs it is then listed as not checked.
 type Facts struct {
+	// Now is the time at which certificates must be valid: the present for a
+	// person, the lock's epoch for a build, so that an old one can be repeated.
+	// Waivers are compared with it, too. Zero: not checked.
+	Now time.Time
+
 	Kernel *KernelFacts
 
 	Stub int64 // size of the EFI stub in bytes

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -77,6 +78,8 @@ func factsNamed(t testing.TB, name string) Facts {
 		f.Firmware = map[string][]string{"firmware-realtek": {"rtl_nic/rtl8168g-2.fw"}}
 	case "built":
 		f.UKI, f.RootSize = 36_000_000, 300<<20
+	case "late":
+		f.Now = time.Date(2060, 1, 1, 0, 0, 0, 0, time.UTC)
 	case "huge":
 		f.UKI = 3 << 30
 	default:

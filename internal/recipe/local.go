@@ -35,6 +35,7 @@ func checkLocal(r *Recipe) Errors {
 		c.fileSource(fmt.Sprintf("files[%d]", i), f)
 	}
 	c.localRoot()
+	c.localTrust()
 	return c.errs
 }
 

@@ -49,6 +49,9 @@ type Recipe struct {
 	Root *Root `yaml:"root"`
 	Boot Boot  `yaml:"boot"`
 
+	Trust *Trust `yaml:"trust"`
+	Scan  Scan   `yaml:"scan"` // has no part in the image, nor in Digest
+
 	// Outputs are further files of the same disk, by the names of Outputs.
 	Outputs []string `yaml:"outputs"`
 
@@ -140,6 +143,38 @@ type Boot struct {
 	Timeout int     `yaml:"timeout"` // seconds a menu waits; default 0
 	Entries []Entry `yaml:"entries"` // further boot entries
 	Budget  Size    `yaml:"budget"`  // largest boot file in bytes; 0 = no budget
+}
+
+// Trust names the public keys that go into the image: a directory, or files.
+type Trust struct {
+	Keys string `yaml:"keys"` // directory that ingot keys export has written
+
+	PK     string   `yaml:"pk"`  // certificates of firmware; each of these is one file
+	KEK    string   `yaml:"kek"` //
+	DB     []string `yaml:"db"`  //
+	Image  []string `yaml:"image"`
+	Fleet  string   `yaml:"fleet"`
+	Server []string `yaml:"server"`
+	Policy string   `yaml:"policy"`
+	Owner  string   `yaml:"owner"` // GUID in signature lists
+
+	Threshold int `yaml:"threshold"` // default 1
+}
+
+// Scan is what ingot scan accepts; its zero value is the strictest.
+type Scan struct {
+	Threshold     string   `yaml:"threshold"` // low, medium, high or critical; empty: every finding fails
+	AcceptUnrated bool     `yaml:"acceptUnrated"`
+	AcceptUnfixed bool     `yaml:"acceptUnfixed"`
+	Waivers       []Waiver `yaml:"waivers"`
+}
+
+// Waiver accepts one vulnerability for some time.
+type Waiver struct {
+	ID      string `yaml:"id"`      // of the record or any other name of it
+	Package string `yaml:"package"` // Debian source package or Go module; empty means any
+	Reason  string `yaml:"reason"`
+	Expires string `yaml:"expires"` // last day on which it holds: 2026-12-31
 }
 
 // Entry is one more boot entry beside the slots.

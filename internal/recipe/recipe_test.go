@@ -75,6 +75,7 @@ func TestDigest(t *testing.T) {
 		strings.Replace(base, "512M", "0000512 MiB", 1),
 		strings.Replace(base, "{A: x, B: y}", "\n      {\"B\": y,\n       A: 'x'}", 1),
 		base + "arch: amd64\n", // a default, written out
+		base + "scan: {threshold: high, waivers: [{id: CVE-2026-1000, reason: because, expires: 2026-12-31}]}\n",
 		strings.Replace(base, "slot: 512M", "slot: 536870912", 1),
 	}
 	want := Digest(mustParse(t, base))

@@ -33,6 +33,7 @@ func Validate(r *Recipe) Errors {
 	c.root()
 	c.boot()
 	c.outputs()
+	c.scan()
 	c.errs.Sort()
 	return c.errs
 }

@@ -161,7 +161,7 @@ func (r *reader) firmwareKey(field, name string, c *x509.Certificate) {
 			r.add(field, name, hint, "has an RSA key of %d bits", k.N.BitLen())
 		}
 	default:
-		r.add(field, name, hint, "has a key of the kind %v", c.PublicKeyAlgorithm)
+		r.add(field, name, hint, "has an %v key", c.PublicKeyAlgorithm)
 	}
 }
 
@@ -307,7 +307,7 @@ func (r *reader) whole(a *Anchors) {
 		keys[string(publicDER(k))] = i
 	}
 	if a.Threshold > max(len(a.Image), 1) {
-		r.add("threshold", "", "lower it, or add image keys", "is %d, more than the %d image keys", a.Threshold, len(a.Image))
+		r.add("threshold", "", "lower it, or add image keys", "is %d, and %d image keys are named", a.Threshold, len(a.Image))
 	}
 }
 

@@ -154,7 +154,7 @@ func TestRefusals(t *testing.T) {
 		edit func(*trust.Files)
 		want string
 	}{
-		{"EC key for db", func(f *trust.Files) { f.DB[0] = "ec.pem" }, "db[0]: ec.pem has a key of the kind ECDSA"},
+		{"EC key for db", func(f *trust.Files) { f.DB[0] = "ec.pem" }, "db[0]: ec.pem has an ECDSA key"},
 		{"3072 bits for pk", func(f *trust.Files) { f.PK = "rsa3072.pem" }, "pk: rsa3072.pem has an RSA key of 3072 bits"},
 		{"text", func(f *trust.Files) { f.KEK = "text.txt" }, "kek: text.txt is no certificate"},
 		{"public key for pk", func(f *trust.Files) { f.PK = "image.pem" }, "pk: image.pem is no certificate"},
@@ -166,7 +166,7 @@ func TestRefusals(t *testing.T) {
 		{"no kek", func(f *trust.Files) { f.KEK = "" }, "kek: is missing"},
 		{"twice db", func(f *trust.Files) { f.DB = []string{"db.pem", "db.der"} }, "db[1]: is the certificate of db[0] again"},
 		{"twice image", func(f *trust.Files) { f.Image = []string{"image.pem", "image.pem"}; f.Threshold = 2 }, "image[1]: is the key of image[0] again"},
-		{"threshold", func(f *trust.Files) { f.Image = append(f.Image, "other.der"); f.Threshold = 3 }, "threshold: is 3, more than the 2 image keys"},
+		{"threshold", func(f *trust.Files) { f.Image = append(f.Image, "other.der"); f.Threshold = 3 }, "threshold: is 3, and 2 image keys are named"},
 		{"P-384", func(f *trust.Files) { f.Image[0] = "p384.pem" }, "image[0]: p384.pem is an ECDSA key on P-384"},
 		{"policy", func(f *trust.Files) { f.Policy = "other.der" }, "policy: other.der is no RSA key"},
 		{"leaf", func(f *trust.Files) { f.Server = []string{"leaf.pem"} }, `server[0]: leaf.pem is the certificate of "probe" itself`},
