@@ -1,0 +1,281 @@
+package verify
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/boot/authenticode"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition"
+)
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// ukiFacts is the boot file as it was found.
+type ukiFacts struct {
+	r     io.ReaderAt
+	size  int64
+	place Place
+	info  boot.Info
+}
+
+// part is a place inside the boot file.
+func (u *ukiFacts) part(path ...string) Place {
+	return at(u.place.File, append(slices.Clone(u.place.Path), path...)...)
+}
+
+// checkBoot compares the sections of the boot file with the manifest, and looks
+// for its copies on ESP and slots.
+func (v *verifier) checkBoot(c *Check) error {
+	want, _ := v.fileEntry(".efi")
+	u, err := v.findUKI(want)
+	switch {
+	case err != nil:
+		return err
+	case u == nil && len(v.found) == 0:
+		c.skip(WhyRefused)
+		return nil
+	case u == nil:
+		c.refuse(BootMissing, at(v.imageName(), partition.ESP), "sha256 "+want.SHA256, "")
+		return nil
+	}
+	if u.info, err = boot.Inspect(u.r, u.size); err != nil {
+		c.malformed(BootMalformed, u.place, err)
+		return nil
+	}
+	v.uki = u
+	if u.info.Problem != "" {
+		c.malformed(BootMalformed, u.place, errors.New(u.info.Problem))
+	}
+	c.differ(BootMalformed, u.part("machine"), v.m.Arch, u.info.Arch)
+	c.differ(BootCmdline, u.part("section .cmdline"), v.m.Cmdline, u.info.Cmdline)
+	c.Count = len(v.m.Sections)
+	v.judgeSections(c, u)
+	v.judgeCopies(c, want)
+	return nil
+}
+
+func (v *verifier) imageName() string {
+	if v.image != nil {
+		return v.image.name
+	}
+	return v.m.Stem() + ".img"
+}
+
+// findUKI takes the file of the set, else the first copy on an intact partition.
+func (v *verifier) findUKI(want release.File) (*ukiFacts, error) {
+	if f := v.files[want.Name]; f != nil && f.intact {
+		return &ukiFacts{r: f.f, size: f.size, place: at(want.Name)}, nil
+	}
+	for _, p := range v.parts {
+		if p.tree == nil {
+			continue
+		}
+		for _, path := range sorted(v.found[p.Role]) {
+			if f := v.found[p.Role][path]; f.sha256 != want.SHA256 || f.size != want.Size {
+				continue
+			}
+			r, err := sectionOf(p.tree.Get(path))
+			return &ukiFacts{r: r, size: want.Size, place: at(v.image.name, p.Role, path)}, err
+		}
+	}
+	return nil, nil
+}
+
+func (v *verifier) judgeSections(c *Check, u *ukiFacts) {
+	files := map[string]content{}
+	for i, s := range u.info.Sections {
+		files[s.Name] = content{size: s.Size, sha256: s.SHA256, names: []string{s.Name}}
+		place := u.part("section " + s.Name).byte(s.Offset)
+		if i >= len(v.m.Sections) {
+			c.refuse(BootSection, place, "", s.Name)
+			continue
+		}
+		got := release.Part{Name: s.Name, Offset: s.Offset, Size: s.Size, SHA256: s.SHA256}
+		if want := v.m.Sections[i]; got != want {
+			c.refuse(BootSection, place, fmt.Sprint(want), fmt.Sprint(got))
+		}
+	}
+	for _, s := range v.m.Sections[min(len(u.info.Sections), len(v.m.Sections)):] {
+		c.refuse(BootSection, u.part("section "+s.Name), s.SHA256, "no such section")
+	}
+	v.found["uki"] = files
+}
+
+// judgeCopies demands the boot file where firmware and loader look for it.
+func (v *verifier) judgeCopies(c *Check, want release.File) {
+	fallback := boot.FallbackPath(v.m.Arch)
+	for _, role := range []string{partition.SlotA, partition.SlotB} {
+		if p := v.part(role); p != nil && p.tree != nil {
+			c.differ(BootMissing, at(v.image.name, role, fallback), want.SHA256, v.found[role][fallback].sha256)
+		}
+	}
+	p := v.part(partition.ESP)
+	if p == nil || p.tree == nil {
+		return
+	}
+	if v.found[partition.ESP][fallback].sha256 == "" {
+		c.refuse(BootMissing, at(v.image.name, partition.ESP, fallback), "a boot file", "none")
+	}
+	for _, f := range v.found[partition.ESP] {
+		if f.sha256 == want.SHA256 {
+			return
+		}
+	}
+	c.refuse(BootMissing, at(v.image.name, partition.ESP), want.SHA256, "none")
+}
+
+// program is an EFI program that firmware asks for a signature.
+type program struct {
+	r     io.ReaderAt
+	size  int64
+	place Place
+}
+
+// programs lists the boot file and the other EFI programs of the ESP.
+func (v *verifier) programs() ([]program, error) {
+	var list []program
+	uki := ""
+	if v.uki != nil {
+		list = append(list, program{v.uki.r, v.uki.size, v.uki.place})
+		f, _ := v.fileEntry(".efi")
+		uki = f.SHA256
+	}
+	p := v.part(partition.ESP)
+	if p == nil || p.tree == nil {
+		return list, nil
+	}
+	for _, path := range sorted(v.found[p.Role]) {
+		if v.found[p.Role][path].sha256 == uki {
+			continue
+		}
+		r, err := sectionOf(p.tree.Get(path))
+		if err != nil {
+			return nil, err
+		}
+		head := make([]byte, 2)
+		if n, _ := r.ReadAt(head, 0); n == 2 && string(head) == "MZ" {
+			list = append(list, program{r, r.Size(), at(v.image.name, p.Role, path)})
+		}
+	}
+	return list, nil
+}
+
+// checkSecureBoot judges signatures as firmware would with these db
+// certificates. Without any it looks whether the signatures are of these
+// programs, and all by one key.
+func (v *verifier) checkSecureBoot(c *Check) error {
+	list, err := v.programs()
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		c.skip(WhyRefused)
+		return nil
+	}
+	var signers []*x509.Certificate
+	for _, p := range list {
+		if len(v.o.Trust.DB) > 0 {
+			_, err := authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: v.o.Trust.DB})
+			judgeProgram(c, p, err)
+			continue
+		}
+		more, err := consistent(p)
+		judgeProgram(c, p, err)
+		if err == nil && len(more) == 0 {
+			c.note(p.place.name(), WhyUnsigned, "")
+		}
+		c.Count -= btoi(len(more) == 0)
+		signers = append(signers, more...)
+	}
+	switch {
+	case len(v.o.Trust.DB) > 0:
+	case len(signers) == 0:
+		c.Count = 0
+		c.skip(WhyUnsigned)
+	default:
+		c.note("", WhyNoCert, signers[0].Subject.CommonName)
+	}
+	return nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// name is a place as one word.
+func (p Place) name() string {
+	if len(p.Path) > 0 {
+		return p.Path[len(p.Path)-1]
+	}
+	return p.File
+}
+
+// consistent returns who signed a program; every signature must be of it.
+func consistent(p program) ([]*x509.Certificate, error) {
+	list, err := authenticode.Signatures(p.r, p.size)
+	if err != nil {
+		return nil, err
+	}
+	var signers []*x509.Certificate
+	for _, s := range list {
+		if s.Signer == nil {
+			return nil, fmt.Errorf("%w: it does not include its certificate", authenticode.ErrMalformed)
+		}
+		signers = append(signers, s.Signer)
+	}
+	if len(signers) == 0 {
+		return nil, nil
+	}
+	// The first signer alone: another one would be a second key.
+	r, err := authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: signers[:1]})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range signers {
+		if !s.Equal(r.Signer) {
+			return nil, fmt.Errorf("%w: %q signed, too", authenticode.ErrUnknownKey, s.Subject.CommonName)
+		}
+	}
+	return signers, nil
+}
+
+func judgeProgram(c *Check, p program, err error) {
+	c.Count++
+	if err == nil {
+		return
+	}
+	code := SignatureMalformed
+	for _, k := range []struct {
+		is   error
+		code Code
+	}{
+		{authenticode.ErrUnsigned, SignatureMissing}, {authenticode.ErrDigest, SignatureDigest},
+		{authenticode.ErrSignature, SignatureInvalid}, {authenticode.ErrUnknownKey, SignatureKey},
+	} {
+		if errors.Is(err, k.is) {
+			code = k.code
+			break
+		}
+	}
+	c.malformed(code, p.place, err)
+}
+
+// section returns a section of the boot file; nil when it has none of the name.
+func (u *ukiFacts) section(name string) *io.SectionReader {
+	for _, s := range u.info.Sections {
+		if s.Name == name {
+			return io.NewSectionReader(u.r, s.Offset, s.Size)
+		}
+	}
+	return nil
+}
+

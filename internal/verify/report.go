@@ -1,0 +1,281 @@
+package verify
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Kind is what was verified.
+type Kind string
+
+// The kinds of Report.
+const (
+	KindSet   Kind = "set"   // an image set directory
+	KindImage Kind = "image" // a raw image as it was built
+	KindDisk  Kind = "disk"  // the disk of a machine: state and data are not judged
+)
+
+// Verdict is the outcome of all checks.
+type Verdict string
+
+// The verdicts.
+const (
+	Verified Verdict = "verified" // signature and everything behind it hold
+	Unsigned Verdict = "unsigned" // everything but the signature was checked, and holds
+	Refused  Verdict = "refused"
+)
+
+// Report is what was checked. Its order does not depend on timing.
+type Report struct {
+	Path    string   `json:"path"`
+	Kind    Kind     `json:"kind"`
+	Verdict Verdict  `json:"verdict"`
+	Name    string   `json:"name,omitempty"` // of the release, as its manifest says
+	Version string   `json:"version,omitempty"`
+	Build   string   `json:"build,omitempty"`
+	Signers []string `json:"signers,omitempty"` // ids of the trusted keys that signed
+	Checks  []*Check `json:"checks"`
+	// NotChecked is everything that a reader of the verdict must not assume.
+	NotChecked []Note    `json:"notChecked"`
+	Refusals   []Refusal `json:"refusals"` // the first one is the most exact
+}
+
+// CheckName names a check; docs/verify.md has the table.
+type CheckName string
+
+// The checks in their order.
+const (
+	CheckSignature  CheckName = "signature"
+	CheckManifest   CheckName = "manifest"
+	CheckFiles      CheckName = "files"
+	CheckTable      CheckName = "partition-table"
+	CheckPartitions CheckName = "partitions"
+	CheckBoot       CheckName = "boot-file"
+	CheckSecureBoot CheckName = "secure-boot"
+	CheckInitramfs  CheckName = "initramfs"
+	CheckRoot       CheckName = "root"
+	CheckSBOM       CheckName = "sbom"
+	CheckProvenance CheckName = "provenance"
+)
+
+// State is the outcome of one check.
+type State string
+
+// The states of a Check.
+const (
+	Passed  State = "passed"
+	Failed  State = "refused"
+	Skipped State = "skipped"
+)
+
+// Check is one check and what it looked at.
+type Check struct {
+	Name  CheckName `json:"check"`
+	State State     `json:"state"`
+	Count int       `json:"count"`         // of the things that were compared: files, partitions, sections, signatures
+	Why   Why       `json:"why,omitempty"` // it was skipped
+
+	notes    []Note
+	refusals []Refusal
+}
+
+// Why says why something was not checked.
+type Why string
+
+// The reasons of notes and skipped checks.
+const (
+	WhyNoKeys      Why = "no-keys"       // no image key was given
+	WhyOtherKey    Why = "other-key"     // a signature of a key that was not given
+	WhyNoImage     Why = "no-image"      // there is none to look into
+	WhyNoSet       Why = "no-set"        // an image alone was named
+	WhyNoFile      Why = "no-file"       // the file is not beside the manifest
+	WhyRefused     Why = "refused"       // what holds it was refused
+	WhyNoCert      Why = "no-db"         // no db certificate was given
+	WhyUnsigned    Why = "not-signed"    // there is no signature to check
+	WhyNoRoot      Why = "no-root"       // the release has no root payload
+	WhyMachine     Why = "machine-data"  // state and data belong to the machine
+	WhyOtherSlot   Why = "other-release" // the partition holds another release
+	WhyFreeSpace   Why = "free-space"    // no partition covers it
+	WhyDigestOnly  Why = "digest-only"   // the file's digest was compared, not what it means
+	WhyHostGUIDs   Why = "host-guids"    // GUIDs are those of one machine
+	WhyEmpty       Why = "empty"         // the partition holds nothing
+	WhyNotPossible Why = "earlier"       // an earlier check was refused, so this one had nothing to trust
+)
+
+// Note is something that was not checked.
+type Note struct {
+	Check CheckName `json:"check"`
+	What  string    `json:"what,omitempty"` // partition, file or key; empty for the whole check
+	Why   Why       `json:"why"`
+	Got   string    `json:"got,omitempty"` // what is there instead
+}
+
+// Code is a stable reason.
+type Code string
+
+// The reasons of a Refusal.
+const (
+	ManifestMissing      Code = "manifest.missing"
+	ManifestMalformed    Code = "manifest.malformed"
+	ManifestInconsistent Code = "manifest.inconsistent"
+
+	EnvelopeMissing   Code = "envelope.missing"
+	EnvelopeMalformed Code = "envelope.malformed"
+	EnvelopeType      Code = "envelope.type"
+	EnvelopeUntrusted Code = "envelope.untrusted"
+	EnvelopeSignature Code = "envelope.signature"
+	EnvelopePayload   Code = "envelope.payload"
+
+	FileMissing  Code = "file.missing"
+	FileStranger Code = "file.stranger"
+	FileKind     Code = "file.kind"
+	FileSize     Code = "file.size"
+	FileDigest   Code = "file.digest"
+
+	DiskSize        Code = "disk.size"
+	DiskRelease     Code = "disk.release"
+	DiskSlack       Code = "disk.slack"
+	TableMBR        Code = "table.mbr"
+	TablePrimary    Code = "table.primary"
+	TableBackup     Code = "table.backup"
+	PartitionDigest Code = "partition.digest"
+	PartitionFormat Code = "partition.format"
+
+	BootMissing   Code = "boot.missing"
+	BootMalformed Code = "boot.malformed"
+	BootSection   Code = "boot.section"
+	BootCmdline   Code = "boot.cmdline"
+
+	SignatureMissing   Code = "secureboot.unsigned"
+	SignatureMalformed Code = "secureboot.malformed"
+	SignatureDigest    Code = "secureboot.digest"
+	SignatureInvalid   Code = "secureboot.signature"
+	SignatureKey       Code = "secureboot.key"
+
+	InitramfsMalformed Code = "initramfs.malformed"
+	InitramfsContents  Code = "initramfs.contents"
+	InitramfsIdentity  Code = "initramfs.identity"
+
+	RootMalformed Code = "root.malformed"
+	RootHash      Code = "root.hash"
+	RootVerity    Code = "root.verity"
+
+	SBOMMalformed Code = "sbom.malformed"
+	SBOMIdentity  Code = "sbom.identity"
+	SBOMFiles     Code = "sbom.files"
+
+	ProvenanceMalformed Code = "provenance.malformed"
+	ProvenanceIdentity  Code = "provenance.identity"
+	ProvenanceOutputs   Code = "provenance.outputs"
+
+	NothingChecked Code = "nothing.checked"
+)
+
+// Place is where something is wrong, from outside to inside.
+type Place struct {
+	File   string   `json:"file"`             // of the set, or the image
+	Path   []string `json:"path,omitempty"`   // partition, structure, file, section, field
+	Offset *int64   `json:"offset,omitempty"` // bytes from the start of File, where it is known
+}
+
+// at is a place in a file.
+func at(file string, path ...string) Place { return Place{File: file, Path: path} }
+
+// byte gives the place its offset; a negative one is unknown.
+func (p Place) byte(off int64) Place {
+	if off >= 0 {
+		p.Offset = &off
+	}
+	return p
+}
+
+// Refusal is one reason why the verdict is Refused.
+type Refusal struct {
+	Check CheckName `json:"check"`
+	Code  Code      `json:"code"`
+	Place Place     `json:"place"`
+	Want  string    `json:"want,omitempty"`
+	Got   string    `json:"got,omitempty"`
+	Cause string    `json:"cause,omitempty"` // of a reader that gave up
+}
+
+// maxRefusals bounds what one check says.
+const maxRefusals = 32
+
+// begin adds a check to the report; it passes unless it refuses or is skipped.
+func (v *verifier) begin(name CheckName) *Check {
+	c := &Check{Name: name, State: Passed}
+	v.report.Checks = append(v.report.Checks, c)
+	return c
+}
+
+func (c *Check) refuse(code Code, p Place, want, got string) { c.add(code, p, want, got, "") }
+
+// malformed refuses for the reason that a reader gave.
+func (c *Check) malformed(code Code, p Place, err error) { c.add(code, p, "", "", err.Error()) }
+
+func (c *Check) add(code Code, p Place, want, got, cause string) {
+	c.State, c.Why = Failed, ""
+	if len(c.refusals) < maxRefusals {
+		c.refusals = append(c.refusals, Refusal{Check: c.Name, Code: code, Place: p, Want: want, Got: got, Cause: cause})
+	}
+}
+
+// differ refuses when got is not want.
+func (c *Check) differ(code Code, p Place, want, got string) {
+	if got != want {
+		c.refuse(code, p, want, got)
+	}
+}
+
+// skip says that the check was not made, unless it refused something already.
+func (c *Check) skip(why Why) {
+	if c.State == Passed {
+		c.State, c.Why = Skipped, why
+	}
+}
+
+// note names something that the check leaves out.
+func (c *Check) note(what string, why Why, got string) {
+	c.notes = append(c.notes, Note{Check: c.Name, What: what, Why: why, Got: got})
+}
+
+// finish draws the conclusion.
+func (r *Report) finish() {
+	r.NotChecked, r.Refusals = []Note{}, []Refusal{}
+	passed := 0
+	for _, c := range r.Checks {
+		if c.State == Passed && c.Name != CheckManifest && c.Count > 0 {
+			passed++
+		}
+		if c.State == Skipped {
+			r.NotChecked = append(r.NotChecked, Note{Check: c.Name, Why: c.Why})
+		}
+		r.NotChecked = append(r.NotChecked, c.notes...)
+		r.Refusals = append(r.Refusals, c.refusals...)
+	}
+	slices.SortStableFunc(r.Refusals, func(a, b Refusal) int { return cmp.Compare(a.vague(), b.vague()) })
+	switch {
+	case len(r.Refusals) > 0:
+		r.Verdict = Refused
+	case passed == 0: // a manifest that agrees with itself says nothing about any image
+		r.Verdict = Refused
+		r.Refusals = append(r.Refusals, Refusal{Code: NothingChecked, Place: Place{File: r.Path}})
+	case len(r.Signers) == 0:
+		r.Verdict = Unsigned
+	default:
+		r.Verdict = Verified
+	}
+}
+
+// vague is larger for a refusal that another one of the same cause says more
+// exactly: the digest of a whole file or partition.
+func (r *Refusal) vague() int {
+	switch {
+	case r.Code == FileDigest && r.Place.Offset == nil:
+		return 2
+	case r.Code == PartitionDigest && r.Place.Offset == nil:
+		return 1
+	}
+	return 0
+}
