@@ -23,6 +23,7 @@ type cli struct {
 	Diff       diffCmd       `cmd:"" help:"Explain how two artifacts differ."`
 	Run        runCmd        `cmd:"" help:"Boot an image set in QEMU, with the console here."`
 	Test       testCmd       `cmd:"" help:"Boot an image set in QEMU and run the smoke tests of its recipe."`
+	Reproduce  reproduceCmd  `cmd:"" help:"Make an image set again and compare every byte."`
 	Keys       keysCmd       `cmd:"" help:"Make, list and export the keys of a fleet."`
 	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
