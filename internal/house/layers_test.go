@@ -23,6 +23,7 @@ const module = "github.com/ingot-os/ingot/"
 var layers = [][]string{
 	{ // 0 pure: no os, net, exec, log, clock, randomness
 		"partition/tree", "partition/gpt", "partition/fat", "partition/squashfs", "partition/verity", "partition/state",
+		"partition/blocks", "partition/qcow2", "partition/vhd", "partition/vmdk", "partition/iso", "partition/frames", "partition/blockmap",
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
@@ -55,7 +56,7 @@ const compositionLayer = 4
 // pureOrder lists what a pure package may import of its own layer: formats
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
-var pureOrder = []string{"partition/tree", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
+var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
 	"boot/esl", "attest/pcr", "attest/eventlog"}
 
 // impure are imports that no package of layer 0 may have.
