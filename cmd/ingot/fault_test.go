@@ -143,7 +143,7 @@ func TestUnwritable(t *testing.T) {
 	cold := f.cold(t)
 	build[4] = filepath.Join(w.dir, "out")
 	res := run([]string{"INGOT_CACHE=" + cold}, []string{"--readonly", cold}, build...)
-	res.says(t, 1, "cache", cold, "read-only file system")
+	res.says(t, 1, "cache", cold, "read-only file system", "hint: set INGOT_CACHE")
 	if left := listDir(t, build[4]); len(left) > 0 {
 		t.Errorf("a read-only cache left %v", left)
 	}

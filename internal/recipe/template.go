@@ -14,7 +14,7 @@ func InitYAML(dir string) map[string]string {
 	return map[string]string{
 		"appliance.yaml": strings.ReplaceAll(initRecipe, "NAME", name),
 		"main.go":        strings.ReplaceAll(initMain, "NAME", name),
-		"go.mod":         "module " + name + "\n\ngo 1.24\n",
+		"go.mod":         "module example/" + name + "\n\ngo 1.24\n", // Go keeps example/ free: "go" or "cmd" alone would be its own
 	}
 }
 

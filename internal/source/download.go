@@ -34,6 +34,17 @@ var errStalled = fmt.Errorf("no data for %s", stallAfter)
 // vendor bundle and the network may not be used.
 var ErrOffline = errors.New("offline and the cache is cold")
 
+// offlineError is ErrOffline with what to do about it.
+type offlineError struct{}
+
+func (offlineError) Error() string        { return ErrOffline.Error() }
+func (offlineError) Is(target error) bool { return target == ErrOffline }
+
+// Hint names the ways to get at the input.
+func (offlineError) Hint() string {
+	return "do it once without --offline (and without INGOT_OFFLINE), or name a bundle with --vendor DIR"
+}
+
 // errMissing says that a server answered, and does not have the file.
 var errMissing = errors.New("not found")
 
@@ -108,7 +119,7 @@ func (f *Fetcher) fromVendor(ctx context.Context, w want) (string, error) {
 // remote downloads, from the first URL whose bytes have the digest.
 func (f *Fetcher) remote(ctx context.Context, w want, urls []string) (string, error) {
 	if f.Offline {
-		return "", fmt.Errorf("fetch %s: %w: sha256 %s is not in it", w.what, ErrOffline, w.sha)
+		return "", fmt.Errorf("fetch %s: %w: sha256 %s is not in it", w.what, offlineError{}, w.sha)
 	}
 	var path string
 	err := f.first(ctx, w, urls, func(from string, body io.Reader) (err error) {
@@ -338,7 +349,7 @@ type archiveSource struct{ f *Fetcher }
 // Small implements debian.Source.
 func (a archiveSource) Small(ctx context.Context, what string, urls []string, limit int64) (b []byte, err error) {
 	if a.f.Offline {
-		return nil, fmt.Errorf("fetch %s: %w", what, ErrOffline)
+		return nil, fmt.Errorf("fetch %s: %w", what, offlineError{})
 	}
 	err = a.f.first(ctx, want{what: what, limit: limit}, urls, func(_ string, r io.Reader) (err error) {
 		b, err = io.ReadAll(r)

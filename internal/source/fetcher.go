@@ -118,7 +118,7 @@ func (f *Fetcher) setup() {
 // lock input without a name, and the newest date of the indexes consulted.
 func (f *Fetcher) Package(ctx context.Context, suite, arch, name string) (lock.Input, time.Time, error) {
 	if f.Offline {
-		return lock.Input{}, time.Time{}, fmt.Errorf("find package %s: %w", name, ErrOffline)
+		return lock.Input{}, time.Time{}, fmt.Errorf("find package %s: %w", name, offlineError{})
 	}
 	f.once.Do(f.setup)
 	p, err := f.archive.Find(ctx, suite, arch, name)

@@ -33,7 +33,7 @@ func (f *Fetcher) Image(ctx context.Context, ref, dir, arch string) (lock.Input,
 func (f *Fetcher) origin(ref, dir string) (*oci.Origin, error) {
 	o, err := oci.Open(ref, dir, f.client())
 	if err == nil && f.Offline && o.Remote() {
-		return nil, fmt.Errorf("fetch image %s: %w", ref, ErrOffline)
+		return nil, fmt.Errorf("fetch image %s: %w", ref, offlineError{})
 	}
 	return o, err
 }

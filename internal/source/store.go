@@ -63,11 +63,11 @@ const staleTemp = 48 * time.Hour
 // DefaultDir returns $INGOT_CACHE, else the folder ingot in the user's cache directory.
 func DefaultDir() (string, error) {
 	if d := os.Getenv("INGOT_CACHE"); d != "" {
-		return d, nil
+		return filepath.Abs(d)
 	}
 	d, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find cache directory: %w (set INGOT_CACHE)", err)
+		return "", &cacheError{fmt.Errorf("find cache directory: %w", err)}
 	}
 	return filepath.Join(d, "ingot"), nil
 }
@@ -185,15 +185,24 @@ type temp struct {
 func (s *Store) newTemp() (*temp, error) {
 	tmp := filepath.Join(s.Dir, "tmp")
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return nil, fmt.Errorf("make cache directory: %w", err)
+		return nil, &cacheError{fmt.Errorf("make cache directory: %w", err)}
 	}
 	s.sweep(tmp)
 	f, err := os.CreateTemp(tmp, "put-")
 	if err != nil {
-		return nil, fmt.Errorf("write cache entry: %w", err)
+		return nil, &cacheError{fmt.Errorf("write cache entry: %w", err)}
 	}
 	return &temp{s: s, f: f, hash: sha256.New()}, nil
 }
+
+// cacheError is a cache that cannot be written at all.
+type cacheError struct{ error }
+
+// Unwrap gives the cause.
+func (e *cacheError) Unwrap() error { return e.error }
+
+// Hint names the way out.
+func (*cacheError) Hint() string { return "set INGOT_CACHE to a directory that can be written" }
 
 // sweep removes, once per Store, what killed processes left in tmp/.
 func (s *Store) sweep(tmp string) {

@@ -247,6 +247,11 @@ func TestDefaultDir(t *testing.T) {
 	if d, err := DefaultDir(); err != nil || d != "/x/y" {
 		t.Errorf("got %q %v", d, err)
 	}
+	t.Chdir("/")
+	t.Setenv("INGOT_CACHE", "x/y") // the toolchain gets paths below it, and runs elsewhere
+	if d, err := DefaultDir(); err != nil || d != "/x/y" {
+		t.Errorf("relative: got %q %v", d, err)
+	}
 	t.Setenv("INGOT_CACHE", "")
 	t.Setenv("XDG_CACHE_HOME", "/z")
 	if d, err := DefaultDir(); err != nil || d != "/z/ingot" {
