@@ -13,7 +13,8 @@ var Keys = sync.OnceValue(func() *strictyaml.Table {
 })
 
 var machineKeys = []strictyaml.Key{
-	{Path: "hostname", Match: isHostname, Pattern: `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`,
+	// The kernel keeps 64 bytes (HOST_NAME_MAX); a longer name would be found out by the machine only.
+	{Path: "hostname", MaxLen: 64, Match: isHostname, Pattern: `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`,
 		Expect: "lower case letters, digits and dashes, parts joined by dots (RFC 1123)", Also: []string{"name", "host"},
 		Default: "the recipe's name",
 		Doc:     "The machine's name: what the kernel reports, what DHCP sends and what the logs say.",

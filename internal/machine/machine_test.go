@@ -55,6 +55,7 @@ var bad = []struct {
 }{
 	{"unknown key", "hostnam: a\n", `m.yaml:1:1: unknown key "hostnam"` + "\nhint: did you mean hostname:?", true},
 	{"upper case host", "hostname: Edge_1\n", `m.yaml:1:11: hostname is "Edge_1", which is not allowed`, true},
+	{"host too long", "hostname: a." + strings.Repeat("b", 63) + "\n", "m.yaml:1:11: hostname has 65 characters, the limit is 64", true},
 	{"label value", "labels: {rack: 7}\n", `m.yaml:1:16: labels.rack is a number (7), want text` + "\nhint: quote it: \"7\"", true},
 	{"label name", "labels: {\"a b\": x}\n", `m.yaml:1:10: name "a b" is not allowed in labels`, true},
 	{"no scheme", "server: ingot.example.com\n", `m.yaml:1:9: server is "ingot.example.com": not an http or https address`, false},

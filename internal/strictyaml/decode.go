@@ -222,6 +222,10 @@ func (d *decoder) checkText(n *node, path, generic string) bool {
 		d.errorf(n.pos, path, "give it a value or remove the line", "%s is empty", named(path))
 		return false
 	}
+	if got := len([]rune(n.text)); k.MaxLen > 0 && got > k.MaxLen {
+		d.errorf(n.pos, path, "shorten it", "%s has %d characters, the limit is %d", named(path), got, k.MaxLen)
+		return false
+	}
 	if k.Match != nil && !k.Match(n.text) {
 		d.errorf(n.pos, path, "want "+k.Expect, "%s is %q, which is not allowed", named(path), n.text)
 		return false

@@ -21,6 +21,7 @@ type Key struct {
 	Min, Max int64    // numbers: bounds, inclusive; both 0 means none
 	Values   []int64  // the only numbers allowed
 	MinLen   int      // lists: fewest items; texts: fewest characters
+	MaxLen   int      // texts: most characters; 0 means no bound
 	OneOf    []string // mappings: exactly one of these keys is given
 	Any      []string // mappings: at least one of these keys is given
 	With     string   // this key has a meaning only beside that one

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -125,12 +126,16 @@ func newClient(link netlink.Link) (*nclient4.Client, error) {
 
 func modifiers(link netlink.Link) []dhcpv4.Modifier {
 	id := append([]byte{1}, link.Attrs().HardwareAddr...) // hardware type Ethernet, RFC 2132 section 9.14
-	return []dhcpv4.Modifier{
+	out := []dhcpv4.Modifier{
 		dhcpv4.WithOption(dhcpv4.OptClassIdentifier(VendorClass)),
 		dhcpv4.WithOption(dhcpv4.OptClientIdentifier(id)),
 		dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer,
-			dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionVendorSpecificInformation, dhcpv4.OptionNTPServers),
+			dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionVendorSpecificInformation),
 	}
+	if name, err := os.Hostname(); err == nil && name != "" && name != "(none)" { // the kernel's own until one is set
+		out = append(out, dhcpv4.WithOption(dhcpv4.OptHostName(name)))
+	}
+	return out
 }
 
 // apply puts the lease on the link. The kernel's own lifetime on the address

@@ -299,7 +299,14 @@ func TestDHCP(t *testing.T) {
 	if len(d.asked) < 2 { // more when one is repeated on a slow machine
 		t.Fatalf("%d messages, want discover and request", len(d.asked))
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, q := range d.asked {
+		if got := q.HostName(); got != host {
+			t.Errorf("%s has host name %q, want %q", q.MessageType(), got, host)
+		}
 		if got := q.ClassIdentifier(); got != "ingot" {
 			t.Errorf("%s has vendor class %q, want ingot", q.MessageType(), got)
 		}

@@ -110,6 +110,9 @@ func text(k *strictyaml.Key) object {
 	if k.MinLen > 0 {
 		s["minLength"] = k.MinLen
 	}
+	if k.MaxLen > 0 {
+		s["maxLength"] = k.MaxLen
+	}
 	return s
 }
 
