@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +23,7 @@ import (
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
+	"github.com/ingot-os/ingot/internal/sparse"
 )
 
 var (
@@ -29,8 +32,9 @@ var (
 	dev = signing.Options{Environment: "dev", Now: now}
 )
 
-// keySet is a TEST key set that tests read and do not change.
-var keySet string
+// keySet is a TEST key set that tests read and do not change; shared is where
+// the sets of these tests are.
+var keySet, shared string
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
@@ -40,7 +44,7 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	keySet = filepath.Join(dir, "keys")
+	keySet, shared = filepath.Join(dir, "keys"), filepath.Join(dir, "sets")
 	if _, err := keys.Init(ctx, keySet, keys.Options{Name: "acme", Test: true, Now: now, Rand: rand.Reader}); err != nil {
 		panic(err)
 	}
@@ -76,11 +80,40 @@ func appliance(t *testing.T) *buildtest.Appliance {
 	return a
 }
 
-// make builds the appliance into out, without signatures when a is nil.
+// unsigned and inline are sets of appliance for one test, made once without
+// signatures and once with keySet. Their files are hard links: a set is never
+// changed in place.
+func unsigned(t *testing.T) *release.Set { return linked(t, "unsigned", nil) }
+
+func inline(t *testing.T) *release.Set { return linked(t, "inline", authority(t, keySet)) }
+
+func linked(t *testing.T, kind string, a *signing.Authority) *release.Set {
+	t.Helper()
+	from := filepath.Join(shared, kind)
+	if _, err := os.Stat(from); err != nil {
+		makeSet(t, appliance(t), from, a)
+	}
+	from, to := filepath.Join(from, "tiny-1.0.0"), filepath.Join(t.TempDir(), "tiny-1.0.0")
+	if err := os.Mkdir(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name := range files(t, from) {
+		if err := os.Link(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := release.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// makeSet builds the appliance into out, without signatures when a is nil.
 func makeSet(t *testing.T, app *buildtest.Appliance, out string, a *signing.Authority) *release.Set {
 	t.Helper()
 	r, l, f := app.Locked()
-	o := build.Options{Recipe: r, Lock: l, Fetcher: f, Out: filepath.Join(t.TempDir(), out), Version: "0.0.0-test"}
+	o := build.Options{Recipe: r, Lock: l, Fetcher: f, Out: out, Version: "0.0.0-test"}
 	if a != nil {
 		o.Authority, o.Identity = a, a.Identity()
 	}
@@ -100,7 +133,8 @@ func reopen(t *testing.T, set *release.Set) *release.Set {
 	return s
 }
 
-// files gives the content of every file of a set, by name.
+// files gives the content of every file of a set, by name; of the disk, which
+// is mostly holes, the digest of its data and where they are.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -109,13 +143,50 @@ func files(t *testing.T, dir string) map[string]string {
 	}
 	got := map[string]string{}
 	for _, e := range list {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		path := filepath.Join(dir, e.Name())
+		if filepath.Ext(path) == ".img" {
+			got[e.Name()] = diskDigest(t, path)
+			continue
+		}
+		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got[e.Name()] = string(b)
 	}
 	return got
+}
+
+// diskDigest is the digest of all blocks of a disk that are not zero.
+func diskDigest(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := sparse.Data(f, 0, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, block, zero := sha256.New(), make([]byte, 4096), make([]byte, 4096)
+	for _, e := range data {
+		for at := e.Off; at < e.End; at += 4096 {
+			n, err := f.ReadAt(block, at)
+			if err != nil && err != io.EOF {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(block[:n], zero[:n]) {
+				fmt.Fprintf(h, "%d:", at)
+				h.Write(block[:n])
+			}
+		}
+	}
+	return fmt.Sprintf("%d bytes, data %x", info.Size(), h.Sum(nil))
 }
 
 // same compares two sets, but for the files named.

@@ -73,10 +73,8 @@ func split(t *testing.T, set *release.Set, a *signing.Authority) *release.Set {
 // TestSplit: two rounds with a key on another machine give what one build
 // with the same key gives, byte for byte, and the builder has no key at all.
 func TestSplit(t *testing.T) {
-	app := appliance(t)
-	inline := makeSet(t, app, "inline", authority(t, keySet))
-	apart := split(t, makeSet(t, app, "apart", nil), authority(t, keySet))
-	same(t, "inline and split", inline.Dir, apart.Dir)
+	apart := split(t, unsigned(t), authority(t, keySet))
+	same(t, "inline and split", inline(t).Dir, apart.Dir)
 	s := open(t, keySet)
 	verifies(t, apart, s.Certificate(keys.DB), s.Public(keys.Image))
 }
@@ -86,22 +84,21 @@ func TestSplitWithPayload(t *testing.T) {
 	app := appliance(t)
 	app.File("rootfs/etc/motd", "hello\n", 0o644)
 	app.Recipe(withTool + "root: {directory: ./rootfs}\n")
-	inline := makeSet(t, app, "inline", authority(t, keySet))
-	apart := split(t, makeSet(t, app, "apart", nil), authority(t, keySet))
+	inline := makeSet(t, app, t.TempDir(), authority(t, keySet))
+	apart := split(t, makeSet(t, app, t.TempDir(), nil), authority(t, keySet))
 	same(t, "inline and split", inline.Dir, apart.Dir)
 }
 
 // TestDigestsOnly: a request has no byte of an image, and no manifest unless
 // that is asked for.
 func TestDigestsOnly(t *testing.T) {
-	app := appliance(t)
-	for name, set := range map[string]*release.Set{"boot files": makeSet(t, app, "one", nil), "manifest": makeSet(t, app, "two", authority(t, keySet))} {
+	for name, set := range map[string]*release.Set{"boot files": unsigned(t), "manifest": inline(t)} {
 		data, err := request(t, set, false).Marshal()
 		if err != nil || len(data) > 2000 {
 			t.Errorf("%s: a request of %d bytes, %v", name, len(data), err)
 		}
 	}
-	set := makeSet(t, app, "three", authority(t, keySet))
+	set := inline(t)
 	r := request(t, set, true)
 	if manifest := files(t, set.Dir)[release.ManifestName]; !strings.HasSuffix(string(r.Manifest.Message), manifest) {
 		t.Error("the manifest is not in the message")
@@ -118,13 +115,13 @@ func TestEd25519(t *testing.T) {
 	if _, err := keys.Init(ctx, dir, o); err != nil {
 		t.Fatal(err)
 	}
-	app, a := appliance(t), authority(t, dir)
-	set := attachBoot(t, makeSet(t, app, "apart", nil), a)
+	a := authority(t, dir)
+	set := attachBoot(t, unsigned(t), a)
 	if _, err := a.Answer(request(t, set, false)); err == nil || !strings.Contains(err.Error(), signing.ErrMessage.Error()) {
 		t.Errorf("digest only: %v", err)
 	}
 	set = attach(t, set, answer(t, a, request(t, set, true)))
-	same(t, "inline and split", makeSet(t, app, "inline", authority(t, dir)).Dir, set.Dir)
+	same(t, "inline and split", makeSet(t, appliance(t), t.TempDir(), a).Dir, set.Dir)
 }
 
 func attachBoot(t *testing.T, set *release.Set, a *signing.Authority) *release.Set {
@@ -140,7 +137,7 @@ func TestTwoSigners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := makeSet(t, appliance(t), "out", authority(t, keySet))
+	set := inline(t)
 	before := files(t, set.Dir)
 	attach(t, set, answer(t, authority(t, keySet), request(t, set, false)))
 	if after := files(t, set.Dir); after[release.EnvelopeName] != before[release.EnvelopeName] {
@@ -154,7 +151,7 @@ func TestTwoSigners(t *testing.T) {
 
 // TestSingle signs with one key and its certificate at a time.
 func TestSingle(t *testing.T) {
-	app, s := appliance(t), open(t, keySet)
+	s := open(t, keySet)
 	single := func(p keys.Purpose) *signing.Authority {
 		a, err := signing.Single(ctx, "file:"+filepath.Join(keySet, string(p)+".key"), s.Public(p), s.Certificate(p), dev)
 		if err != nil {
@@ -162,17 +159,17 @@ func TestSingle(t *testing.T) {
 		}
 		return a
 	}
-	set := makeSet(t, app, "apart", nil)
+	set := unsigned(t)
 	set = attach(t, set, answer(t, single(keys.DB), request(t, set, false)))
 	set = attach(t, set, answer(t, single(keys.Image), request(t, set, false)))
-	same(t, "inline and split", makeSet(t, app, "inline", authority(t, keySet)).Dir, set.Dir)
+	same(t, "inline and split", inline(t).Dir, set.Dir)
 }
 
 // TestOpenSSL makes the raw signatures by hand, as docs/signing.md says.
 func TestOpenSSL(t *testing.T) {
 	openssl := need(t, "openssl", "openssl")
-	app, s, dir := appliance(t), open(t, keySet), t.TempDir()
-	set := makeSet(t, app, "apart", nil)
+	s, dir := open(t, keySet), t.TempDir()
+	set := unsigned(t)
 	digest := func(sum string) string {
 		path := filepath.Join(dir, "digest")
 		if err := os.WriteFile(path, unhex(t, sum), 0o600); err != nil {
@@ -204,8 +201,7 @@ func TestOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	set = attach(t, set, resp)
-	inline := makeSet(t, app, "inline", authority(t, keySet))
-	same(t, "inline and openssl", inline.Dir, set.Dir, release.EnvelopeName) // openssl's ECDSA is random
+	same(t, "inline and openssl", inline(t).Dir, set.Dir, release.EnvelopeName) // openssl's ECDSA is random
 	verifies(t, set, s.Certificate(keys.DB), s.Public(keys.Image))
 }
 
@@ -214,7 +210,8 @@ const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
 // TestSoftHSM signs through PKCS #11 with the same keys on a token.
 func TestSoftHSM(t *testing.T) {
 	need(t, "softhsm2", softHSM)
-	util, tool, openssl, dir := need(t, "softhsm2", "softhsm2-util"), need(t, "opensc", "pkcs11-tool"), need(t, "openssl", "openssl"), t.TempDir()
+	need(t, "opensc", "pkcs11-tool")
+	util, openssl, dir := need(t, "softhsm2", "softhsm2-util"), need(t, "openssl", "openssl"), t.TempDir()
 	conf, pin := filepath.Join(dir, "conf"), filepath.Join(dir, "pin")
 	for path, text := range map[string]string{conf: "directories.tokendir = " + dir + "\n", pin: "1234\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -230,15 +227,12 @@ func TestSoftHSM(t *testing.T) {
 		run(t, util, "--import", private, "--token", "fleet", "--label", string(p), "--id", id, "--pin", "1234")
 		uris[p] = "pkcs11:token=fleet;id=%" + id + "?module-path=" + softHSM + "&pin-source=file:" + pin
 	}
-	_ = tool
-	app, s := appliance(t), open(t, keySet)
-	onToken := publicHalf(t, keySet, uris)
-	inline := makeSet(t, app, "inline", authority(t, keySet))
+	s, onToken := open(t, keySet), publicHalf(t, keySet, uris)
 	for name, set := range map[string]*release.Set{
-		"inline with a token": makeSet(t, app, "token", authority(t, onToken)),
-		"split with a token":  split(t, makeSet(t, app, "apart", nil), authority(t, onToken)),
+		"inline with a token": makeSet(t, appliance(t), t.TempDir(), authority(t, onToken)),
+		"split with a token":  split(t, unsigned(t), authority(t, onToken)),
 	} {
-		same(t, name, inline.Dir, set.Dir, release.EnvelopeName) // a token's ECDSA is random
+		same(t, name, inline(t).Dir, set.Dir, release.EnvelopeName) // a token's ECDSA is random
 		verifies(t, set, s.Certificate(keys.DB), s.Public(keys.Image))
 	}
 }
