@@ -10,7 +10,7 @@ PACKAGES_TEST := $(PACKAGES_DEMO) qemu-system-arm qemu-efi-aarch64 qemu-utils gd
 	squashfs-tools erofs-utils cryptsetup-bin e2fsprogs docker-registry xz-utils zstd kmod systemd-boot-efi sbsigntool osslsigncode pesign efitools softhsm2 opensc openssl
 
 help: ## show this
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 build: init-binaries ## bin/ingot, carrying ingot-init for amd64 and arm64
 	@go build -trimpath -ldflags "-s -w -buildid=" -o bin/ingot ./cmd/ingot
@@ -42,6 +42,9 @@ locks: build ## let the locks of the examples pin this ingot-init
 bench: tools-test build ## measure; rewrites the tables in docs/benchmarks.md
 	go run ./internal/bench
 
+bench-reproduce: tools-test build ## make hello 100 times from nothing, count other bytes
+	go run ./internal/bench -reproduce $(or $(REPEATS),100)
+
 bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (root, downloads)
 	$(SUDO) env "PATH=$$PATH" go run ./internal/bench -peers
 
@@ -71,4 +74,4 @@ tools-test:
 tools-peers:
 	$(call install,debootstrap)
 
-.PHONY: help build init-binaries demo test short check docs locks bench bench-peers clean tools-demo tools-test tools-peers need-go
+.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-peers clean tools-demo tools-test tools-peers need-go

@@ -22,7 +22,8 @@ type lab struct {
 	peerDir string
 	cache   *source.Store
 
-	base *appliance // examples/hello as it is
+	base    *appliance // examples/hello as it is
+	repeats int        // of benchReproduce
 }
 
 // appliance is a recipe with its lock and the place of its image set.

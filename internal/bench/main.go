@@ -2,6 +2,7 @@
 // docs/benchmarks.md. Every number of that page comes from here.
 //
 //	go run ./internal/bench                 all but the peers, about five minutes
+//	go run ./internal/bench -reproduce 100  make hello a hundred times, count mismatches
 //	go run ./internal/bench -peers          also build and boot the same appliance with other builders
 //	go run ./internal/bench -only 'diff|UKI' -doc /dev/stdout
 //
@@ -41,6 +42,7 @@ type options struct {
 	peers      bool
 	peerDir    string
 	strict     bool
+	reproduce  int
 	only       *regexp.Regexp
 }
 
@@ -52,6 +54,7 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.peers, "peers", false, "measure other image builders too (downloads, needs root)")
 	fs.StringVar(&o.peerDir, "peer-dir", "", "where other image builders are kept between runs (default: the user's cache directory)")
 	fs.BoolVar(&o.strict, "strict", false, "a missed target is an error")
+	fs.IntVar(&o.reproduce, "reproduce", 0, "make examples/hello again so often, count mismatches, and measure nothing else")
 	only := fs.String("only", "", "measure only groups whose name matches")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -79,6 +82,9 @@ var groups = []group{
 	{"writers", benchWriters},
 }
 
+// proofGroups run with -reproduce only, instead of the others.
+var proofGroups = []group{{"reproduce", benchReproduce}}
+
 var peerGroups = []group{
 	{"gokrazy", benchGokrazy},
 	{"mkosi", benchMkosi},
@@ -95,6 +101,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer l.close()
 	todo := groups
+	if o.reproduce > 0 {
+		l.repeats, todo = o.reproduce, proofGroups
+	}
 	if o.peers {
 		todo = append(todo[:len(todo):len(todo)], peerGroups...)
 	}

@@ -13,6 +13,7 @@ type report struct {
 	measures []measure
 	contests []contest
 	peers    []peer
+	proofs   []proof
 }
 
 // measure is a property of ingot with its target.
@@ -143,6 +144,9 @@ const frame = `# Benchmarks
 <!-- end -->
 
 <!-- table peers -->
+<!-- end -->
+
+<!-- table reproduce -->
 <!-- end -->
 `
 

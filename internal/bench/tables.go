@@ -19,6 +19,7 @@ func (r *report) tables() []table {
 	add("ours", len(r.measures), r.measureTable)
 	add("tools", len(r.contests), r.contestTable)
 	add("peers", len(r.peers), r.peerTable)
+	add("reproduce", len(r.proofs), r.proofTable)
 	return out
 }
 

@@ -38,6 +38,7 @@ func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
 			c.detail("data at", f.Start)
 		}
 	}
+	n.detail("compressor level", i.Level)
 	n.detail("stored data", fmt.Sprintf("%d bytes", i.Data))
 	n.detail("flags", strings.Join(i.Flags, ", "))
 	n.region(0, 96, "superblock")

@@ -23,9 +23,9 @@ var kinds = map[string]string{
 	"uuid": "UUID", "guid": "UUID", "disk guid": "UUID", "type": "partition type",
 	"serial": "FAT serial", "label": "FAT label", "oem": "FAT label",
 	"time date stamp": "PE time stamp", "check sum": "PE check sum", "signed": "signature",
-	"salt":        "verity salt",
-	"inode":       "inode number",
-	"stored size": "compressor level", "stored data": "compressor level", "compression": "compressor", "flags": "compressor options",
+	"salt":             "verity salt",
+	"inode":            "inode number",
+	"compressor level": "compressor level", "stored size": "compressor level", "stored data": "compressor level", "compression": "compressor", "flags": "compressor options",
 	"mode": "mode", "owner": "owner", "target": "link target", "link": "hard link", "device": "device number",
 	"sha256": "content", "size": "size", "text": "text", "problem": "damage", "kind": "format",
 }

@@ -16,9 +16,10 @@ import (
 // Info is what the superblock says.
 type Info struct {
 	Compression string   `json:"compression"` // "zstd" or "gzip"
-	BlockSize   int      `json:"block_size"`  // bytes
-	Size        int64    `json:"size"`        // bytes in use; the file may be padded
-	Epoch       int64    `json:"epoch"`       // seconds since 1970
+	Level       int      `json:"level,omitempty"`
+	BlockSize   int      `json:"block_size"` // bytes
+	Size        int64    `json:"size"`       // bytes in use; the file may be padded
+	Epoch       int64    `json:"epoch"`      // seconds since 1970
 	Inodes      uint32   `json:"inodes"`
 	Fragments   uint32   `json:"fragments"`
 	IDs         int      `json:"ids"`
@@ -35,6 +36,7 @@ type FS struct {
 	ids    []uint32
 	budget int64 // bytes of names, targets and attributes that a tree may take
 	facts  map[string]InodeInfo
+	level  int
 
 	mu            sync.Mutex // guards what follows: blobs are read on many goroutines
 	cache         map[uint64]metaBlock
@@ -74,7 +76,21 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	}
 	// An honest name or inode costs at least a few bits on disk.
 	f.budget = 64<<20 + 16*int64(f.sb.BytesUsed)
+	f.level = f.readLevel()
 	return f, f.readIDs()
+}
+
+// readLevel takes the compressor's level from the plain block of options after
+// the superblock, whose first word it is for gzip and zstd; 0 when it is not said.
+func (f *FS) readLevel() int {
+	var b [6]byte
+	if f.sb.Flags&flagCompressOpts == 0 || f.readAt(b[:], 96, "compressor options") != nil {
+		return 0
+	}
+	if head := binary.LittleEndian.Uint16(b[:]); head&metaPlain == 0 || head&^metaPlain < 4 {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint32(b[2:]))
 }
 
 func (f *FS) check(size int64) error {
@@ -110,7 +126,7 @@ func (f *FS) check(size int64) error {
 // Info returns what the superblock says.
 func (f *FS) Info() Info {
 	s := &f.sb
-	i := Info{Compression: "zstd", BlockSize: int(s.BlockSize), Size: int64(s.BytesUsed), Epoch: int64(s.Time),
+	i := Info{Compression: "zstd", Level: f.level, BlockSize: int(s.BlockSize), Size: int64(s.BytesUsed), Epoch: int64(s.Time),
 		Inodes: s.Inodes, Fragments: s.Fragments, IDs: int(s.IDs)}
 	i.Data = int64(min(s.InodeTable, s.BytesUsed))
 	i.Tables = i.Size - i.Data
