@@ -19,9 +19,9 @@ type parcel struct {
 }
 
 // Pack is Each with a transformation of every block on several workers; 0
-// stands for one per processor. Each worker has a Packer of its own. At most
-// two blocks per worker and two more are in memory, each once as it is and
-// once packed.
+// stands for one per processor. Each worker has a Packer of its own. The last
+// block is as short as the disk leaves it. At most two blocks per worker and
+// two more are in memory, each once as it is and once packed.
 func (d Disk) Pack(size, workers int, packer func() (Packer, error), emit func(index int64, packed []byte) error) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -42,7 +42,7 @@ func (d Disk) Pack(size, workers int, packer func() (Packer, error), emit func(i
 	for _, pack := range packers {
 		wg.Go(func() {
 			for p := range jobs {
-				p.out, p.err = pack(p.out[:0], p.raw)
+				p.out, p.err = pack(p.out[:0], p.raw[:min(int64(size), d.Size-p.index*int64(size))])
 				p.done <- struct{}{}
 			}
 		})
