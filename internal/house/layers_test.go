@@ -57,7 +57,7 @@ const compositionLayer = 4
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
 var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
-	"boot/esl", "attest/pcr", "attest/eventlog"}
+	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog"}
 
 // impure are imports that no package of layer 0 may have.
 var impure = []string{"os", "net", "net/http", "os/exec", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix"}

@@ -1,0 +1,138 @@
+package predict
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/boot/pe"
+)
+
+// Texts that firmware measures, without a NUL (PFP sections 10.4.4 and 3.3.4).
+const (
+	calling     = "Calling EFI Application from Boot Option"
+	returning   = "Returning from EFI Application from Boot Option"
+	exitInvoked = "Exit Boot Services Invocation"
+	exitDone    = "Exit Boot Services Returned with Success"
+)
+
+// bootOption is the boot manager up to the image. EDK2 measures "Calling" and
+// then separates PCR 0 to 6 in one go; boot options that fail come after. QEMU's
+// loader has read the kernel before.
+func (b *boot) bootOption() error {
+	if b.o.Boot == Kernel {
+		if err := b.authenticode("UKI", b.uki.r, b.uki.size); err != nil {
+			return err
+		}
+	}
+	b.addBytes(4, eventlog.EFIAction, calling, []byte(calling))
+	for _, register := range []int{4, 5} {
+		b.addBytes(register, eventlog.Separator, "separator", zeros[:4])
+	}
+	for range b.o.Failed {
+		b.addBytes(4, eventlog.EFIAction, returning, []byte(returning))
+		b.addBytes(4, eventlog.EFIAction, calling, []byte(calling))
+	}
+	return nil
+}
+
+// disk is the partition table, which is measured when the first program is
+// loaded from a disk.
+func (b *boot) disk() error {
+	switch {
+	case b.o.Boot != Disk:
+	case b.o.Table == nil:
+		b.p.Open[5] = "no partition table is given"
+	default:
+		b.addBytes(5, eventlog.GPT, "GPT", b.o.Table.event())
+	}
+	return nil
+}
+
+// image is the UKI as firmware loads it. iPXE has it loaded twice: once to see
+// whether it can be, once to start it.
+func (b *boot) image() error {
+	loads := 1
+	switch b.o.Boot {
+	case Kernel:
+		return nil
+	case IPXE:
+		loads = 2
+		if l := b.o.Loader; l != nil {
+			if err := b.authenticode("iPXE", l.Image, l.Size); err != nil {
+				return err
+			}
+		}
+	}
+	for range loads {
+		if err := b.authenticode("UKI", b.uki.r, b.uki.size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// authenticode measures a program that firmware loads.
+func (b *boot) authenticode(name string, r io.ReaderAt, size int64) error {
+	return b.add(4, eventlog.BootServicesApp, name, func(w io.Writer) error { return pe.WriteAuthenticode(w, r, size) })
+}
+
+// exitBootServices is what firmware measures when the kernel takes over.
+func (b *boot) exitBootServices() error {
+	for _, text := range []string{exitInvoked, exitDone} {
+		b.addBytes(5, eventlog.EFIAction, text, []byte(text))
+	}
+	return nil
+}
+
+// stub is what systemd-stub measures: its sections, the load options that it
+// obeys, and, through the firmware, the kernel.
+func (b *boot) stub() error {
+	for _, name := range b.uki.rules.sections {
+		s := b.uki.section(name)
+		if s == nil {
+			continue
+		}
+		b.addBytes(11, eventlog.IPL, name+" (name)", append([]byte(name), 0))
+		if err := b.add(11, eventlog.IPL, name, b.uki.content(s)); err != nil {
+			return err
+		}
+	}
+	if err := b.chooseCmdline(); err != nil {
+		return err
+	}
+	if b.o.SecureBoot || !b.uki.rules.startsByFirmware {
+		return nil
+	}
+	linux := b.uki.section(".linux")
+	if linux == nil {
+		return fmt.Errorf("section .linux is empty")
+	}
+	return b.authenticode(".linux", linux.Data(b.uki.r), linux.DataSize())
+}
+
+// chooseCmdline settles which command line the kernel gets. The stub takes the
+// load options when there are any, unless Secure Boot is on and the image
+// brings its own; what it takes is measured.
+func (b *boot) chooseCmdline() (err error) {
+	if b.p.Cmdline, err = b.uki.cmdline(); err != nil {
+		return err
+	}
+	own := b.uki.section(".cmdline") != nil
+	if b.o.LoadOptions == "" || b.o.SecureBoot && own {
+		return nil
+	}
+	b.p.Cmdline, b.p.Replaced = b.o.LoadOptions, own
+	b.addBytes(12, eventlog.IPL, "load options", text16(b.o.LoadOptions))
+	return nil
+}
+
+// kernel is what Linux's EFI stub measures.
+func (b *boot) kernel() error {
+	b.addBytes(9, eventlog.EventTag, "LOADED_IMAGE::LoadOptions", text16(b.p.Cmdline))
+	parts, err := b.uki.initrd()
+	if err != nil || len(parts) == 0 {
+		return err
+	}
+	return b.add(9, eventlog.EventTag, "Linux initrd", parts.write)
+}

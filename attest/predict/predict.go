@@ -1,0 +1,209 @@
+// Package predict computes what a boot of a unified kernel image (UKI) extends
+// into a TPM, from the image alone: each event's digest in PCR 4, 5, 7, 9, 11
+// and 12, and the values that the registers end with.
+//
+// The rules are those of the TCG PC Client Platform Firmware Profile as EDK2
+// keeps them, of systemd-stub and of Linux's EFI stub. Each was compared with
+// the log and the registers of booted machines (docs/measure.md names them).
+// Where a rule depends on the version of the stub, the version comes from the
+// image; one without rules is an error, never a guess.
+//
+// Limits: the UKI is started by the firmware, by iPXE or by QEMU's -kernel, not
+// by shim or a boot menu. Images whose measurement depends on the machine
+// (profiles, .dtbauto, .hwids, .efifw) are refused. Nothing is predicted of
+// PCR 0 to 3, 6 and 8, which are about the machine, and what the system extends
+// after the kernel has started is not part of a boot.
+//
+// Shape of use:
+//
+//	p, err := predict.UKI(file, size, predict.Options{Boot: predict.Disk, Banks: []pcr.Bank{pcr.SHA256}})
+//	value := p.PCRs[pcr.SHA256][11]
+package predict
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/attest/pcr"
+)
+
+// Boot is the way by which a machine comes to its image.
+type Boot string
+
+// The ways to boot.
+const (
+	Disk   Boot = "disk"   // the firmware's boot manager, from a GPT partition
+	PXE    Boot = "pxe"    // the firmware, by TFTP
+	HTTP   Boot = "http"   // the firmware, by HTTP Boot
+	IPXE   Boot = "ipxe"   // iPXE as the network card's option ROM or as a program
+	Kernel Boot = "kernel" // QEMU -kernel
+)
+
+// Boots are all ways to boot.
+var Boots = []Boot{Disk, PXE, HTTP, IPXE, Kernel}
+
+// Options are what decides measurements beside the image.
+type Options struct {
+	Boot       Boot
+	SecureBoot bool
+	Banks      []pcr.Bank // at least one
+
+	// Failed is the number of boot options that failed before the one that
+	// worked. Each adds two events to PCR 4.
+	Failed int
+	// Table is the partition table of the disk. Without it PCR 5 is not
+	// predicted for Disk.
+	Table *Table
+	// Keys are those that the firmware has enrolled. Without them PCR 7 is not
+	// predicted for a boot with Secure Boot on; without Secure Boot they may be
+	// empty, as on a machine that has none.
+	Keys *Keys
+	// Loader is the iPXE program that loads the image; nil means an option ROM,
+	// which is measured into PCR 2. Only for IPXE.
+	Loader *Program
+	// LoadOptions is the command line that is given to the image: iPXE gives the
+	// name of the file and what follows it, QEMU -kernel what -append says.
+	LoadOptions string
+}
+
+// Program is an EFI program.
+type Program struct {
+	Image io.ReaderAt
+	Size  int64 // bytes
+}
+
+// Digests are an event's digests by bank.
+type Digests map[pcr.Bank]pcr.Digest
+
+// Event is one measurement to come.
+type Event struct {
+	PCR     int           `json:"pcr"`
+	Type    eventlog.Type `json:"type"`
+	Name    string        `json:"name"` // what is measured: ".linux", "Linux initrd"
+	Digests Digests       `json:"digests"`
+}
+
+// Prediction is what a boot extends.
+type Prediction struct {
+	Stub       string `json:"stub"` // as .sdmagic says: "systemd-stub 257.13-1~deb13u1"
+	Boot       Boot   `json:"boot"`
+	SecureBoot bool   `json:"secureBoot"`
+	Failed     int    `json:"failedBootOptions"`
+	// Cmdline is what the kernel gets. It is the image's own unless Replaced.
+	Cmdline  string `json:"cmdline"`
+	Replaced bool   `json:"cmdlineReplaced,omitempty"`
+	// Events are in the order of the log; only their order within a PCR counts.
+	Events []Event `json:"events"`
+	// PCRs are the final values of the registers that are predicted.
+	PCRs map[pcr.Bank]map[int]pcr.Digest `json:"pcrs"`
+	// Open says of each register that Options left open why it is.
+	Open map[int]string `json:"notPredicted,omitempty"`
+}
+
+// registers are those that can be predicted.
+var registers = []int{4, 5, 7, 9, 11, 12}
+
+// UKI predicts a boot of the image that is the first size bytes of r.
+func UKI(r io.ReaderAt, size int64, o Options) (*Prediction, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("predict boot: %w", err)
+	}
+	u, err := openUKI(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("predict boot: %w", err)
+	}
+	b := &boot{uki: u, o: o, p: &Prediction{Stub: u.stub, Boot: o.Boot, SecureBoot: o.SecureBoot, Failed: o.Failed, Open: map[int]string{}}}
+	for _, step := range []func() error{b.secureBoot, b.bootOption, b.disk, b.image, b.stub, b.kernel, b.exitBootServices} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("predict boot: %w", err)
+		}
+	}
+	return b.p, b.replay()
+}
+
+func (o Options) check() error {
+	if !slices.Contains(Boots, o.Boot) {
+		return fmt.Errorf("%q is no way to boot", o.Boot)
+	}
+	if len(o.Banks) == 0 {
+		return fmt.Errorf("no PCR bank")
+	}
+	for _, bank := range o.Banks {
+		if !bank.Known() {
+			return fmt.Errorf("bank %s cannot be computed", bank)
+		}
+	}
+	if o.LoadOptions != "" && o.Boot != IPXE && o.Boot != Kernel {
+		return fmt.Errorf("a boot from %s gives no load options", o.Boot)
+	}
+	if o.Loader != nil && o.Boot != IPXE {
+		return fmt.Errorf("a boot from %s has no loader", o.Boot)
+	}
+	if strings.ContainsRune(o.LoadOptions, 0) {
+		return fmt.Errorf("load options: NUL in %q", o.LoadOptions)
+	}
+	return nil
+}
+
+// boot collects the events.
+type boot struct {
+	uki *uki
+	o   Options
+	p   *Prediction
+}
+
+// add measures what write writes.
+func (b *boot) add(register int, typ eventlog.Type, name string, write func(io.Writer) error) error {
+	d, err := digests(b.o.Banks, write)
+	if err != nil {
+		return fmt.Errorf("PCR %d, %s: %w", register, name, err)
+	}
+	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
+	return nil
+}
+
+// addBytes measures data that is at hand.
+func (b *boot) addBytes(register int, typ eventlog.Type, name string, data []byte) {
+	d, _ := digests(b.o.Banks, func(w io.Writer) error { _, err := w.Write(data); return err }) // hashes never fail
+	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
+}
+
+// digests computes all banks in one pass over the data.
+func digests(banks []pcr.Bank, write func(io.Writer) error) (Digests, error) {
+	hashes := make([]io.Writer, len(banks))
+	for i, bank := range banks {
+		hashes[i] = bank.New()
+	}
+	if err := write(io.MultiWriter(hashes...)); err != nil {
+		return nil, err
+	}
+	out := Digests{}
+	for i, bank := range banks {
+		out[bank] = hashes[i].(interface{ Sum([]byte) []byte }).Sum(nil)
+	}
+	return out, nil
+}
+
+// replay fills the final values.
+func (b *boot) replay() error {
+	b.p.PCRs = map[pcr.Bank]map[int]pcr.Digest{}
+	for _, bank := range b.o.Banks {
+		s := pcr.Start(bank, 0)
+		for _, e := range b.p.Events {
+			if err := s.Extend(e.PCR, e.Digests[bank]); err != nil {
+				return err
+			}
+		}
+		values := map[int]pcr.Digest{}
+		for _, i := range registers {
+			if b.p.Open[i] == "" {
+				values[i] = s.Value(i)
+			}
+		}
+		b.p.PCRs[bank] = values
+	}
+	return nil
+}
