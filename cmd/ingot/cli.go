@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/alecthomas/kong"
@@ -79,7 +78,7 @@ func usage(err error) error {
 	hint := "ingot --help"
 	var pe *kong.ParseError
 	if errors.As(err, &pe) && pe.Context != nil && pe.Context.Command() != "" {
-		hint = fmt.Sprintf("ingot %s --help", pe.Context.Selected().Name)
+		hint = pe.Context.Selected().FullPath() + " --help"
 	}
 	return &ui.Error{Code: ui.CodeUsage, Err: err, Hint: hint}
 }
