@@ -124,7 +124,7 @@ func TestUnknownStubs(t *testing.T) {
 		"no section .linux":                     {stubOf("257")},
 		"no section .sdmagic":                   {linux},
 		"does not name the stub":                {linux, {name: ".sdmagic", data: "#### LoaderInfo: systemd-stub"}},
-		"in memory, 1 in the file":              {linux, stubOf("257"), {".osrel", "x", 2 << 20}},
+		"in memory, 512 in the file":            {linux, stubOf("257"), {".osrel", "x", 2 << 20}},
 		"no rules":                              {linux, {name: ".sdmagic", data: "#### LoaderInfo: systemd-boot 257 ####"}},
 		".profile: what is measured depends":    append(everything("257"), sec{name: ".profile", data: "x"}),
 		".dtbauto: what is measured depends on": append(everything("257"), sec{name: ".dtbauto", data: "x"}),
