@@ -140,7 +140,7 @@ func next(v *verb, format string, args ...any) {
 
 // keysFlags name the keys that sign a set.
 type keysFlags struct {
-	Keys        string `help:"Key set that signs (ingot keys init makes one)." env:"INGOT_KEYS" placeholder:"DIR" type:"path"`
+	Keys        string `help:"Key set that signs (ingot keys init makes one)." env:"INGOT_KEYS" placeholder:"DIR"`
 	Environment string `default:"dev" help:"What the set is for, such as dev, test or prod (default ${default}); TEST keys sign for dev and test only."`
 }
 
