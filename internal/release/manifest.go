@@ -6,7 +6,9 @@ package release
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -139,7 +141,21 @@ func Parse(data []byte) (*Manifest, error) {
 	return m, m.check()
 }
 
+// check refuses names that would lead out of the set's directory, and numbers
+// that no disk has: a set may come from anywhere, and run and flash open what
+// it names.
 func (m *Manifest) check() error {
+	switch stem := m.Stem(); {
+	case m.Name == "" || m.Version == "":
+		return errors.New("parse manifest: name or version is missing")
+	case stem != filepath.Base(stem):
+		return fmt.Errorf("parse manifest: name %q and version %q leave the set", m.Name, m.Version)
+	}
+	for _, p := range m.Disk.Partitions {
+		if m.Disk.Size < 0 || p.Start < 0 || p.Size < 0 || p.Start > m.Disk.Size-p.Size {
+			return fmt.Errorf("parse manifest: partition %d of %d bytes at %d leaves the disk of %d", p.Index, p.Size, p.Start, m.Disk.Size)
+		}
+	}
 	for _, f := range m.Files {
 		if f.Name != filepath.Base(f.Name) || f.Name == "." || f.Name == ".." {
 			return fmt.Errorf("parse manifest: file name %q leaves the set", f.Name)
@@ -156,7 +172,7 @@ type Set struct {
 
 // Open reads the manifest of an image set directory.
 func Open(dir string) (*Set, error) {
-	data, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	data, err := readManifest(filepath.Join(dir, ManifestName))
 	if err != nil {
 		return nil, fmt.Errorf("open image set: %w", err)
 	}
@@ -165,6 +181,22 @@ func Open(dir string) (*Set, error) {
 		return nil, fmt.Errorf("open image set %s: %w", dir, err)
 	}
 	return &Set{Dir: dir, Manifest: m}, nil
+}
+
+// maxManifest bounds a manifest in bytes; one of 100,000 entries has 20 MB.
+const maxManifest = 64 << 20
+
+func readManifest(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("read %s: larger than %d bytes", path, maxManifest)
+	}
+	return data, err
 }
 
 // Stem is NAME-VERSION, the common start of all file names of a set.
