@@ -16,6 +16,7 @@ type FormatError struct {
 	Msg   string
 }
 
+// Error implements error.
 func (e *FormatError) Error() string {
 	if e.Frame >= 0 {
 		return fmt.Sprintf("initramfs: zstd frame at %d: offset %d: %s: %s", e.Frame, e.Off, e.Field, e.Msg)

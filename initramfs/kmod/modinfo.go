@@ -14,6 +14,7 @@ type FormatError struct {
 	Msg   string
 }
 
+// Error implements error.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("offset %#x: %s: %s", e.Off, e.Field, e.Msg)
 }

@@ -12,6 +12,7 @@ type UnknownError struct {
 	Suggestion string // the closest known name, or ""
 }
 
+// Error implements error.
 func (e *UnknownError) Error() string {
 	if e.Suggestion == "" {
 		return fmt.Sprintf("module %q: not in this kernel", e.Name)

@@ -14,6 +14,7 @@ type Change struct {
 	New  string `json:"new,omitempty"` // "" = is gone
 }
 
+// String writes it for people, in one line.
 func (c Change) String() string {
 	switch {
 	case c.Old == "":

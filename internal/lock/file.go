@@ -31,6 +31,7 @@ type FormatError struct {
 	Msg          string
 }
 
+// Error implements error.
 func (e *FormatError) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("%s: %s", e.Path, e.Msg)

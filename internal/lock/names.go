@@ -15,6 +15,7 @@ type NameError struct {
 	Near  string   // "" when nothing looks alike
 }
 
+// Error implements error.
 func (e *NameError) Error() string {
 	return fmt.Sprintf("update %q: no such input; there are %s", e.Name, strings.Join(e.Known, ", "))
 }

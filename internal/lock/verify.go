@@ -21,6 +21,7 @@ type Mismatch struct {
 	Hint string // the command that accepts what is there
 }
 
+// String writes it for people, in one line.
 func (m Mismatch) String() string {
 	return fmt.Sprintf("check %s: %s: expected %s, got %s", m.Name, m.Path, m.Want, m.Got)
 }
@@ -28,6 +29,7 @@ func (m Mismatch) String() string {
 // MismatchError is all that Verify found.
 type MismatchError []Mismatch
 
+// Error implements error.
 func (e MismatchError) Error() string {
 	lines := make([]string, len(e))
 	for i, m := range e {

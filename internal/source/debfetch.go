@@ -18,10 +18,12 @@ type SupersededError struct {
 	Err                     error
 }
 
+// Error implements error.
 func (e *SupersededError) Error() string {
 	return fmt.Sprintf("fetch %s (%s %s): %v: superseded: run ingot lock --update %s", e.Input, e.Package, e.Version, e.Err, e.Input)
 }
 
+// Unwrap gives the cause.
 func (e *SupersededError) Unwrap() error { return e.Err }
 
 // Hint is the command that helps.

@@ -55,6 +55,7 @@ type DigestError struct {
 	Want, Got string // hex sha256
 }
 
+// Error implements error.
 func (e *DigestError) Error() string {
 	return fmt.Sprintf("check %s: %s: expected sha256 %s, got %s", e.Input, e.From, e.Want, e.Got)
 }

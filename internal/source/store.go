@@ -53,6 +53,7 @@ type CorruptError struct {
 	Want, Got string // hex sha256
 }
 
+// Error implements error.
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("read cache entry %s: content has sha256 %s; the entry was removed", e.Want, e.Got)
 }

@@ -29,6 +29,7 @@ type FormatError struct {
 	Msg   string
 }
 
+// Error implements error.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("read deb: ar header at %d: %s: %s", e.Off, e.Field, e.Msg)
 }

@@ -78,6 +78,7 @@ type NotFoundError struct {
 	Near                 string // a name in the archive that looks alike, or ""
 }
 
+// Error implements error.
 func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("find package %s: not in %s for %s (searched %s; main and non-free-firmware)",
 		e.Package, e.Suite, e.Arch, strings.Join(e.Pockets, ", "))

@@ -36,6 +36,7 @@ type EntryError struct {
 	Msg  string
 }
 
+// Error implements error.
 func (e *EntryError) Error() string { return fmt.Sprintf("tar entry %q: %s", e.Name, e.Msg) }
 
 // Options says what an archive may hold.
