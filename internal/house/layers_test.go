@@ -27,13 +27,13 @@ var layers = [][]string{
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
-		"attest/pcr", "attest/eventlog", "attest/predict",
+		"attest/pcr", "attest/eventlog", "attest/predict", "attest/quote",
 	},
 	{ // 1 edges: each wraps one outside thing
-		"partition/erofs", "initramfs/gobuild",
+		"partition/erofs", "initramfs/gobuild", "attest/tpm",
 	},
 	{ // 2 chapter roots
-		"initramfs", "partition", "boot",
+		"initramfs", "partition", "boot", "attest",
 	},
 	{ // 3 writes whole layouts to devices, so it stands on its chapter root
 		"partition/flash",
@@ -42,7 +42,7 @@ var layers = [][]string{
 		"internal/house", "internal/sparse", "internal/appliance", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/verify", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
-		"internal/qemu", "internal/rig", "internal/smoke",
+		"internal/qemu", "internal/rig", "internal/measure", "internal/smoke",
 		"internal/ui", "internal/agent", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
@@ -57,7 +57,7 @@ const compositionLayer = 4
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
 var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
-	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog"}
+	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote"}
 
 // impure are imports that no package of layer 0 may have.
 var impure = []string{"os", "net", "net/http", "os/exec", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix"}
