@@ -278,4 +278,3 @@ func (u *ukiFacts) section(name string) *io.SectionReader {
 	}
 	return nil
 }
-

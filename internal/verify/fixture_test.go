@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,3 +159,8 @@ func (b boots) Boot(file string, req authenticode.Request) ([]byte, error) {
 	return b.boot.Boot(file, req)
 }
 func (b boots) Manifest(payload []byte) ([]byte, error) { return b.manifest.Manifest(payload) }
+
+// sectionOf is a partition of an image.
+func sectionOf(f *os.File, p release.Partition) *io.SectionReader {
+	return io.NewSectionReader(f, p.Start, p.Size)
+}

@@ -84,23 +84,27 @@ type Why string
 
 // The reasons of notes and skipped checks.
 const (
-	WhyNoKeys      Why = "no-keys"       // no image key was given
-	WhyOtherKey    Why = "other-key"     // a signature of a key that was not given
-	WhyNoImage     Why = "no-image"      // there is none to look into
-	WhyNoSet       Why = "no-set"        // an image alone was named
-	WhyNoFile      Why = "no-file"       // the file is not beside the manifest
-	WhyRefused     Why = "refused"       // what holds it was refused
-	WhyNoCert      Why = "no-db"         // no db certificate was given
-	WhyUnsigned    Why = "not-signed"    // there is no signature to check
-	WhyNoRoot      Why = "no-root"       // the release has no root payload
-	WhyMachine     Why = "machine-data"  // state and data belong to the machine
-	WhyOtherSlot   Why = "other-release" // the partition holds another release
-	WhyFreeSpace   Why = "free-space"    // no partition covers it
-	WhyDigestOnly  Why = "digest-only"   // the file's digest was compared, not what it means
-	WhyHostGUIDs   Why = "host-guids"    // GUIDs are those of one machine
-	WhyEmpty       Why = "empty"         // the partition holds nothing
-	WhyNotPossible Why = "earlier"       // an earlier check was refused, so this one had nothing to trust
+	WhyNoKeys     Why = "no-keys"       // no image key was given
+	WhyOtherKey   Why = "other-key"     // a signature of a key that was not given
+	WhyNoImage    Why = "no-image"      // there is none to look into
+	WhyNoSet      Why = "no-set"        // an image alone was named
+	WhyNoFile     Why = "no-file"       // the file is not beside the manifest
+	WhyRefused    Why = "refused"       // what holds it was refused
+	WhyNoCert     Why = "no-db"         // no db certificate was given
+	WhyUnsigned   Why = "not-signed"    // there is no signature to check
+	WhyNoRoot     Why = "no-root"       // the release has no root payload
+	WhyMachine    Why = "machine-data"  // state and data belong to the machine
+	WhyOtherSlot  Why = "other-release" // the partition holds another release
+	WhyFreeSpace  Why = "free-space"    // no partition covers it
+	WhyDigestOnly Why = "digest-only"   // the file's digest was compared, not what it means
+	WhyHostGUIDs  Why = "host-guids"    // GUIDs are those of one machine
 )
+
+// Whys are all that there are.
+var Whys = []Why{
+	WhyNoKeys, WhyOtherKey, WhyNoImage, WhyNoSet, WhyNoFile, WhyRefused, WhyNoCert, WhyUnsigned, WhyNoRoot, WhyMachine, WhyOtherSlot,
+	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs,
+}
 
 // Note is something that was not checked.
 type Note struct {
@@ -170,6 +174,21 @@ const (
 
 	NothingChecked Code = "nothing.checked"
 )
+
+// Codes are all that there are, in the order of the checks.
+var Codes = []Code{
+	ManifestMissing, ManifestMalformed, ManifestInconsistent,
+	EnvelopeMissing, EnvelopeMalformed, EnvelopeType, EnvelopeUntrusted, EnvelopeSignature, EnvelopePayload,
+	FileMissing, FileStranger, FileKind, FileSize, FileDigest,
+	DiskSize, DiskRelease, DiskSlack, TableMBR, TablePrimary, TableBackup, PartitionDigest, PartitionFormat,
+	BootMissing, BootMalformed, BootSection, BootCmdline,
+	SignatureMissing, SignatureMalformed, SignatureDigest, SignatureInvalid, SignatureKey,
+	InitramfsMalformed, InitramfsContents, InitramfsIdentity,
+	RootMalformed, RootHash, RootVerity,
+	SBOMMalformed, SBOMIdentity, SBOMFiles,
+	ProvenanceMalformed, ProvenanceIdentity, ProvenanceOutputs,
+	NothingChecked,
+}
 
 // Place is where something is wrong, from outside to inside.
 type Place struct {
