@@ -25,6 +25,8 @@ type cli struct {
 	Reproduce  reproduceCmd  `cmd:"" help:"Make an image set again and compare every byte."`
 	Keys       keysCmd       `cmd:"" help:"Make, list and export the keys of a fleet."`
 	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
+	Measure    measureCmd    `cmd:"" help:"Predict what a boot measures into the TPM."`
+	Verify     verifyCmd     `cmd:"" help:"Check signature, digests and contents of an image set, image or disk."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
