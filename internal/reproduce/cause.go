@@ -1,6 +1,7 @@
 package reproduce
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,12 +34,16 @@ var kinds = map[string]string{
 // attributes are the classes of extended attributes that Linux has.
 var attributes = []string{"user.", "trusted.", "security.", "system."}
 
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
 // kindOf names what usually makes such a difference.
 func kindOf(d inspect.Difference) string {
 	last := d.Where[strings.LastIndex(d.Where, "→")+1:]
 	switch {
 	case kinds[d.Field] != "":
 		return kinds[d.Field]
+	case uuid.MatchString(d.A) && uuid.MatchString(d.B):
+		return "UUID"
 	case slices.ContainsFunc(attributes, func(class string) bool { return strings.HasPrefix(d.Field, class) }):
 		return "xattr"
 	case strings.HasPrefix(d.Field, "zstd frame") || strings.Contains(last, "zstd frame"):

@@ -79,7 +79,7 @@ var faults = []fault{
 	{name: "inode number", file: "initramfs/entry.go",
 		old:  "				for ino = hash(g); used[ino]; ino++ {",
 		new:  "				for ino = hash(g) + map[bool]uint32{true: 1}[" + on("inode number") + "]; used[ino]; ino++ {",
-		line: "inode number: " + inInitrd + " → file bin/run: inode: "},
+		line: "inode number: " + inInitrd + " → dir bin: inode: "},
 	{name: "inode number in squashfs", file: "partition/squashfs/plan.go",
 		old:  "number: uint32(len(p.inodes) + 1), data",
 		new:  "number: uint32(len(p.inodes) + 1) + map[bool]uint32{true: 7}[" + on("inode number in squashfs") + "], data",
@@ -224,6 +224,7 @@ func appliance(t *testing.T, compress bool) *buildtest.Appliance {
 	a.File("rootfs/bin/tool", words.String(), 0o755)
 	a.File("rootfs/etc/motd", "hello\n", 0o644)
 	a.File("modules/6.12.0-tiny/modules.builtin", "kernel/efivarfs.ko\nkernel/button.ko\nkernel/dm_mod.ko\nkernel/dm_verity.ko\nkernel/squashfs.ko\nkernel/erofs.ko\nkernel/overlay.ko\nkernel/loop.ko\n", 0o644)
+	a.File("modules/6.12.0-tiny/kernel/one.ko", string(buildtest.Module("one", "", "note")), 0o644)
 	text, err := os.ReadFile(filepath.Join(a.Dir, "appliance.yaml"))
 	if err != nil {
 		t.Fatal(err)
