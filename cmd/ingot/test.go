@@ -53,7 +53,16 @@ func (c *testCmd) Run(v *verb) error {
 		return err
 	}
 	defer vm.Close()
-	return c.conclude(v, c.judge(ctx, vm, spec))
+	watch := c.watchRefusal(ctx, vm)
+	result := c.judge(ctx, vm, spec)
+	refused := refusal(watch)
+	if refused != nil {
+		result.Error, result.PowerOff = refused.Error(), "the machine did not start"
+	}
+	if err := c.conclude(v, result); refused == nil {
+		return err
+	}
+	return refused // with its hint
 }
 
 // conclude prints the verdict and makes it the exit code. After an interruption

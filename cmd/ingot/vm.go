@@ -28,7 +28,8 @@ type vmFlags struct {
 	Bus      string   `default:"virtio" enum:"virtio,nvme,sata,scsi,usb" help:"How the disk is attached: ${enum}."`
 	NoTPM    bool     `name:"no-tpm" help:"Leave out the TPM."`
 	Accel    string   `enum:",kvm,tcg" default:"" help:"kvm or tcg (default: kvm when a guest really starts)."`
-	Selector bool     `help:"Start with an empty variable store: the first boot goes through the selector."`
+	secureBootFlags
+	Selector bool `help:"Start with an empty variable store: the first boot goes through the selector."`
 }
 
 // machine prepares the virtual machine for the image set.
@@ -48,6 +49,9 @@ func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine,
 	m.State = rig.State(yaml)
 	if !f.Selector {
 		m.Vars = rig.Vars(set, spec)
+	}
+	if err := f.secure(&m, spec); err != nil {
+		return m, err
 	}
 	m.Forwards, err = f.forwards(spec)
 	return m, err
@@ -146,7 +150,11 @@ func (c *runCmd) Run(v *verb) error {
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout.Or(0))
 		defer cancel()
 	}
+	watch := c.watchRefusal(ctx, vm)
 	_, err = vm.Wait(ctx)
+	if refused := refusal(watch); refused != nil {
+		return refused
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		v.ui.Say("pressing the power button")
 		return vm.PowerDown(context.Background())

@@ -35,6 +35,23 @@ var known = map[string][]Firmware{
 	},
 }
 
+// enforcing lists firmware that checks signatures once it has keys. For amd64
+// these are separate builds, which keep the variables out of the guest's reach
+// by System Management Mode; their variable stores are the usual empty ones.
+// Debian 12's smaller one, OVMF_CODE.secboot.fd, stays silent with QEMU 7.2.
+// ArmVirt has one build for both in Debian, where a further name leads to it.
+var enforcing = map[string][]Firmware{
+	AMD64: {
+		{Code: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", Vars: "/usr/share/OVMF/OVMF_VARS_4M.fd", Secure: true},         // Debian, Ubuntu
+		{Code: "/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", Vars: "/usr/share/edk2/ovmf/OVMF_VARS.fd", Secure: true},     // Fedora
+		{Code: "/usr/share/edk2/x64/OVMF_CODE.secboot.4m.fd", Vars: "/usr/share/edk2/x64/OVMF_VARS.4m.fd", Secure: true}, // Arch
+	},
+	ARM64: {
+		{Code: "/usr/share/AAVMF/AAVMF_CODE.secboot.fd", Vars: "/usr/share/AAVMF/AAVMF_VARS.fd"}, // Debian 13, Ubuntu
+		{Code: "/usr/share/AAVMF/AAVMF_CODE.ms.fd", Vars: "/usr/share/AAVMF/AAVMF_VARS.fd"},      // Debian 12
+	},
+}
+
 // armFlash is the size of each pflash bank of QEMU's virt machine, in bytes.
 // The machine refuses any other; some distributions ship smaller files.
 const armFlash = 64 << 20
@@ -42,12 +59,22 @@ const armFlash = 64 << 20
 // FindFirmware returns the first installed pair for arch. The error is a
 // *MissingError that names the package.
 func FindFirmware(arch string) (Firmware, error) {
-	for _, f := range known[arch] {
+	return find(known[arch], Missing{Name: "UEFI firmware", Package: packages[arch].firmware, For: "to boot " + arch})
+}
+
+// FindSecureFirmware returns the first installed pair for arch that enforces
+// Secure Boot once keys are enrolled into its variable store.
+func FindSecureFirmware(arch string) (Firmware, error) {
+	return find(enforcing[arch], Missing{Name: "UEFI firmware with Secure Boot", Package: packages[arch].firmware, For: "to boot " + arch})
+}
+
+func find(list []Firmware, missing Missing) (Firmware, error) {
+	for _, f := range list {
 		if isFile(f.Code) && isFile(f.Vars) {
 			return f, nil
 		}
 	}
-	return Firmware{}, &MissingError{[]Missing{{Name: "UEFI firmware", Package: packages[arch].firmware, For: "to boot " + arch}}}
+	return Firmware{}, &MissingError{[]Missing{missing}}
 }
 
 // vars reads the variable store template, padded to the size of its flash.

@@ -49,8 +49,14 @@ func (m *Machine) keep(private string) (*kept, error) {
 func (m *Machine) openVars(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "vars.fd")
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		if err := m.checkKept(path, f); err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return f, err
+		return nil, err
 	}
 	b, err := m.Firmware.vars(m.Arch)
 	if err != nil {
@@ -65,6 +71,22 @@ func (m *Machine) openVars(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("create variable store: %w", err)
 	}
 	return os.OpenFile(path, os.O_RDWR, 0)
+}
+
+// checkKept closes the store when it is not as wanted.
+func (m *Machine) checkKept(path string, f *os.File) error {
+	if m.Kept == nil {
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = m.Kept(b)
+	}
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("start machine: %w", err)
+	}
+	return nil
 }
 
 // writeSparse writes a file under its name at once, without the zeros at its

@@ -80,6 +80,9 @@ type Machine struct {
 	// one to start with. It is not called when Disk kept an older store: that
 	// one belongs to the guest.
 	Vars func(firmware []byte) ([]byte, error)
+	// Kept is called instead of Vars when Disk kept an older store; an error
+	// ends the start.
+	Kept func(store []byte) error
 
 	NoReboot  bool     // a reset ends the machine
 	ExtraArgs []string // appended to QEMU's arguments
