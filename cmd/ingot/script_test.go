@@ -21,7 +21,8 @@ import (
 // Beside the usual commands there are: exits CODE ARGS (runs ingot), json PATH
 // VALUE (looks into standard output), replace FILE OLD NEW, nothing DIR (is not
 // there, or empty with hidden files counted), hello DIR (a copy of the example
-// with a small disk and its lock), product KIND DIR (a finished image set).
+// with a small disk and its lock), product KIND DIR (a finished image set), flipped SET DIR SUFFIX OFFSET (a copy
+// of a set with one bit of one file changed).
 func TestScript(t *testing.T) {
 	f := warm(t)
 	testscript.Run(t, testscript.Params{
@@ -49,8 +50,34 @@ func TestScript(t *testing.T) {
 				_, set := f.built(t, args[0])
 				linkSet(t, set, ts.MkAbs(args[1]))
 			},
+			"flipped": flipped,
 		},
 	})
+}
+
+func flipped(ts *testscript.TestScript, _ bool, args []string) {
+	from, to := ts.MkAbs(args[0]), ts.MkAbs(args[1])
+	ts.Check(os.MkdirAll(to, 0o755))
+	list, err := os.ReadDir(from)
+	ts.Check(err)
+	off, err := strconv.ParseInt(args[3], 10, 64)
+	ts.Check(err)
+	for _, e := range list {
+		path := filepath.Join(to, e.Name())
+		ts.Check(copyFile(filepath.Join(from, e.Name()), path, 0o644))
+		if !strings.HasSuffix(path, args[2]) {
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		ts.Check(err)
+		defer f.Close()
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, off)
+		ts.Check(err)
+		b[0] ^= 1
+		_, err = f.WriteAt(b, off)
+		ts.Check(err)
+	}
 }
 
 // goEnv is a setting of the Go toolchain, whose caches the scripts share.
