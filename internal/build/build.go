@@ -120,8 +120,12 @@ func (b *builder) run(ctx context.Context) error {
 		{"check", b.checkSizes},
 		{"sign", b.sign},
 		{"image", b.writeImage},
+		{"formats", b.writeFormats},
 		{"documents", b.writeDocuments},
 	} {
+		if s.name == "formats" && len(b.o.Recipe.Outputs) == 0 {
+			continue
+		}
 		err := b.step(s.name, b.key, func(st *Step) error { return s.do(ctx, st) })
 		if err == nil {
 			err = ctx.Err()

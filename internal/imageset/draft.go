@@ -11,6 +11,7 @@
 //	d, err := imageset.Load(set, stage.Dir)
 //	err = d.Sign(authority)                // Authenticode
 //	whole, err := d.WriteImage(workers...) // .img
+//	err = d.WriteFormats(workers)          // .qcow2, .iso and others
 //	err = d.WriteDocuments(authority)      // SBOM, provenance, manifest, DSSE
 package imageset
 

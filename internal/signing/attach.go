@@ -125,6 +125,9 @@ func (a *attached) remake(set *release.Set, dir string) error {
 	if _, err := d.WriteImage(); err != nil {
 		return err
 	}
+	if err := d.WriteFormats(0); err != nil {
+		return err
+	}
 	return d.WriteDocuments(a)
 }
 

@@ -25,8 +25,6 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	"github.com/ingot-os/ingot/partition/tree"
 )
 
 const (
@@ -53,14 +51,20 @@ const (
 
 // Options describe a CD.
 type Options struct {
-	Label string    // volume id: A-Z, 0-9 and _, at most 32; others are replaced by _
-	Epoch int64     // all dates, in Unix seconds
-	Boot  tree.Blob // FAT volume with \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI; a multiple of 2048 bytes, below 4 GiB
-	Disk  uint32    // disk signature in the MBR, for those who see the file as a stick
+	Label string // volume id: A-Z, 0-9 and _, at most 32; others are replaced by _
+	Epoch int64  // all dates, in Unix seconds
+	Boot  Volume // FAT with \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI; a multiple of 2048 bytes, below 4 GiB
+	Disk  uint32 // disk signature in the MBR, for those who see the file as a stick
+}
+
+// Volume is a planned file system, such as an image of package fat. Write may
+// leave zeros out.
+type Volume interface {
+	Size() int64 // bytes
+	Write(w io.WriterAt) error
 }
 
 // Write writes the CD to w, which is empty, and returns its size in bytes.
-// Sectors of zeros in the boot image are not written.
 func Write(w io.WriterAt, o Options) (int64, error) {
 	n := o.Boot.Size()
 	if n <= 0 || n%Sector != 0 || n >= 1<<32 {
@@ -77,7 +81,10 @@ func Write(w io.WriterAt, o Options) (int64, error) {
 	paths(at(pathsBE), binary.BigEndian)
 	o.root(at(rootAt), n)
 	catalog(at(catalogAt))
-	err := o.copyBoot(w)
+	_, err := w.WriteAt(make([]byte, Sector), size-Sector) // the file has its length, whatever the volume leaves out
+	if err == nil {
+		err = o.Boot.Write(io.NewOffsetWriter(w, imageAt*Sector))
+	}
 	if err == nil {
 		_, err = w.WriteAt(head, 0)
 	}
@@ -85,30 +92,6 @@ func Write(w io.WriterAt, o Options) (int64, error) {
 		return 0, fmt.Errorf("write iso: %w", err)
 	}
 	return size, nil
-}
-
-// copyBoot puts the boot image in its place. Its last sector is always written,
-// so the file has its length.
-func (o Options) copyBoot(w io.WriterAt) error {
-	r, err := o.Boot.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	buf, zero := make([]byte, 64<<10), make([]byte, 64<<10)
-	for off, n := int64(0), o.Boot.Size(); off < n; {
-		b := buf[:min(int64(len(buf)), n-off)]
-		if _, err := io.ReadFull(r, b); err != nil {
-			return fmt.Errorf("boot image at offset %d: %w", off, err)
-		}
-		if last := off+int64(len(b)) == n; last || !bytes.Equal(b, zero[:len(b)]) {
-			if _, err := w.WriteAt(b, imageAt*Sector+off); err != nil {
-				return err
-			}
-		}
-		off += int64(len(b))
-	}
-	return nil
 }
 
 // mbr has one partition, in sectors of 512 bytes (UEFI 2.10 table 5.1).

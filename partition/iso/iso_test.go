@@ -2,6 +2,7 @@ package iso
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // need skips without the tool, or fails where all tools are wanted.
@@ -37,6 +36,16 @@ func (m *memory) WriteAt(b []byte, off int64) (int, error) {
 	return copy((*m)[off:], b), nil
 }
 
+// volume is a boot image held in memory.
+type volume []byte
+
+func (v volume) Size() int64 { return int64(len(v)) }
+
+func (v volume) Write(w io.WriterAt) error {
+	_, err := w.WriteAt(bytes.TrimRight(v, "\x00"), 0)
+	return err
+}
+
 func bootImage() []byte {
 	b := bytes.Repeat([]byte("boot"), 50_000)
 	return append(b, make([]byte, 40<<20-len(b))...) // more than 65535 sectors of 512 bytes
@@ -45,7 +54,7 @@ func bootImage() []byte {
 func written(t testing.TB) memory {
 	t.Helper()
 	var m memory
-	n, err := Write(&m, Options{Label: "hello-1.0", Epoch: epoch, Boot: tree.Bytes(bootImage()), Disk: 0x12345678})
+	n, err := Write(&m, Options{Label: "hello-1.0", Epoch: epoch, Boot: volume(bootImage()), Disk: 0x12345678})
 	if err != nil || n != int64(len(m)) {
 		t.Fatalf("%d of %d bytes, %v", n, len(m), err)
 	}
@@ -116,7 +125,7 @@ func TestToolsReadTheCD(t *testing.T) {
 
 func TestBadInput(t *testing.T) {
 	for _, n := range []int{0, 2047, 512} {
-		if _, err := Write(nil, Options{Boot: tree.Bytes(make([]byte, n))}); err == nil {
+		if _, err := Write(nil, Options{Boot: volume(make([]byte, n))}); err == nil {
 			t.Errorf("a boot image of %d bytes is taken", n)
 		}
 	}
