@@ -18,6 +18,9 @@ type Keys struct {
 	PK, KEK, DB, DBX []byte
 }
 
+// ErrNotSigned is wrapped by the error of a boot that firmware would refuse.
+var ErrNotSigned = errors.New("with Secure Boot on this image does not start: no certificate in db has signed it")
+
 // secureBoot is PCR 7: the variables, a separator, and the entry of db that let
 // the image in. A second image of the same key is not measured again.
 func (b *boot) secureBoot() error {
@@ -96,7 +99,7 @@ func authority(r io.ReaderAt, size int64, db []byte) ([]byte, error) {
 	if len(all) == 1 {
 		return all[0], nil
 	}
-	return nil, errors.New("with Secure Boot on this image does not start: no certificate in db has signed it")
+	return nil, ErrNotSigned
 }
 
 // variable is a UEFI_VARIABLE_DATA (PFP section 10.2.6).

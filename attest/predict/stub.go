@@ -2,6 +2,7 @@ package predict
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -65,6 +66,9 @@ func Versions() []string {
 	return out
 }
 
+// ErrNoUKI is wrapped by errors about images that systemd-stub did not make.
+var ErrNoUKI = errors.New("not a unified kernel image with systemd-stub")
+
 // uki is an image whose stub is known.
 type uki struct {
 	r     io.ReaderAt
@@ -81,7 +85,7 @@ func openUKI(r io.ReaderAt, size int64) (*uki, error) {
 	}
 	u := &uki{r: r, size: size, file: f}
 	if f.Section(".linux") == nil {
-		return nil, fmt.Errorf("no section .linux: not a unified kernel image")
+		return nil, fmt.Errorf("no section .linux: %w", ErrNoUKI)
 	}
 	if u.stub, err = u.stubName(); err != nil {
 		return nil, err
@@ -105,7 +109,7 @@ const maxMagic = 4096
 func (u *uki) stubName() (string, error) {
 	s := u.file.Section(".sdmagic")
 	if s == nil || s.DataSize() > maxMagic {
-		return "", fmt.Errorf("no section .sdmagic that names the stub")
+		return "", fmt.Errorf("no section .sdmagic: %w", ErrNoUKI)
 	}
 	b, err := io.ReadAll(s.Data(u.r))
 	if err != nil {
@@ -114,7 +118,7 @@ func (u *uki) stubName() (string, error) {
 	_, rest, ok := bytes.Cut(b, []byte("#### LoaderInfo: "))
 	name, _, closed := bytes.Cut(rest, []byte(" ####"))
 	if !ok || !closed {
-		return "", fmt.Errorf("section .sdmagic does not name the stub")
+		return "", fmt.Errorf("section .sdmagic does not name the stub: %w", ErrNoUKI)
 	}
 	return string(name), nil
 }

@@ -1,0 +1,221 @@
+package measure
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/attest/predict"
+	"github.com/ingot-os/ingot/boot/authenticode"
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/boot/esl"
+	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/rig"
+	"github.com/ingot-os/ingot/partition/gpt"
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+func TestDisk(t *testing.T) {
+	set, spec := openSet(t)
+	e := boot(t, qemu.Machine{Image: set.Image(), Vars: rig.Vars(set, spec)})
+	compare(t, must(t, set.Dir, Options{Boot: predict.Disk}), e)
+}
+
+// signer is a published key and a certificate for it.
+func signer(t *testing.T) (crypto.Signer, *x509.Certificate) {
+	t.Helper()
+	block, _ := pem.Decode(read(t, "../../boot/authenticode/testdata/TEST-db.pem"))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "TEST measure"},
+		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.(crypto.Signer).Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(crypto.Signer), cert
+}
+
+// TestSecureBoot boots a signed image on firmware that enforces our keys.
+func TestSecureBoot(t *testing.T) {
+	set, spec := openSet(t)
+	key, cert := signer(t)
+	plain := read(t, set.UKI())
+	var signed bytes.Buffer
+	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), key, cert); err != nil {
+		t.Fatal(err)
+	}
+	list := esl.Marshal([]esl.List{esl.Certificate(gpt.MustGUID("11223344-5566-4788-99aa-bbccddeeff00"), cert)})
+	vars := func(flash []byte) ([]byte, error) {
+		flash, err := rig.Vars(set, spec)(flash)
+		if err != nil {
+			return nil, err
+		}
+		s, err := varstore.Open(flash)
+		if err != nil {
+			return nil, err
+		}
+		err = s.EnrollSecureBoot(varstore.SecureBootKeys{PK: list, KEK: list, DB: list})
+		return s.Bytes(), err
+	}
+	e := boot(t, qemu.Machine{Image: withUKI(t, set, signed.Bytes()), Vars: vars, Firmware: &qemu.Firmware{
+		Code: need(t, "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: need(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd"), Secure: true}})
+	// From the unsigned file: signing changes nothing that is measured.
+	compare(t, must(t, set.Dir, Options{Boot: predict.Disk, SecureBoot: true, Keys: &predict.Keys{PK: list, KEK: list, DB: list}}), e)
+}
+
+// blank is a disk without anything to boot.
+func blank(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "blank.img")
+	if err := os.WriteFile(name, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestPXE boots over TFTP after a disk that has nothing to boot.
+func TestPXE(t *testing.T) {
+	set, _ := openSet(t)
+	e := boot(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
+		"-netdev", "user,id=pxe,net=10.0.9.0/24,tftp=" + set.Dir + ",bootfile=/" + filepath.Base(set.UKI()),
+		"-device", "virtio-net-pci,netdev=pxe,romfile=,bootindex=1"}})
+	compare(t, must(t, set.Dir, Options{Boot: predict.PXE, Failed: 1}), e)
+}
+
+// TestHTTP boots by the firmware's HTTP Boot from an entry with a URL.
+func TestHTTP(t *testing.T) {
+	set, _ := openSet(t)
+	server := httptest.NewServer(http.FileServer(http.Dir(set.Dir)))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := append([]byte{0x52, 0x54, 0, 0x12, 0x34, 0x99}, make([]byte, 26)...)
+	entry := efivar.LoadOption{Attributes: efivar.Active, Description: "http", Paths: []efivar.DevicePath{{
+		{Type: 2, SubType: 1, Data: []byte{0xd0, 0x41, 0x03, 0x0a, 0, 0, 0, 0}}, // PciRoot(0)
+		{Type: 1, SubType: 1, Data: []byte{0, 0x10}},                            // Pci(0x10,0)
+		{Type: 3, SubType: 11, Data: append(mac, 1)},
+		{Type: 3, SubType: 12, Data: make([]byte, 23)}, // IPv4, by DHCP
+		{Type: 3, SubType: 24, Data: []byte("http://10.0.9.2:" + port + "/" + filepath.Base(set.UKI()))},
+	}}}
+	data, err := entry.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars := func(flash []byte) ([]byte, error) {
+		return stored(flash, map[string][]byte{efivar.BootName(0x30): data, efivar.BootOrder: efivar.MarshalOrder(0x30)})
+	}
+	e := boot(t, qemu.Machine{Image: blank(t), Vars: vars, ExtraArgs: []string{
+		"-netdev", "user,id=pxe,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=pxe,romfile=,addr=0x10,mac=52:54:00:12:34:99"}})
+	compare(t, must(t, set.Dir, Options{Boot: predict.HTTP, Failed: failed(t, e)}), e)
+}
+
+// failed counts the boot options that the log says failed.
+func failed(t *testing.T, e evidence) (n int) {
+	t.Helper()
+	l, err := eventlog.Parse(e.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range l.Events {
+		if strings.HasPrefix(l.Events[i].Text(), "Returning from EFI Application") {
+			n++
+		}
+	}
+	return n
+}
+
+// stored writes boot variables into a variable store.
+func stored(flash []byte, vars map[string][]byte) ([]byte, error) {
+	s, err := varstore.Open(flash)
+	if err != nil {
+		return nil, err
+	}
+	for name, data := range vars {
+		if err := s.Set(varstore.Variable{Name: name, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: data}); err != nil {
+			return nil, err
+		}
+	}
+	return s.Bytes(), nil
+}
+
+// TestIPXE boots through iPXE as an option ROM, which gives the image its file
+// name as the command line.
+func TestIPXE(t *testing.T) {
+	set, _ := openSet(t)
+	rom := need(t, "ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom")
+	name := filepath.Base(set.UKI())
+	e := boot(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
+		"-netdev", "user,id=pxe,net=10.0.9.0/24,tftp=" + set.Dir + ",bootfile=/" + name,
+		"-device", "virtio-net-pci,netdev=pxe,bootindex=1,romfile=" + rom}})
+	p := must(t, set.Dir, Options{Boot: predict.IPXE, Failed: 1, LoadOptions: name})
+	compare(t, p, e)
+	if !p.Replaced || e.Cmdline != name {
+		t.Errorf("the kernel has %q", e.Cmdline)
+	}
+}
+
+// TestStub252 boots an image that was put together around the stub of Debian
+// 12, with files for the initrd and white space around its command line.
+func TestStub252(t *testing.T) {
+	set, spec := openSet(t)
+	stub := read(t, need(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	if !bytes.Contains(stub, []byte("systemd-stub 252.")) {
+		t.Skip("the installed systemd-boot-efi is not 252, as in Debian 12")
+	}
+	uki := read(t, set.UKI())
+	f, err := pe.Parse(bytes.NewReader(uki), int64(len(uki)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := func(name string) tree.Blob {
+		b, err := io.ReadAll(f.Section(name).Data(bytes.NewReader(uki)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == ".cmdline" {
+			b = []byte(" " + string(b) + " \n")
+		}
+		return tree.Bytes(b)
+	}
+	plan, err := pe.AppendSections(stub, []pe.Section{{Name: ".osrel", Data: part(".osrel")}, {Name: ".cmdline", Data: part(".cmdline")},
+		{Name: ".pcrsig", Data: tree.Bytes("{}")}, {Name: ".pcrpkey", Data: tree.Bytes("a key")},
+		{Name: ".initrd", Data: part(".initrd")}, {Name: ".linux", Data: part(".linux")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var image bytes.Buffer
+	if _, err := plan.WriteTo(&image); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "252.efi")
+	if err := os.WriteFile(name, image.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e := boot(t, qemu.Machine{Image: withUKI(t, set, image.Bytes()), Vars: rig.Vars(set, spec)})
+	compare(t, must(t, name, Options{Boot: predict.Disk, Disk: set.Image()}), e)
+}
