@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/signing"
 	"github.com/ingot-os/ingot/internal/sparse"
 )
 
@@ -90,11 +91,18 @@ func init() { // formats refer to readers that refer to formats
 		{"verity", at("verity\x00\x00", 0), readVerity},
 		{"state", isState, readState},
 		{"variables", at("_FVH", 40), readVariables},
-		{"envelope", isJSON(`"payloadType"`), readEnvelope},
+		{"signatures", isList, readSignatureList},
+		{"update", isUpdate, readUpdate},
+		{"pem", at("-----BEGIN ", 0), readPEM},
+		{"certificate", isDER, readDER},
+		{"request", isJSON(signing.RequestType), readRequest},
+		{"response", isJSON(signing.ResponseType), readResponse},
+		{"envelope", isJSON(`"payloadType"`, `{"payload":"`), readEnvelope},
 		{"sbom", isJSON(`"CycloneDX"`), readSBOM},
 		{"spdx", isJSON(`"spdxVersion"`), readStatement},
 		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement},
 		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest},
+		{"keys", isJSON(`"fingerprint"`), readStatement},
 		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock},
 	}
 }

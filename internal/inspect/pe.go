@@ -23,6 +23,7 @@ func readPE(n *Node, r io.ReaderAt, size int64) error {
 	n.add("problem", info.Problem)
 	addHeader(n, info.PE)
 	n.add("authenticode", info.Authenticode)
+	addSignatures(n, r, size)
 	for _, s := range info.Sections {
 		c := n.child("section", s.Name).placed(s.Offset, s.Size)
 		c.add("offset", s.Offset)
