@@ -172,8 +172,7 @@ func lockKey(l *lock.Lock) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), nil
+	return digest(data), nil
 }
 
 // derived is the cache key of a result that depends on the given words and on

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/provenance"
@@ -28,14 +29,19 @@ func (b *builder) head() release.Manifest {
 }
 
 // writeDocuments writes SBOM, provenance, manifest and its signature.
-func (b *builder) writeDocuments(context.Context, *Step) error {
+func (b *builder) writeDocuments(_ context.Context, st *Step) error {
 	d := &b.draft
 	d.SPDX = b.o.SPDX
 	d.Inventory = b.inventory
 	d.Statement = func(outputs []release.File) (*provenance.Statement, error) {
 		return provenance.New(provenance.Input{Manifest: &d.Manifest, Lock: b.o.Lock, Outputs: outputs}), nil
 	}
-	return d.WriteDocuments(b.o.Authority)
+	if err := d.WriteDocuments(b.o.Authority); err != nil {
+		return err
+	}
+	manifest, err := os.ReadFile(filepath.Join(d.Dir, release.ManifestName))
+	st.made(digest(manifest))
+	return err
 }
 
 // inventory lists every file of the set with its origin.

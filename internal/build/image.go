@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/ingot-os/ingot/boot"
@@ -14,7 +15,7 @@ const stateSize = 16 << 20
 
 // planLayout fixes the disk before anything is written, because the machine's
 // configuration inside the UKI names the partitions.
-func (b *builder) planLayout(context.Context, *Step) error {
+func (b *builder) planLayout(_ context.Context, st *Step) error {
 	d := b.o.Recipe.Disk
 	spec := partition.Spec{
 		Name: b.o.Lock.Name, SectorSize: d.Sector,
@@ -24,7 +25,11 @@ func (b *builder) planLayout(context.Context, *Step) error {
 		spec.Root = int64(d.Root)
 	}
 	var err error
-	b.draft.Layout, err = partition.Plan(spec)
+	if b.draft.Layout, err = partition.Plan(spec); err != nil {
+		return err
+	}
+	text, err := json.Marshal(b.draft.Layout)
+	st.made(digest(text))
 	return err
 }
 

@@ -93,6 +93,7 @@ func (b *builder) compile(ctx context.Context, st *Step, key string, run func(go
 		return nil, err
 	}
 	st.Cached = st.Cached && sub.Cached
+	st.made(sub.Out)
 	return newFileBlob(f)
 }
 

@@ -1,6 +1,9 @@
 package build
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -11,9 +14,25 @@ type Step struct {
 	Start  time.Time `json:"start"`
 	End    time.Time `json:"end"`
 	In     string    `json:"in,omitempty"`  // hex SHA-256 over the inputs
-	Out    string    `json:"out,omitempty"` // hex SHA-256 of the result
+	Out    string    `json:"out,omitempty"` // hex SHA-256 of the result; of several, of their digests in order
 	Cached bool      `json:"cached"`
 	Detail string    `json:"detail,omitempty"`
+
+	results []string // digests, see made
+}
+
+// made adds the digest of a result to Out.
+func (s *Step) made(sha string) {
+	s.results = append(s.results, sha)
+	s.Out = sha
+	if len(s.results) > 1 {
+		s.Out = digest([]byte(strings.Join(s.results, "\n")))
+	}
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // step runs f as a named step and reports it; the clock is read here and

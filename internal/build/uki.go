@@ -49,7 +49,7 @@ func (b *builder) writeUKI(ctx context.Context, st *Step) error {
 	if err != nil {
 		return err
 	}
-	st.In, st.Out = "", digest
+	st.made(digest)
 	if err := f.Close(); err != nil {
 		return err
 	}
