@@ -53,7 +53,7 @@ func (c *measureCmd) options() (o measure.Options, err error) {
 		return o, &ui.Error{Code: ui.CodeUsage, Err: errors.New("--ipxe without --boot ipxe"), Hint: "add --boot ipxe"}
 	}
 	if c.Failed < 0 {
-		return o, &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--failed %d: less than nothing", c.Failed)}
+		return o, &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--failed=%d: less than nothing", c.Failed), Hint: "ingot measure --help"}
 	}
 	for _, text := range c.Bank {
 		bank, err := pcr.ParseBank(text)
@@ -123,12 +123,10 @@ func noMeasurement(err error) error {
 	switch {
 	case errors.As(err, &version):
 		return &ui.Error{Err: err, Hint: "build with a stub that has rules (ingot lock --update stub), or update ingot"}
-	case errors.As(err, &format), errors.Is(err, predict.ErrNoUKI):
+	case errors.As(err, &format), errors.Is(err, predict.ErrNoUKI), errors.Is(err, fs.ErrNotExist):
 		return &ui.Error{Err: err, Hint: "name an image set (OUT/NAME-VERSION as ingot build prints it) or a UKI (.efi)"}
 	case errors.Is(err, predict.ErrNotSigned):
 		return &ui.Error{Err: err, Hint: "name the enrolled keys with --keys, or sign the image with the key in db (ingot build --keys DIR)"}
-	case errors.Is(err, fs.ErrNotExist):
-		return noArtifact(err)
 	}
 	return err
 }
@@ -147,7 +145,7 @@ func (c *measureCmd) warn(v *verb, p *predict.Prediction) {
 
 func printPrediction(v *verb, p *predict.Prediction, banks []pcr.Bank) error {
 	secure := map[bool]string{true: "on", false: "off"}[p.SecureBoot]
-	if err := v.ui.Print("%s, boot by %s, Secure Boot %s, %s\ncommand line: %s\n", p.Stub, p.Boot, secure,
+	if err := v.ui.Print("%s, boot path %s, Secure Boot %s, %s\ncommand line: %s\n", p.Stub, p.Boot, secure,
 		ui.Plural(p.Failed, "failed boot option"), p.Cmdline); err != nil {
 		return err
 	}
@@ -181,9 +179,10 @@ func printValues(v *verb, p *predict.Prediction, banks []pcr.Bank) error {
 			}
 		}
 	}
+	flags := map[int]string{5: " (--disk IMAGE)", 7: " (--keys DIR)"}
 	for i := range pcr.Count {
 		if why := p.Open[i]; why != "" {
-			rows = append(rows, []string{strconv.Itoa(i), "-", "not predicted: " + why})
+			rows = append(rows, []string{strconv.Itoa(i), "-", "not predicted: " + why + flags[i]})
 		}
 	}
 	return v.ui.Table([]string{"PCR", "bank", "final value"}, rows)
