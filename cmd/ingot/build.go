@@ -15,6 +15,7 @@ type buildCmd struct {
 	keysFlags
 	Out      string `short:"o" default:"out" help:"Directory that gets NAME-VERSION/." type:"path"`
 	Trace    string `help:"Write one JSON record per step to this file." type:"path"`
+	SBOM     string `name:"sbom" enum:"cyclonedx,spdx" default:"cyclonedx" help:"spdx writes a second SBOM in that form, sbom.spdx.json."`
 	Unsigned bool   `help:"Build without signatures, and say nothing about it."`
 	Workers  int    `help:"Parallel workers; never changes a byte of the result." hidden:""`
 }
@@ -33,7 +34,7 @@ func (c *buildCmd) Run(v *verb) error {
 	if err != nil {
 		return err
 	}
-	o := build.Options{Recipe: r, Lock: l, Fetcher: fetcher, Out: c.Out, Version: ingotVersion, Workers: c.Workers, Started: v.ui.StepStarted}
+	o := build.Options{Recipe: r, Lock: l, Fetcher: fetcher, Out: c.Out, Version: ingotVersion, Workers: c.Workers, SPDX: c.SBOM == "spdx", Started: v.ui.StepStarted}
 	if err := c.sign(v, &o); err != nil {
 		return err
 	}

@@ -17,7 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/provenance"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/internal/source"
 )
 
@@ -131,8 +135,10 @@ func fileDigest(t testing.TB, path string) string {
 func same(t testing.TB, a, b string) {
 	t.Helper()
 	x, y := digests(t, a), digests(t, b)
-	if len(x) < 3 {
-		t.Errorf("%s holds %d files only", a, len(x))
+	for _, name := range []string{release.ManifestName, sbom.CycloneDXName, provenance.FileName} {
+		if x[name] == "" {
+			t.Errorf("%s holds no %s", a, name)
+		}
 	}
 	if maps.Equal(x, y) {
 		return
@@ -237,9 +243,10 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// TestReproducibleKinds builds every shape of an image three times: as it is,
-// with one worker, and with eight of each after the inputs were made in
-// another order. Kernel and modules may come out of the cache.
+// TestReproducibleKinds builds every shape of an image four times: as it is,
+// with one worker, with eight of each after the inputs were made in another
+// order, and by ingot reproduce. But for the last, kernel and modules may come
+// out of the cache.
 func TestReproducibleKinds(t *testing.T) {
 	f := warm(t)
 	for kind := range kinds {
@@ -248,14 +255,27 @@ func TestReproducibleKinds(t *testing.T) {
 		}
 		t.Run(kind, func(t *testing.T) {
 			recipe, want := f.built(t, kind)
+			flags := f.flags(t, kind)
 			one := newWorld(t, f, recipe)
-			one.env, one.args = []string{"GOMAXPROCS=1", "TZ=Asia/Kathmandu"}, []string{"--workers", "1"}
+			one.env = []string{"GOMAXPROCS=1", "TZ=Asia/Kathmandu", "INGOT_TEST_CLOCK=8760h"}
+			one.args = append([]string{"--workers", "1"}, flags...)
 			same(t, want, one.build(t, f))
 			many := newWorld(t, f, recipe)
 			shuffle(t, many.recipe)
-			many.env, many.args, many.elsewhere = []string{"GOMAXPROCS=8"}, []string{"--workers", "8"}, []string{"--umask", "63"}
+			many.env, many.elsewhere = []string{"GOMAXPROCS=8", "LC_ALL=tr_TR.UTF-8"}, []string{"--umask", "63"}
+			many.args = append([]string{"--workers", "8"}, flags...)
 			same(t, want, many.build(t, f))
+			again(t, f, recipe, want)
 		})
+	}
+}
+
+// again is what a stranger does: no keys, nothing derived in the cache.
+func again(t *testing.T, f *fixture, recipe, set string) {
+	t.Helper()
+	env := []string{"INGOT_CACHE=" + f.clone(t), "INGOT_OFFLINE=1"}
+	if res := run1(f.exe, tempDir(t), env, "reproduce", set, "-f", recipe); res.code != 0 || !strings.HasPrefix(res.stdout, "same: ") {
+		t.Errorf("reproduce: exit %d\n%s%s", res.code, res.stdout, res.stderr)
 	}
 }
 
@@ -270,7 +290,34 @@ var kinds = map[string]func(t testing.TB, f *fixture) string{
 	"busybox": func(t testing.TB, f *fixture) string {
 		return kindOf(t, f, "", func(_, y string) string { return y + "uroot: [ls, cat]\n" })
 	},
-	"arm64": arm64,
+	"arm64":            arm64,
+	"signed with SPDX": func(t testing.TB, f *fixture) string { return kindOf(t, f, "", nil) },
+	"every format": func(t testing.TB, f *fixture) string {
+		var names []string
+		for _, format := range imageset.Formats {
+			names = append(names, format.Name)
+		}
+		if len(names) == 0 {
+			t.Skip("there are no further formats")
+		}
+		return kindOf(t, f, "", func(_, y string) string { return y + "outputs: [" + strings.Join(names, ", ") + "]\n" })
+	},
+}
+
+// flags are what build needs for a kind beside the recipe: keys are made once,
+// all else that is in their signatures is not random.
+func (f *fixture) flags(t testing.TB, kind string) []string {
+	t.Helper()
+	if kind != "signed with SPDX" {
+		return nil
+	}
+	dir := filepath.Join(f.root, "keys")
+	if _, err := os.Stat(dir); err != nil {
+		if res := run1(f.exe, f.root, nil, "keys", "init", "--test", dir); res.code != 0 {
+			t.Fatalf("make keys: %s", res.stderr)
+		}
+	}
+	return []string{"--keys", dir, "--sbom", "spdx"}
 }
 
 // built returns the recipe and the image set of a kind, built once in a
@@ -283,7 +330,7 @@ func (f *fixture) built(t testing.TB, kind string) (recipe, set string) {
 	if !ok {
 		p.recipe = kinds[kind](t, f)
 		w := newWorld(t, f, p.recipe)
-		w.out = filepath.Join(f.root, "sets", kind)
+		w.out, w.args = filepath.Join(f.root, "sets", kind), f.flags(t, kind)
 		p.set = w.build(t, f)
 		f.products[kind] = p
 	}
