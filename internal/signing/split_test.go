@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
@@ -79,14 +80,28 @@ func TestSplit(t *testing.T) {
 	verifies(t, apart, s.Certificate(keys.DB), s.Public(keys.Image))
 }
 
-// TestSplitWithPayload does it with a root payload and both kinds of SBOM.
+// TestSplitWithPayload does it with a root payload and further outputs.
 func TestSplitWithPayload(t *testing.T) {
 	app := appliance(t)
 	app.File("rootfs/etc/motd", "hello\n", 0o644)
-	app.Recipe(withTool + "root: {directory: ./rootfs}\n")
+	app.Recipe(withTool + "root: {directory: ./rootfs}\noutputs: [qcow2, vmdk, zst]\n")
 	inline := makeSet(t, app, t.TempDir(), authority(t, keySet))
 	apart := split(t, makeSet(t, app, t.TempDir(), nil), authority(t, keySet))
 	same(t, "inline and split", inline.Dir, apart.Dir)
+	if got := files(t, apart.Dir); got["tiny-1.0.0.qcow2"] == "" || got["tiny-1.0.0.vmdk"] == "" || got["tiny-1.0.0.img.zst"] == "" {
+		t.Error("the further outputs are missing")
+	}
+}
+
+// TestSplitWithISO does it with an output that holds the boot file itself.
+func TestSplitWithISO(t *testing.T) {
+	app := buildtest.New(t, "outputs: [iso]\n")
+	inline := makeSet(t, app, t.TempDir(), authority(t, keySet))
+	apart := split(t, makeSet(t, app, t.TempDir(), nil), authority(t, keySet))
+	same(t, "inline and split", inline.Dir, apart.Dir)
+	if !strings.Contains(files(t, apart.Dir)["tiny-1.0.0.iso"], files(t, apart.Dir)["tiny-1.0.0.efi"]) {
+		t.Error("the ISO does not hold the signed boot file")
+	}
 }
 
 // TestDigestsOnly: a request has no byte of an image, and no manifest unless
