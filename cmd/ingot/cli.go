@@ -27,6 +27,7 @@ type cli struct {
 	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
 	Measure    measureCmd    `cmd:"" help:"Predict what a boot measures into the TPM."`
 	Verify     verifyCmd     `cmd:"" help:"Check signature, digests and contents of an image set, image or disk."`
+	Scan       scanCmd       `cmd:"" help:"Match what an image set consists of against known vulnerabilities."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
