@@ -1,6 +1,7 @@
 package predict
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -59,7 +60,7 @@ func (b *boot) image() error {
 	case IPXE:
 		loads = 2
 		if l := b.o.Loader; l != nil {
-			if err := b.authenticode("iPXE", l.Image, l.Size); err != nil {
+			if err := b.loader(*l); err != nil {
 				return err
 			}
 		}
@@ -76,6 +77,22 @@ func (b *boot) image() error {
 func (b *boot) authenticode(name string, r io.ReaderAt, size int64) error {
 	return b.add(4, eventlog.BootServicesApp, name, func(w io.Writer) error { return pe.WriteAuthenticode(w, r, size) })
 }
+
+// loader measures a program that is not part of the image.
+func (b *boot) loader(p Program) error {
+	var image bytes.Buffer // of what a signature covers, at most maxLoader
+	if p.Size > maxLoader {
+		return fmt.Errorf("loader: %d bytes are more than %d", p.Size, maxLoader)
+	}
+	if err := pe.WriteAuthenticode(&image, p.Image, p.Size); err != nil {
+		return fmt.Errorf("loader: %w", err)
+	}
+	b.addBytes(4, eventlog.BootServicesApp, "iPXE", image.Bytes())
+	return nil
+}
+
+// maxLoader bounds an iPXE program, which has about 1 MB.
+const maxLoader = 64 << 20
 
 // exitBootServices is what firmware measures when the kernel takes over.
 func (b *boot) exitBootServices() error {

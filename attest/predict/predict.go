@@ -49,7 +49,7 @@ var Boots = []Boot{Disk, PXE, HTTP, IPXE, Kernel}
 type Options struct {
 	Boot       Boot
 	SecureBoot bool
-	Banks      []pcr.Bank // at least one
+	Banks      []pcr.Bank // at least one; Image.Boot has those of Open
 
 	// Failed is the number of boot options that failed before the one that
 	// worked. Each adds two events to PCR 4.
@@ -106,16 +106,44 @@ type Prediction struct {
 // registers are those that can be predicted.
 var registers = []int{4, 5, 7, 9, 11, 12}
 
-// UKI predicts a boot of the image that is the first size bytes of r.
-func UKI(r io.ReaderAt, size int64, o Options) (*Prediction, error) {
-	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("predict boot: %w", err)
-	}
+// Image is a UKI of which several boots are predicted: what its digests are is
+// computed once.
+type Image struct {
+	uki   *uki
+	banks []pcr.Bank
+	known map[string]Digests
+}
+
+// Open reads the headers of the image that is the first size bytes of r, which
+// must stay readable.
+func Open(r io.ReaderAt, size int64, banks ...pcr.Bank) (*Image, error) {
 	u, err := openUKI(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("predict boot: %w", err)
 	}
-	b := &boot{uki: u, o: o, p: &Prediction{Stub: u.stub, Boot: o.Boot, SecureBoot: o.SecureBoot, Failed: o.Failed, Open: map[int]string{}}}
+	return &Image{u, banks, map[string]Digests{}}, nil
+}
+
+// UKI predicts one boot of the image that is the first size bytes of r.
+func UKI(r io.ReaderAt, size int64, o Options) (*Prediction, error) {
+	if err := o.check(); err != nil { // before reading anything
+		return nil, fmt.Errorf("predict boot: %w", err)
+	}
+	m, err := Open(r, size, o.Banks...)
+	if err != nil {
+		return nil, err
+	}
+	return m.Boot(o)
+}
+
+// Boot predicts one boot, in the banks of Open; it must not be called
+// concurrently.
+func (m *Image) Boot(o Options) (*Prediction, error) {
+	o.Banks = m.banks
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("predict boot: %w", err)
+	}
+	b := &boot{Image: m, o: o, p: &Prediction{Stub: m.uki.stub, Boot: o.Boot, SecureBoot: o.SecureBoot, Failed: o.Failed, Open: map[int]string{}}}
 	for _, step := range []func() error{b.secureBoot, b.bootOption, b.disk, b.image, b.stub, b.kernel, b.exitBootServices} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("predict boot: %w", err)
@@ -150,16 +178,22 @@ func (o Options) check() error {
 
 // boot collects the events.
 type boot struct {
-	uki *uki
-	o   Options
-	p   *Prediction
+	*Image
+	o Options
+	p *Prediction
 }
 
-// add measures what write writes.
+// add measures what write writes, a part of the image that is the same in any
+// boot.
 func (b *boot) add(register int, typ eventlog.Type, name string, write func(io.Writer) error) error {
-	d, err := digests(b.o.Banks, write)
-	if err != nil {
-		return fmt.Errorf("PCR %d, %s: %w", register, name, err)
+	key := fmt.Sprint(register, name)
+	d := b.known[key]
+	if d == nil {
+		var err error
+		if d, err = digests(b.banks, write); err != nil {
+			return fmt.Errorf("PCR %d, %s: %w", register, name, err)
+		}
+		b.known[key] = d
 	}
 	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
 	return nil
@@ -167,7 +201,7 @@ func (b *boot) add(register int, typ eventlog.Type, name string, write func(io.W
 
 // addBytes measures data that is at hand.
 func (b *boot) addBytes(register int, typ eventlog.Type, name string, data []byte) {
-	d, _ := digests(b.o.Banks, func(w io.Writer) error { _, err := w.Write(data); return err }) // hashes never fail
+	d, _ := digests(b.banks, func(w io.Writer) error { _, err := w.Write(data); return err }) // hashes never fail
 	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
 }
 
@@ -190,7 +224,7 @@ func digests(banks []pcr.Bank, write func(io.Writer) error) (Digests, error) {
 // replay fills the final values.
 func (b *boot) replay() error {
 	b.p.PCRs = map[pcr.Bank]map[int]pcr.Digest{}
-	for _, bank := range b.o.Banks {
+	for _, bank := range b.banks {
 		s := pcr.Start(bank, 0)
 		for _, e := range b.p.Events {
 			if err := s.Extend(e.PCR, e.Digests[bank]); err != nil {

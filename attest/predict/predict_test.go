@@ -338,3 +338,34 @@ func TestSystemdMeasure(t *testing.T) {
 		}
 	}
 }
+
+// TestImage: boots that are predicted from one opened image are those that are
+// predicted alone, in any order.
+func TestImage(t *testing.T) {
+	b := build(everything("257")...)
+	m, err := Open(bytes.NewReader(b), int64(len(b)), sha.Banks...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loader := build(sec{name: ".text", data: "iPXE"})
+	for _, o := range []Options{
+		{Boot: Disk}, {Boot: Disk, SecureBoot: true}, {Boot: Disk}, {Boot: IPXE, LoadOptions: "x"},
+		{Boot: IPXE, Loader: &Program{bytes.NewReader(loader), int64(len(loader))}}, {Boot: Kernel}, {Boot: IPXE},
+	} {
+		got, err := m.Boot(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Banks = sha.Banks
+		want, err := UKI(bytes.NewReader(b), int64(len(b)), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-alone +together):\n%s", o.Boot, diff)
+		}
+		if got := names(want, 4); o.Loader != nil && (got[2] != "iPXE" || got[3] != "UKI") {
+			t.Errorf("PCR 4 is %q", got)
+		}
+	}
+}

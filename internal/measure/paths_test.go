@@ -130,7 +130,7 @@ func TestHTTP(t *testing.T) {
 		return stored(flash, map[string][]byte{efivar.BootName(0x30): data, efivar.BootOrder: efivar.MarshalOrder(0x30)})
 	}
 	e := boot(t, qemu.Machine{Image: blank(t), Vars: vars, ExtraArgs: []string{
-		"-netdev", "user,id=pxe,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=pxe,romfile=,addr=0x10,mac=52:54:00:12:34:99"}})
+		"-netdev", "user,id=pxe,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=pxe,romfile=,addr=0x10,mac=52:54:00:12:34:99,bootindex=1"}})
 	compare(t, must(t, set.Dir, Options{Boot: predict.HTTP, Failed: failed(t, e)}), e)
 }
 

@@ -36,7 +36,7 @@ type evidence struct {
 	PCRs    map[string]map[int]string `json:"pcrs"`
 }
 
-const bootLimit = 5 * time.Minute
+const bootLimit = 4 * time.Minute
 
 // boot starts the machine and asks for its evidence.
 func boot(t *testing.T, m qemu.Machine) evidence {
