@@ -173,6 +173,9 @@ func (in *Input) checkDeb() error {
 	if !isBelow(in.Path) {
 		return fmt.Errorf("path %q leaves the archive", in.Path)
 	}
+	if name, version, _ := strings.Cut(in.Source, " "); in.Source != "" && (name == "" || version == "" || strings.Contains(version, " ")) {
+		return fmt.Errorf("source %q: want a package and a version", in.Source)
+	}
 	return nil
 }
 

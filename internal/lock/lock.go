@@ -48,6 +48,7 @@ type Input struct {
 
 	Package string `json:"package,omitempty"` // deb; go-module: the programs and u-root commands it was resolved for
 	Version string `json:"version,omitempty"`
+	Source  string `json:"source,omitempty"` // deb: source package and its version, "linux-signed-amd64 6.12.117+1"; older locks lack it
 	Arch    string `json:"arch,omitempty"`
 	Suite   string `json:"suite,omitempty"`  // trixie
 	Pocket  string `json:"pocket,omitempty"` // main, updates or security (S11)

@@ -42,21 +42,30 @@ var (
 	binaryRevise = regexp.MustCompile(`\+b[0-9]+$`)
 )
 
-// DebianSource names the source package of a locked binary package, under
-// which advisories speak of it. An archive's pool has a folder per source
-// package (Debian Policy does not say so; dak's layout has been that since
-// 2000). Kernels come from a second source package, linux-signed-ARCH, that
-// holds signatures of what linux built: they are linux. A binary-only rebuild
-// adds +bN to the version.
+// DebianSource names the source package of a locked binary package and its
+// version, under which advisories speak of it. The lock has them out of the
+// archive's index; for older locks the pool helps, which has a folder per
+// source package (Debian Policy does not say so; dak's layout has been that
+// since 2000). Kernels come from a second source package, linux-signed-ARCH,
+// that holds signatures of what linux built and counts its own versions: they
+// are linux in the version of the binary package. A binary-only rebuild adds
+// +bN to that.
 func DebianSource(in *lock.Input) (name, version string) {
-	name = path.Base(path.Dir(in.Path))
+	name, version, _ = strings.Cut(in.Source, " ")
+	if name == "" {
+		name = path.Base(path.Dir(in.Path))
+	}
 	if name == "." || name == "/" {
 		name = in.Package
 	}
+	own := binaryRevise.ReplaceAllString(in.Version, "")
 	if m := signedSource.FindStringSubmatch(name); m != nil {
-		name = m[1]
+		return m[1], own
 	}
-	return name, binaryRevise.ReplaceAllString(in.Version, "")
+	if version == "" {
+		version = own
+	}
+	return name, version
 }
 
 func imageComponent(in *lock.Input) Component {

@@ -189,6 +189,16 @@ func TestDebianSource(t *testing.T) {
 			t.Errorf("DebianSource(%s, %s) = %s %s, want %s %s", c.path, c.version, name, version, c.name, c.want)
 		}
 	}
+	for _, c := range []struct{ source, version, name, want string }{ // the lock has the archive's word, which wins over the pool
+		{"linux-signed-amd64 6.12.117+1", "6.12.117-1", "linux", "6.12.117-1"},
+		{"gcc-14 14.2.0-19", "1:14.2.0-19+b1", "gcc-14", "14.2.0-19"},
+		{"systemd 257.13-1~deb13u1", "257.13-1~deb13u1", "systemd", "257.13-1~deb13u1"},
+	} {
+		name, version := DebianSource(&lock.Input{Package: "pkg", Source: c.source, Path: "pool/main/p/pool/x.deb", Version: c.version})
+		if name != c.name || version != c.want {
+			t.Errorf("DebianSource(%s, %s) = %s %s, want %s %s", c.source, c.version, name, version, c.name, c.want)
+		}
+	}
 }
 
 func TestPackageURLs(t *testing.T) {

@@ -127,7 +127,7 @@ func (f *Fetcher) Package(ctx context.Context, suite, arch, name string) (lock.I
 	}
 	return lock.Input{
 		Kind: lock.KindDeb, SHA256: p.SHA256, Size: p.Size,
-		Package: p.Name, Version: p.Version, Arch: p.Arch,
+		Package: p.Name, Version: p.Version, Source: p.SourcePackage(), Arch: p.Arch,
 		Suite: suite, Pocket: p.Pocket, Via: p.Via, Path: p.Filename,
 	}, p.Date, nil
 }

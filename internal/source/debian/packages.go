@@ -14,6 +14,7 @@ type Package struct {
 	Name     string
 	Version  string
 	Arch     string // amd64, arm64 or all
+	Source   string // raw field; see SourcePackage
 	Depends  string // raw field; kept only for kernels, whose metapackages are followed
 	Filename string // path below the archive's root: pool/main/...
 	SHA256   string // hex
@@ -89,6 +90,8 @@ func (p *Package) setField(line []byte) (err error) {
 		p.Version = value
 	case "Architecture":
 		p.Arch = value
+	case "Source":
+		p.Source = value
 	case "Filename":
 		p.Filename = value
 	case "SHA256":
@@ -103,6 +106,21 @@ func (p *Package) setField(line []byte) (err error) {
 	return err
 }
 
+// SourcePackage returns the source package and its version with a space
+// between, "systemd 257.13-1~deb13u1". The field Source (Debian Policy 5.6.1)
+// is "NAME" or "NAME (VERSION)" and leaves out what is the binary package's own.
+func (p *Package) SourcePackage() string {
+	name, version, _ := strings.Cut(p.Source, " ")
+	version = strings.Trim(version, "() ")
+	if name == "" {
+		name = p.Name
+	}
+	if version == "" {
+		version = p.Version
+	}
+	return name + " " + version
+}
+
 func (p *Package) check() error {
 	switch {
 	case p.Name == "":
@@ -111,6 +129,8 @@ func (p *Package) check() error {
 		return fmt.Errorf("package %s: Version is missing", p.Name)
 	case !isSHA256(p.SHA256):
 		return fmt.Errorf("package %s: SHA256 %q", p.Name, p.SHA256)
+	case strings.Count(p.SourcePackage(), " ") != 1:
+		return fmt.Errorf("package %s: Source %q", p.Name, p.Source)
 	case p.Size <= 0:
 		return fmt.Errorf("package %s: Size %d", p.Name, p.Size)
 	case !poolPath(p.Filename):

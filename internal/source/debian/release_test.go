@@ -120,3 +120,24 @@ func FuzzScanPackages(f *testing.F) {
 		_ = err // any error will do; a package that fails its own check is reported by it
 	})
 }
+
+// TestSourcePackage reads the field in its four forms, as the archive has them.
+func TestSourcePackage(t *testing.T) {
+	const head = "Package: pkg\nVersion: 2-1+b1\nFilename: pool/p.deb\nSize: 1\nSHA256: "
+	for _, c := range []struct{ field, want string }{
+		{"", "pkg 2-1+b1"},
+		{"Source: src\n", "src 2-1+b1"},
+		{"Source: src (2-1)\n", "src 2-1"},
+		{"Source: linux-signed-amd64 (6.12.117+1)\n", "linux-signed-amd64 6.12.117+1"},
+		{"Source: src (2-1) more\n", ""},
+	} {
+		got := ""
+		err := ScanPackages(strings.NewReader(head+strings.Repeat("a", 64)+"\n"+c.field), func(p Package) error {
+			got = p.SourcePackage()
+			return nil
+		})
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%q gives %q, %v; want %q", c.field, got, err, c.want)
+		}
+	}
+}
