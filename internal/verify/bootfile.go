@@ -137,7 +137,8 @@ type program struct {
 	place Place
 }
 
-// programs lists the boot file and the other EFI programs of the ESP.
+// programs lists the boot file, the other EFI programs of the ESP, and the boot
+// files of other releases on a machine's disk.
 func (v *verifier) programs() ([]program, error) {
 	var list []program
 	uki := ""
@@ -145,6 +146,11 @@ func (v *verifier) programs() ([]program, error) {
 		list = append(list, program{v.uki.r, v.uki.size, v.uki.place})
 		f, _ := v.fileEntry(".efi")
 		uki = f.SHA256
+	}
+	for _, p := range v.parts {
+		if p.program != nil {
+			list = append(list, *p.program)
+		}
 	}
 	p := v.part(partition.ESP)
 	if p == nil || p.tree == nil {
@@ -168,7 +174,7 @@ func (v *verifier) programs() ([]program, error) {
 
 // checkSecureBoot judges signatures as firmware would with these db
 // certificates. Without any it looks whether the signatures are of these
-// programs, and all by one key.
+// programs, and those of one program all by one key.
 func (v *verifier) checkSecureBoot(c *Check) error {
 	list, err := v.programs()
 	if err != nil {
@@ -178,37 +184,31 @@ func (v *verifier) checkSecureBoot(c *Check) error {
 		c.skip(WhyRefused)
 		return nil
 	}
-	var signers []*x509.Certificate
+	signed := 0
 	for _, p := range list {
 		if len(v.o.Trust.DB) > 0 {
 			_, err := authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: v.o.Trust.DB})
 			judgeProgram(c, p, err)
 			continue
 		}
-		more, err := consistent(p)
-		judgeProgram(c, p, err)
-		if err == nil && len(more) == 0 {
+		signer, err := consistent(p)
+		switch {
+		case err != nil:
+			judgeProgram(c, p, err)
+		case signer == nil:
 			c.note(p.place.name(), WhyUnsigned, "")
+			continue
+		default:
+			c.Count++
+			c.note(p.place.name(), WhyNoCert, signer.Subject.CommonName)
 		}
-		c.Count -= btoi(len(more) == 0)
-		signers = append(signers, more...)
+		signed++
 	}
-	switch {
-	case len(v.o.Trust.DB) > 0:
-	case len(signers) == 0:
-		c.Count = 0
+	if len(v.o.Trust.DB) == 0 && signed == 0 {
 		c.skip(WhyUnsigned)
-	default:
-		c.note("", WhyNoCert, signers[0].Subject.CommonName)
+		c.notes = nil
 	}
 	return nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // name is a place as one word.
@@ -219,33 +219,24 @@ func (p Place) name() string {
 	return p.File
 }
 
-// consistent returns who signed a program; every signature must be of it.
-func consistent(p program) ([]*x509.Certificate, error) {
+// consistent returns who signed a program, nil when nobody did. Every signature
+// must be of the program, and by the one key.
+func consistent(p program) (*x509.Certificate, error) {
 	list, err := authenticode.Signatures(p.r, p.size)
-	if err != nil {
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	var signers []*x509.Certificate
+	signer := list[0].Signer
 	for _, s := range list {
-		if s.Signer == nil {
+		switch {
+		case s.Signer == nil:
 			return nil, fmt.Errorf("%w: it does not include its certificate", authenticode.ErrMalformed)
-		}
-		signers = append(signers, s.Signer)
-	}
-	if len(signers) == 0 {
-		return nil, nil
-	}
-	// The first signer alone: another one would be a second key.
-	r, err := authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: signers[:1]})
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range signers {
-		if !s.Equal(r.Signer) {
-			return nil, fmt.Errorf("%w: %q signed, too", authenticode.ErrUnknownKey, s.Subject.CommonName)
+		case !s.Signer.Equal(signer):
+			return nil, fmt.Errorf("%w: %q signed, too", authenticode.ErrUnknownKey, s.Signer.Subject.CommonName)
 		}
 	}
-	return signers, nil
+	_, err = authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: []*x509.Certificate{signer}})
+	return signer, err
 }
 
 func judgeProgram(c *Check, p program, err error) {

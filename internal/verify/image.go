@@ -52,13 +52,15 @@ func (v *verifier) open() error {
 		}
 		return nil
 	}
-	f, err := os.Open(v.o.Path)
-	if err != nil {
-		return err
-	}
-	v.image = &image{r: f, name: filepath.Base(v.o.Path)}
-	if v.image.size, err = f.Seek(0, io.SeekEnd); err != nil { // a block device has no size in its Stat
-		return err
+	if v.image = v.o.image; v.image == nil {
+		f, err := os.Open(v.o.Path)
+		if err != nil {
+			return err
+		}
+		v.image = &image{r: f, name: filepath.Base(v.o.Path)}
+		if v.image.size, err = f.Seek(0, io.SeekEnd); err != nil { // a block device has no size in its Stat
+			return err
+		}
 	}
 	if v.image.size != v.m.Disk.Size {
 		v.report.Kind = KindDisk

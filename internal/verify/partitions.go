@@ -23,6 +23,7 @@ type partFacts struct {
 	judged  bool  // by the manifest
 	intact  bool
 	other   string     // name and version of the release that is there instead
+	program *program   // its boot file
 	tree    *tree.Tree // of an intact FAT volume
 }
 
@@ -81,7 +82,7 @@ func (v *verifier) otherReleases(c *Check) error {
 			intact = intact || p != nil && p.nonzero >= 0
 			continue
 		}
-		if p.other = v.releaseIn(p.Part); p.other == "" {
+		if p.other, p.program = v.releaseIn(p.Part); p.other == "" {
 			continue
 		}
 		for _, out := range []*partFacts{p, v.part(rootOf[role])} {
@@ -98,19 +99,20 @@ func (v *verifier) otherReleases(c *Check) error {
 	return nil
 }
 
-// releaseIn names the release of the UKI on a FAT volume, when it is another
-// than the manifest's: one of the same name and version is damaged instead.
-func (v *verifier) releaseIn(p partition.Part) string {
+// releaseIn finds the UKI on a FAT volume and names its release, when it is
+// another than the manifest's: one of the same name and version is damaged
+// instead.
+func (v *verifier) releaseIn(p partition.Part) (string, *program) {
 	if p.End() > v.image.size {
-		return ""
+		return "", nil
 	}
 	volume, err := fat.Open(v.section(p), p.Size)
 	if err != nil {
-		return ""
+		return "", nil
 	}
 	t, err := volume.Tree()
 	if err != nil {
-		return ""
+		return "", nil
 	}
 	for _, n := range t.Nodes() {
 		s, ok := n.Content.(tree.Section)
@@ -122,10 +124,10 @@ func (v *verifier) releaseIn(p partition.Part) string {
 			continue
 		}
 		if info.OS.ImageID != v.m.Name || info.OS.ImageVersion != v.m.Version {
-			return info.OS.ImageID + "-" + info.OS.ImageVersion
+			return info.OS.ImageID + "-" + info.OS.ImageVersion, &program{readerOf(s), s.N, at(v.image.name, p.Role, n.Path)}
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // explainPartitions refuses what differs and names the place as exactly as

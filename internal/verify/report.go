@@ -267,7 +267,7 @@ func (r *Report) finish() {
 		if c.State == Passed && c.Name != CheckManifest && c.Count > 0 {
 			passed++
 		}
-		if c.State == Skipped {
+		if c.State == Skipped && c.Why != WhyNoRoot {
 			r.NotChecked = append(r.NotChecked, Note{Check: c.Name, Why: c.Why})
 		}
 		r.NotChecked = append(r.NotChecked, c.notes...)

@@ -56,6 +56,8 @@ type Options struct {
 	Disk bool
 	// HostID is what flash --rekey derived the GUIDs of this disk from.
 	HostID string
+
+	image *image // what is at Path, in tests
 }
 
 // ErrNoKeys is returned when there is no image key and Unsigned is not set.
