@@ -291,6 +291,7 @@ var kinds = map[string]func(t testing.TB, f *fixture) string{
 		return kindOf(t, f, "", func(_, y string) string { return y + "uroot: [ls, cat]\n" })
 	},
 	"arm64":            arm64,
+	"everything":       everything,
 	"signed with SPDX": func(t testing.TB, f *fixture) string { return kindOf(t, f, "", nil) },
 	"every format": func(t testing.TB, f *fixture) string {
 		var names []string
