@@ -215,7 +215,12 @@ func (e *Event) Covered(bank pcr.Bank) Coverage {
 		if v, err := e.Variable(); err == nil && bytes.Equal(bank.Sum(v.Data), d) {
 			return Covered
 		}
-	case VariableDriver, VariableAuthority, GPT, Separator, EFIAction:
+	case VariableAuthority:
+		// shim measures its lists under this type, too, by digests of its own.
+		if v, err := e.Variable(); err == nil && v.GUID != efivar.ImageSecurity {
+			return NotCovered
+		}
+	case VariableDriver, GPT, Separator, EFIAction:
 	default:
 		return NotCovered
 	}

@@ -295,8 +295,9 @@ func TestDecode(t *testing.T) {
 func TestCovered(t *testing.T) {
 	boot := variable(efivar.Global, "BootOrder", []byte{1, 0})
 	l := mustParse(t, agile(t, entry{4, Separator, []byte{1, 0, 0, 0}, make([]byte, 4)},
-		entry{1, VariableBoot, boot, []byte{1, 0}}, entry{1, VariableBoot, boot, boot}, entry{1, VariableBoot, boot, []byte{2, 0}}))
-	for i, want := range []Coverage{Altered, Covered, Covered, Altered} {
+		entry{1, VariableBoot, boot, []byte{1, 0}}, entry{1, VariableBoot, boot, boot}, entry{1, VariableBoot, boot, []byte{2, 0}},
+		entry{7, VariableAuthority, variable(gpt.GUID{1}, "MokList", nil), []byte("x")}, entry{7, VariableAuthority, variable(efivar.ImageSecurity, "db", nil), []byte("x")}))
+	for i, want := range []Coverage{Altered, Covered, Covered, Altered, NotCovered, Altered} {
 		if got := l.Events[i+1].Covered(pcr.SHA1); got != want {
 			t.Errorf("event %d: coverage %d, want %d", i+1, got, want)
 		}
