@@ -54,6 +54,9 @@ func (r *Recipe) trustErrors(problems trust.Problems) (errs Errors) {
 		at, text := "trust."+p.Field, "trust."+p.Error()
 		if dir := r.Trust.Keys; dir != "" && p.Field != "threshold" {
 			at, text = "trust.keys", fmt.Sprintf("trust.keys: %s: %s: %s", dir, p.Field, p.Msg)
+			if p.Field == "keys" {
+				text = fmt.Sprintf("trust.keys: %s: %s", dir, p.Msg)
+			}
 			if p.File != "" {
 				text = fmt.Sprintf("trust.keys: %s %s", path.Join(dir, p.File), p.Msg)
 			}

@@ -52,7 +52,7 @@ func Open(dir string) (*Anchors, error) {
 }
 
 func secrets(dir fs.FS) (problems Problems) {
-	count := 0
+	count, found := 0, []string{}
 	err := fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -69,10 +69,17 @@ func secrets(dir fs.FS) (problems Problems) {
 		}
 		data, err := fs.ReadFile(dir, name)
 		if err == nil && Private(name, data) {
-			problems = append(problems, Problem{Field: "keys", File: name, Msg: "holds a private key, which no image may carry", Hint: exportHint})
+			found = append(found, name)
 		}
 		return err
 	})
+	if len(found) > 0 {
+		msg := "holds a private key, which no image may carry"
+		if len(found) > 1 {
+			msg = fmt.Sprintf("and %d more files hold private keys, which no image may carry", len(found)-1)
+		}
+		problems = append(problems, Problem{Field: "keys", File: found[0], Msg: msg, Hint: exportHint})
+	}
 	if err != nil {
 		hint := exportHint
 		if errors.Is(err, fs.ErrNotExist) {
