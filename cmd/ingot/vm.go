@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +20,7 @@ import (
 // vmFlags describe the machine that run and test boot.
 type vmFlags struct {
 	Path     string   `arg:"" help:"Image set (OUT/NAME-VERSION)." type:"path"`
-	Boot     string   `default:"disk" enum:"disk" help:"How the firmware finds the image: ${enum}."`
+	Boot     string   `default:"disk" enum:"disk,iso" help:"How the firmware finds the image: ${enum} (the CD of outputs: [iso]; with --bus usb, the same file on a stick)."`
 	Machine  string   `help:"machine.yaml for this machine." type:"existingfile"`
 	Forward  []string `placeholder:"[HOST:]GUEST" help:"Forward a TCP port of the machine to 127.0.0.1; the appliance's own ports are forwarded anyway."`
 	Memory   int      `default:"1024" help:"MiB (default ${default})."`
@@ -42,19 +44,54 @@ func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine,
 		DiskBus: f.Bus, DiskSize: f.DiskSize << 20, Disk: f.Disk,
 		Memory: f.Memory, CPUs: f.CPUs, TPM: !f.NoTPM, Accel: f.Accel,
 	}
-	yaml, err := readMachine(f.Machine)
+	var err error
+	if f.Boot == "iso" {
+		err = f.fromCD(&m, set)
+	} else {
+		err = f.fromDisk(&m, set, spec)
+	}
 	if err != nil {
 		return m, err
-	}
-	m.State = rig.State(yaml)
-	if !f.Selector {
-		m.Vars = rig.Vars(set, spec)
 	}
 	if err := f.secure(&m, spec); err != nil {
 		return m, err
 	}
 	m.Forwards, err = f.forwards(spec)
 	return m, err
+}
+
+// fromDisk puts machine.yaml on the disk and the slots into the boot order.
+func (f *vmFlags) fromDisk(m *qemu.Machine, set *release.Set, spec *appliance.Spec) error {
+	yaml, err := readMachine(f.Machine)
+	if err != nil {
+		return err
+	}
+	m.State = rig.State(yaml)
+	if !f.Selector {
+		m.Vars = rig.Vars(set, spec)
+	}
+	return nil
+}
+
+// fromCD boots the set's ISO in a machine without a disk. What belongs on one
+// has no place there.
+func (f *vmFlags) fromCD(m *qemu.Machine, set *release.Set) error {
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"--machine", f.Machine != ""}, {"--disk", f.Disk != ""}, {"--disk-size", f.DiskSize != 0}, {"--selector", f.Selector}} {
+		if flag.set {
+			return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("%s with --boot iso: a CD is read-only, and the machine has no disk", flag.name), Hint: "leave one of the two out"}
+		}
+	}
+	m.Image, m.SectorSize, m.DiskBus = filepath.Join(set.Dir, set.Manifest.Stem()+".iso"), 0, qemu.BusCD
+	if f.Bus == qemu.BusUSB {
+		m.DiskBus = qemu.BusUSB
+	}
+	if _, err := os.Stat(m.Image); err != nil {
+		return &ui.Error{Err: err, Hint: "the recipe has no outputs: [iso]; add it, then ingot lock and ingot build"}
+	}
+	return nil
 }
 
 // validate refuses sizes with which no machine starts: QEMU's own words for

@@ -99,7 +99,7 @@ func (m *Machine) diskArguments(h handles) []string {
 	sector := fmt.Sprintf("drive=disk,bootindex=0,logical_block_size=%d,physical_block_size=%[1]d", m.SectorSize)
 	a := []string{"-add-fd", fdset(h.disk),
 		"-blockdev", "driver=file,node-name=disk-file,cache.no-flush=on,discard=unmap,filename=" + fdpath(h.disk),
-		"-blockdev", "driver=raw,node-name=disk,cache.no-flush=on,discard=unmap,file=disk-file"}
+		"-blockdev", "driver=" + m.Format + ",node-name=disk,cache.no-flush=on,discard=unmap,file=disk-file"}
 	switch m.DiskBus {
 	case BusNVMe:
 		return append(a, "-device", "nvme,serial=ingot,"+sector)
@@ -107,6 +107,8 @@ func (m *Machine) diskArguments(h handles) []string {
 		return append(a, "-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk,bootindex=0")
 	case BusSCSI:
 		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", "scsi-hd,bus=scsi.0,"+sector)
+	case BusCD:
+		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", "scsi-cd,bus=scsi.0,drive=disk,bootindex=0")
 	case BusUSB:
 		return append(a, "-device", "qemu-xhci,id=usb", "-device", "usb-storage,bus=usb.0,removable=on,"+sector)
 	}

@@ -39,6 +39,7 @@ const (
 	BusSATA   = "sata" // 512-byte sectors only
 	BusSCSI   = "scsi" // virtio-scsi
 	BusUSB    = "usb"
+	BusCD     = "cd" // a CD drive: for an ISO
 )
 
 // Accelerators.
@@ -50,7 +51,10 @@ const (
 // Machine describes a virtual machine. Arch and Image are required.
 type Machine struct {
 	Arch  string // AMD64 or ARM64
-	Image string // raw disk image; never modified
+	Image string // disk image; never modified
+	// Format of Image in QEMU's words: "raw" (also when empty), "qcow2", "vpc".
+	// Only a raw image can be grown, or changed by State.
+	Format string
 
 	SectorSize int    // logical sector size of the disk in bytes: 512 (default) or 4096
 	DiskBus    string // BusVirtio (default) and others
@@ -107,17 +111,21 @@ func (m *Machine) defaults() error {
 	setDefault(&m.Memory, 1024)
 	setDefault(&m.CPUs, 2)
 	setDefault(&m.DiskBus, BusVirtio)
+	setDefault(&m.Format, "raw")
 	if len(m.Banks) == 0 {
 		m.Banks = []uint16{SHA256}
 	}
 	if m.SectorSize != 512 && m.SectorSize != 4096 {
 		return fmt.Errorf("start machine: sector size %d is not 512 or 4096", m.SectorSize)
 	}
-	if !slices.Contains([]string{BusVirtio, BusNVMe, BusSATA, BusSCSI, BusUSB}, m.DiskBus) {
-		return fmt.Errorf("start machine: disk bus %q is not virtio, nvme, sata, scsi or usb", m.DiskBus)
+	if !slices.Contains([]string{BusVirtio, BusNVMe, BusSATA, BusSCSI, BusUSB, BusCD}, m.DiskBus) {
+		return fmt.Errorf("start machine: disk bus %q is not virtio, nvme, sata, scsi, usb or cd", m.DiskBus)
 	}
 	if m.DiskBus == BusSATA && m.SectorSize != 512 {
 		return fmt.Errorf("start machine: QEMU's sata disks have 512-byte sectors, not %d", m.SectorSize)
+	}
+	if m.Format != "raw" && (m.State != nil || m.DiskSize != 0) {
+		return fmt.Errorf("start machine: a %s image is attached as it is, neither grown nor changed", m.Format)
 	}
 	for _, f := range m.Forwards {
 		if f.Guest < 1 || f.Guest > 65535 || f.Host < 0 || f.Host > 65535 {
