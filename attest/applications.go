@@ -1,0 +1,98 @@
+package attest
+
+import (
+	"bytes"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+)
+
+// applications is PCR 4: what the firmware's boot manager started, in order.
+// Boot options that failed before add pairs of "Returning" and "Calling", any
+// number of them; nothing else may be there that the release does not measure.
+func (w *walk) applications(register int) {
+	events, expected := w.events[register], w.expected(register)
+	called := w.bank.Sum([]byte(calling))
+	n, started, booting := 0, 0, false
+	for i := 0; i < len(events); i++ {
+		e := events[i]
+		switch {
+		case n < len(expected) && expected[n].is(e, w.bank):
+			if n++; e.Type == eventlog.BootServicesApp {
+				started++
+				w.image = first(w.image, e)
+			}
+			booting = booting || bytes.Equal(e.Digest(w.bank), called)
+		case w.failedOption(events[i:]) && started == 0:
+			w.failed++
+			i++
+		case w.failedOption(events[i:]):
+			w.find(BootPolluted, e, register, "", "an application ran and returned before the image")
+			return
+		case e.Type != eventlog.BootServicesApp:
+			w.find(LogType, e, register, "", "%s %.40q", e.Type, e.Text())
+			return
+		case n < len(expected) && w.later(events[i+1:], expected[n]):
+			if !booting {
+				w.find(BootEarly, e, register, "", "an application before the boot manager, digest %s", e.Digest(w.bank))
+			} else {
+				w.find(BootPolluted, e, register, "", "another application before %s, digest %s", expected[n].Name, e.Digest(w.bank))
+			}
+		case n < len(expected):
+			w.find(ImageUnknown, e, register, "", "digest %s instead of %s", e.Digest(w.bank), expected[n].Name)
+			n++
+		default:
+			w.find(ImageUnknown, e, register, "", "one image more, digest %s", e.Digest(w.bank))
+		}
+	}
+	if n < len(expected) && len(w.findings) == 0 {
+		w.find(MeasureMissing, nil, register, "", "%s is not measured", expected[n].Name)
+	}
+}
+
+// failedOption reports whether events begin with a boot option that came back,
+// and the call of the next.
+func (w *walk) failedOption(events []*eventlog.Event) bool {
+	if len(events) < 2 {
+		return false
+	}
+	for i, text := range []string{returning, calling} {
+		if e := events[i]; e.Type != eventlog.EFIAction || !bytes.Equal(e.Digest(w.bank), w.bank.Sum([]byte(text))) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *walk) later(events []*eventlog.Event, x *Expected) bool {
+	for _, e := range events {
+		if x.is(e, w.bank) {
+			return true
+		}
+	}
+	return false
+}
+
+func first(a, b *eventlog.Event) *eventlog.Event {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// slots are the numbers of the partitions that hold an image.
+var slots = map[uint32]string{1: "esp", 2: "a", 3: "b"}
+
+// slotByLog takes the slot from the device path of the image. No digest covers
+// it; ingot-init's statement is better.
+func (w *walk) slotByLog() {
+	if w.image == nil {
+		return
+	}
+	image, err := w.image.Image()
+	if err != nil {
+		return
+	}
+	if p, ok := image.Path.Partition(); ok && slots[p.Number] != "" {
+		w.v.Slot, w.v.SlotBy = slots[p.Number], "log"
+	}
+}

@@ -1,0 +1,90 @@
+package attest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/quote"
+)
+
+// Format is the value of Evidence.Format.
+const Format = "ingot-evidence/1"
+
+// MaxEvidence bounds the document in bytes. It is mostly the event log, of which
+// machines have tens of kilobytes.
+const MaxEvidence = 2 << 20
+
+// Evidence is what a machine says about its boot. In JSON byte fields are
+// base64, register values hex.
+type Evidence struct {
+	Format string `json:"format"`
+	Nonce  []byte `json:"nonce"` // as the server gave it
+
+	AK            []byte `json:"ak"`                      // TPMT_PUBLIC
+	EK            []byte `json:"ek,omitempty"`            // TPMT_PUBLIC
+	EKCertificate []byte `json:"ekCertificate,omitempty"` // DER
+
+	Quote     []byte                          `json:"quote"`     // TPMS_ATTEST
+	Signature []byte                          `json:"signature"` // TPMT_SIGNATURE
+	PCRs      map[pcr.Bank]map[int]pcr.Digest `json:"pcrs"`
+
+	// EventLog is the firmware's; InitLog, in the same format, is what
+	// ingot-init has extended since.
+	EventLog []byte `json:"eventLog"`
+	InitLog  []byte `json:"initLog,omitempty"`
+
+	// Clock and Firmware are for people; a verifier takes what is signed.
+	Clock    quote.Clock `json:"clock"`
+	Firmware string      `json:"firmware,omitempty"` // vendor and version, as the machine's tables say
+}
+
+// ParseEvidence reads a document. Unknown fields are an error: nothing in
+// evidence is silently left unread.
+func ParseEvidence(b []byte) (*Evidence, error) {
+	if len(b) > MaxEvidence {
+		return nil, fmt.Errorf("read evidence: %d bytes are more than %d", len(b), MaxEvidence)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	var e Evidence
+	if err := d.Decode(&e); err != nil {
+		return nil, fmt.Errorf("read evidence: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("read evidence: text behind the document")
+	}
+	if e.Format != Format {
+		return nil, fmt.Errorf("read evidence: format %.40q is not %q", e.Format, Format)
+	}
+	return &e, nil
+}
+
+// Challenge is what evidence must answer. A nonce is used once (Nonces).
+type Challenge struct {
+	Nonce      []byte    `json:"nonce"`
+	ServerID   []byte    `json:"serverId,omitempty"`   // hash of the server's public key; empty offline
+	ChannelKey []byte    `json:"channelKey,omitempty"` // hash of the host's key on the channel; empty offline
+	Expires    time.Time `json:"expires,omitzero"`     // zero: no lifetime
+}
+
+// ExtraData is what the quote must carry: the SHA-256 of nonce, server and
+// channel key, each with its length before it, so that no two challenges give
+// the same bytes. It binds evidence to one server and one connection: whoever
+// relays it has another channel key.
+func (c Challenge) ExtraData() []byte {
+	h := sha256.New()
+	h.Write([]byte("ingot quote 1\x00"))
+	for _, field := range [][]byte{c.Nonce, c.ServerID, c.ChannelKey} {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(field)))
+		h.Write(n[:])
+		h.Write(field)
+	}
+	return h.Sum(nil)
+}

@@ -1,0 +1,129 @@
+package attest
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/ingot-os/ingot/attest/pcr"
+)
+
+func encode(t testing.TB, e *Evidence) []byte {
+	t.Helper()
+	b, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestEvidenceText: a document gives the verdict of what it was made of.
+func TestEvidenceText(t *testing.T) {
+	f := genuine(t)
+	f.init = []event{measured(15, 0xd, string(Statement{Slot: "a", Boot: "disk"}.Data()))}
+	c := f.build()
+	b := encode(t, c.Evidence)
+	e, err := ParseEvidence(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Evidence = e
+	if v := Verify(c); !v.Trusted || v.Slot != "a" {
+		t.Errorf("%+v", v)
+	}
+	if !bytes.Equal(encode(t, e), b) {
+		t.Error("another text the second time")
+	}
+}
+
+// TestCaseReplays: a stored case gives the same verdict again.
+func TestCaseReplays(t *testing.T) {
+	c := genuine(t).build()
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Case
+	if err := json.Unmarshal(b, &again); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := json.Marshal(Verify(c))
+	second, _ := json.Marshal(Verify(again))
+	if !bytes.Equal(first, second) || !strings.Contains(string(first), `"trusted":true`) {
+		t.Errorf("%s\n%s", first, second)
+	}
+}
+
+func TestParseEvidenceRefuses(t *testing.T) {
+	good := string(encode(t, genuine(t).build().Evidence))
+	for name, text := range map[string]string{
+		"empty":         "",
+		"cut":           good[:len(good)-1],
+		"trailing":      good + "{}",
+		"format":        strings.Replace(good, Format, "ingot-evidence/2", 1),
+		"unknown field": `{"more":1,` + good[1:],
+		"unknown bank":  strings.Replace(good, `"sha256":`, `"md5":`, 1),
+		"too large":     good + strings.Repeat(" ", MaxEvidence),
+	} {
+		if _, err := ParseEvidence([]byte(text)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// FuzzVerify: whatever a host sends, there is a verdict, and it is a refusal
+// unless the signed parts are those that were signed.
+func FuzzVerify(f *testing.F) {
+	c := genuine(f).build()
+	good := *c.Evidence
+	f.Add(encode(f, &good), []byte(nil), []byte(nil))
+	f.Add(encode(f, &good), good.EventLog, good.Quote)
+	for _, r := range logCases[:12] {
+		x := genuine(f)
+		r.edit(x)
+		if e := x.build().Evidence; e != nil {
+			f.Add(encode(f, e), e.EventLog, e.AK)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text, log, public []byte) {
+		c := c
+		if e, err := ParseEvidence(text); err == nil {
+			c.Evidence = e
+			judge(t, c, good)
+		}
+		e := good
+		if len(log) > 0 {
+			e.EventLog = log
+		}
+		c.Evidence = &e
+		judge(t, c, good)
+		e.InitLog = log
+		judge(t, c, good)
+		e.AK, e.Quote, e.Signature = public, public, public
+		judge(t, c, good)
+	})
+}
+
+// judge: a trusted verdict needs the very registers of the good evidence.
+func judge(t *testing.T, c Case, good Evidence) {
+	t.Helper()
+	v := Verify(c)
+	if v.Trusted && (v.Compared == 0 || !bytes.Equal(c.Evidence.PCRs[pcr.SHA256][4], good.PCRs[pcr.SHA256][4])) {
+		t.Errorf("trusted: %+v", v)
+	}
+	if !v.Trusted && v.Reason() == "" {
+		t.Error("refused without a reason")
+	}
+}
+
+// BenchmarkVerify is one core judging quote, log and policy.
+func BenchmarkVerify(b *testing.B) {
+	c := genuine(b).build()
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := Verify(c); !v.Trusted {
+			b.Fatal(v.Findings)
+		}
+	}
+}

@@ -1,0 +1,308 @@
+package attest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+)
+
+// Names of expected events that have a meaning here; they are those of package
+// predict.
+const (
+	nameSuffix      = " (name)" // of a section's name, beside its content
+	nameLoadOptions = "LOADED_IMAGE::LoadOptions"
+	nameInitrd      = "Linux initrd"
+)
+
+// Texts of EV_EFI_ACTION events (PFP section 10.4.4).
+const (
+	calling   = "Calling EFI Application from Boot Option"
+	returning = "Returning from EFI Application from Boot Option"
+)
+
+// releases asks which release the log is of, and by which way it was booted:
+// the one that explains the log with the fewest findings.
+func (k *check) releases() {
+	if len(k.c.References) == 0 {
+		k.refuse(ReferenceNone, -1, "no reference")
+		return
+	}
+	var best *walk
+	for i := range k.c.References {
+		ref := &k.c.References[i]
+		for n := range ref.Paths {
+			if !k.accepts(&ref.Paths[n]) {
+				continue
+			}
+			w := &walk{check: k, ref: ref, path: &ref.Paths[n]}
+			if w.run(); best == nil || len(w.findings) < len(best.findings) {
+				best = w
+			}
+		}
+	}
+	if best == nil {
+		k.refuse(PathUnknown, -1, "no reference for a boot with Secure Boot %s", onOff(k.v.SecureBoot))
+		return
+	}
+	best.settle()
+	k.statement()
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func (k *check) accepts(p *Path) bool {
+	if k.quoted.Has(7) && p.SecureBoot != k.v.SecureBoot {
+		return false
+	}
+	if k.c.Policy.Paths == nil {
+		return !p.Replaced
+	}
+	return slices.Contains(k.c.Policy.Paths, p.Boot)
+}
+
+// walk compares the log with one path of one release.
+type walk struct {
+	*check
+	ref      *Reference
+	path     *Path
+	findings []Finding
+	compared []int
+	skips    []string
+	failed   int
+	image    *eventlog.Event // that started the release's image
+}
+
+// run puts the registers first that say most about the image.
+func (w *walk) run() {
+	w.keys()
+	for _, r := range []struct {
+		pcr  int
+		walk func(int)
+	}{{11, w.sections}, {4, w.applications}, {12, w.options}, {9, w.plain}, {5, w.plain}} {
+		if w.quoted.Has(r.pcr) && (len(w.expected(r.pcr)) > 0 || slices.Contains(w.path.Empty, r.pcr)) {
+			w.compared = append(w.compared, r.pcr)
+			r.walk(r.pcr)
+		}
+	}
+}
+
+// settle takes what the walk has found into the verdict.
+func (w *walk) settle() {
+	v := &w.v
+	v.Findings = append(v.Findings, w.findings...)
+	v.Release, v.Version, v.Epoch, v.Boot = w.ref.Name, w.ref.Version, w.ref.Epoch, w.path.Boot
+	v.FailedBootOptions = w.failed
+	v.Compared = len(w.compared)
+	w.skipped = append(w.skipped, w.skips...)
+	for _, i := range w.compared {
+		w.against(i, fmt.Sprintf("%s %s, boot path %s", w.ref.Name, w.ref.Version, w.path.Boot))
+	}
+	if w.ref.Epoch < w.c.Record.Floor {
+		w.refuse(VersionFloor, -1, "%s has the epoch %d, the floor is %d", w.ref.Version, w.ref.Epoch, w.c.Record.Floor)
+	}
+	w.slotByLog()
+}
+
+func (w *walk) find(code Code, e *eventlog.Event, register int, section, format string, args ...any) {
+	f := Finding{Code: code, PCR: register, Section: section, Detail: fmt.Sprintf(format, args...)}
+	if e != nil {
+		f.Offset = e.Off
+	}
+	w.findings = append(w.findings, f)
+}
+
+func (w *walk) expected(register int) []*Expected {
+	var out []*Expected
+	for i := range w.path.Events {
+		if x := &w.path.Events[i]; x.PCR == register {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// keys compares PK, KEK and db, and what let images in. dbx may grow.
+func (w *walk) keys() {
+	expected := w.expected(7)
+	switch {
+	case !w.path.SecureBoot:
+		w.skips = append(w.skips, "Secure Boot keys: Secure Boot is off")
+		return
+	case len(expected) == 0:
+		w.skips = append(w.skips, "Secure Boot keys: the reference names none")
+		return
+	case !w.quoted.Has(7):
+		return
+	}
+	w.compared = append(w.compared, 7)
+	w.skips = append(w.skips, "dbx: may be newer than the release's")
+	for _, x := range expected {
+		switch {
+		case x.Type == eventlog.VariableDriver && (x.Name == "PK" || x.Name == "KEK" || x.Name == "db") && !w.logged(x):
+			w.find(SecureBootKeys, nil, 7, "", "%s is not that of the release", x.Name)
+		case x.Type == eventlog.VariableAuthority && !w.logged(x):
+			w.find(MeasureMissing, nil, 7, "", "no image was accepted by the release's key")
+		}
+	}
+	for _, e := range w.events[7] {
+		if e.Type == eventlog.VariableAuthority && !slices.ContainsFunc(expected, func(x *Expected) bool { return x.is(e, w.bank) }) {
+			w.find(SecureBootOther, e, 7, "", "an entry that the release is not signed by")
+		}
+	}
+}
+
+func (w *walk) logged(x *Expected) bool {
+	return slices.ContainsFunc(w.events[x.PCR], func(e *eventlog.Event) bool { return x.is(e, w.bank) })
+}
+
+// sections is PCR 11: the stub's sections, then words of ingot-init.
+func (w *walk) sections(register int) {
+	events, expected := w.events[register], w.expected(register)
+	n := 0
+	for n < len(expected) && n < len(events) && expected[n].is(events[n], w.bank) {
+		n++
+	}
+	if n < len(expected) {
+		w.differ(register, events, expected)
+		return
+	}
+	phases := w.ref.Phases
+	for _, e := range events[n:] {
+		at := slices.IndexFunc(phases, func(word string) bool { return bytes.Equal(w.bank.Sum([]byte(word)), e.Digest(w.bank)) })
+		switch {
+		case at >= 0 && e.Type == eventlog.IPL:
+			phases = phases[at+1:]
+		case w.sectionName(e, expected) != "":
+			w.find(BootPolluted, e, register, w.sectionName(e, expected), "a second stub ran in this boot")
+			return
+		default:
+			w.find(MeasureUnexpected, e, register, "", "%s %.40q behind the image", e.Type, e.Text())
+		}
+	}
+}
+
+// sectionName is the section whose name an event is the digest of.
+func (w *walk) sectionName(e *eventlog.Event, expected []*Expected) string {
+	for _, x := range expected {
+		if name, ok := strings.CutSuffix(x.Name, nameSuffix); ok && x.is(e, w.bank) {
+			return name
+		}
+	}
+	if name := e.Text(); e.Type == eventlog.IPL && strings.HasPrefix(name, ".") && bytes.Equal(w.bank.Sum(append([]byte(name), 0)), e.Digest(w.bank)) {
+		return name
+	}
+	return ""
+}
+
+// differ says which sections are not those of the release.
+func (w *walk) differ(register int, events []*eventlog.Event, expected []*Expected) {
+	before, got := len(w.findings), map[string]*eventlog.Event{}
+	for i := 0; i < len(events); i++ {
+		name := w.sectionName(events[i], expected)
+		switch {
+		case name == "" || i+1 == len(events):
+			w.find(MeasureUnexpected, events[i], register, "", "%s %.40q", events[i].Type, events[i].Text())
+		case got[name] != nil:
+			w.find(BootPolluted, events[i], register, name, "measured twice: a second stub ran in this boot")
+			return
+		default:
+			i++
+			got[name] = events[i]
+		}
+	}
+	known := map[string]bool{}
+	for _, x := range expected {
+		if strings.HasSuffix(x.Name, nameSuffix) {
+			continue
+		}
+		known[x.Name] = true
+		switch e := got[x.Name]; {
+		case e == nil:
+			w.find(ImageUnknown, nil, register, x.Name, "the image has no such section")
+		case !x.is(e, w.bank):
+			w.find(ImageUnknown, e, register, x.Name, "not that of %s %s", w.ref.Name, w.ref.Version)
+		}
+	}
+	for name, e := range got {
+		if !known[name] {
+			w.find(ImageUnknown, e, register, name, "the release has no such section")
+		}
+	}
+	if len(w.findings) == before {
+		w.find(MeasureUnexpected, nil, register, "", "the sections are in another order")
+	}
+}
+
+// options is PCR 12: what was given to the image from outside.
+func (w *walk) options(register int) {
+	if len(w.expected(register)) > 0 {
+		w.plain(register)
+		return
+	}
+	for _, e := range w.events[register] {
+		code := CmdlineAdded
+		if x := w.named(9, nameLoadOptions); x != nil && !w.logged(x) {
+			code = CmdlineReplaced
+		}
+		w.find(code, e, register, "", "%s %.60q", e.Type, e.Text())
+	}
+}
+
+func (w *walk) named(register int, name string) *Expected {
+	for _, x := range w.expected(register) {
+		if x.Name == name {
+			return x
+		}
+	}
+	return nil
+}
+
+// plain compares event by event.
+func (w *walk) plain(register int) {
+	events, expected := w.events[register], w.expected(register)
+	for n, e := range events {
+		switch {
+		case n >= len(expected):
+			w.find(MeasureUnexpected, e, register, "", "%s %.40q", e.Type, e.Text())
+		case expected[n].is(e, w.bank) || e.Type == eventlog.GPT && expected[n].Type == e.Type && w.layout(e):
+		case expected[n].Type != e.Type:
+			w.find(LogType, e, register, "", "%s where %s is expected", e.Type, expected[n].Name)
+			return // the rest is shifted
+		default:
+			code, section := mismatch(expected[n])
+			w.find(code, e, register, section, "%s is not that of %s %s", expected[n].Name, w.ref.Name, w.ref.Version)
+		}
+	}
+	if len(events) < len(expected) {
+		w.find(MeasureMissing, nil, register, "", "%s is not measured", expected[len(events)].Name)
+	}
+}
+
+func mismatch(x *Expected) (code Code, section string) {
+	switch {
+	case x.Type == eventlog.GPT:
+		return DiskLayout, ""
+	case x.Name == nameLoadOptions:
+		return CmdlineReplaced, ".cmdline"
+	case x.Name == nameInitrd:
+		return ImageUnknown, ".initrd"
+	}
+	return MeasureUnexpected, ""
+}
+
+// layout reads a partition table, whose data the digest covers (coverage).
+func (w *walk) layout(e *eventlog.Event) bool {
+	if w.path.Layout == nil || e.Covered(w.bank) != eventlog.Covered {
+		return false
+	}
+	t, err := e.Table()
+	return err == nil && w.path.Layout.matches(t, w.c.Record.Disk)
+}
