@@ -91,7 +91,7 @@ func Init(ctx context.Context, dir string, o Options) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
-	m.files = append(m.files, file{indexName, append(index, '\n'), 0o644})
+	m.files = append(m.files, file{indexName, append(index, '\n'), 0o644}, file{".gitignore", []byte("*.key\n"), 0o644})
 	if err := writeDir(dir, m.files); err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}

@@ -129,6 +129,9 @@ func TestInit(t *testing.T) {
 	if info, err := os.Stat(realDir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info, err)
 	}
+	if b, err := os.ReadFile(filepath.Join(realDir, ".gitignore")); err != nil || string(b) != "*.key\n" {
+		t.Errorf(".gitignore: %q, %v", b, err)
+	}
 	b, err := os.ReadFile(filepath.Join(realDir, "keys.json"))
 	if err != nil || strings.Contains(string(b), "PRIVATE") {
 		t.Errorf("index: %v\n%s", err, b)
