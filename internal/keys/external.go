@@ -144,6 +144,8 @@ func (c call) run(ctx context.Context) ([]byte, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("run %s: %w", c.path, ctx.Err())
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, &missingError{c.path, err}
 	case err != nil:
 		return nil, fmt.Errorf("run %s: %w%s", c.path, err, reason(stderr.kept.String()))
 	case stdout.over:
@@ -151,6 +153,20 @@ func (c call) run(ctx context.Context) ([]byte, error) {
 	}
 	return stdout.kept.Bytes(), nil
 }
+
+// missingError says that the program for tokens is not installed. (Those of
+// exec: URIs have an absolute path.)
+type missingError struct {
+	path string
+	err  error
+}
+
+func (e *missingError) Error() string { return "run " + e.path + ": " + e.err.Error() }
+
+func (e *missingError) Unwrap() error { return e.err }
+
+// Hint says how to get it.
+func (e *missingError) Hint() string { return "install OpenSC, on Debian: apt install opensc" }
 
 // reason is the last two lines that a program said on stderr, if any: OpenSC's
 // last one is only "Aborting.".

@@ -153,6 +153,11 @@ func TestURIsRefused(t *testing.T) {
 	if _, err := key.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil || !strings.Contains(err.Error(), "no PIN") {
 		t.Errorf("no PIN: %v", err)
 	}
+	t.Setenv("PATH", t.TempDir())
+	var missing interface{ Hint() string }
+	if _, err := reach(context.Background(), "pkcs11:token=t;id=1?module-path=/m", nil); !errors.As(err, &missing) || !strings.Contains(missing.Hint(), "apt install opensc") {
+		t.Errorf("no pkcs11-tool: %v", err)
+	}
 }
 
 // helper writes a signing program in shell.

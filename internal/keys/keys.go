@@ -4,8 +4,8 @@
 //
 // A key set is a folder with keys.json, an index that holds nothing secret, and
 // for each key its certificate or public key in PEM. A private key is a PKCS #8
-// PEM file of mode 0600 in the folder, or it is elsewhere and the index has its
-// URI:
+// PEM file of mode 0600 in the folder (a .gitignore there names them), or it is
+// elsewhere and the index has its URI:
 //
 //	file:pk.key                                              relative to the folder
 //	pkcs11:token=fleet;id=%01?module-path=M&pin-source=F    RFC 7512, through OpenSC's pkcs11-tool
