@@ -47,6 +47,9 @@ func (b *boot) disk() error {
 	default:
 		b.addBytes(5, eventlog.GPT, "GPT", b.o.Table.event())
 	}
+	if b.o.LoaderConf != nil {
+		b.addBytes(5, eventlog.EventTag, "loader.conf", b.o.LoaderConf)
+	}
 	return nil
 }
 
@@ -59,10 +62,10 @@ func (b *boot) image() error {
 		return nil
 	case IPXE:
 		loads = 2
-		if l := b.o.Loader; l != nil {
-			if err := b.loader(*l); err != nil {
-				return err
-			}
+	}
+	if l := b.o.Loader; l != nil {
+		if err := b.loader(*l); err != nil {
+			return fmt.Errorf("loader: %w", err)
 		}
 	}
 	for range loads {
@@ -78,20 +81,40 @@ func (b *boot) authenticode(name string, r io.ReaderAt, size int64) error {
 	return b.add(4, eventlog.BootServicesApp, name, func(w io.Writer) error { return pe.WriteAuthenticode(w, r, size) })
 }
 
-// loader measures a program that is not part of the image.
-func (b *boot) loader(p Program) error {
-	var image bytes.Buffer // of what a signature covers, at most maxLoader
-	if p.Size > maxLoader {
-		return fmt.Errorf("loader: %d bytes are more than %d", p.Size, maxLoader)
+// loader measures a program that is not part of the image. What iPXE does is
+// the same in all versions that are known; systemd-boot of 252 measured no
+// loader.conf and passed the image's own command line on.
+func (b *boot) loader(l Program) error {
+	name := "iPXE"
+	if b.o.Boot == Disk {
+		f, err := pe.Parse(l.Image, l.Size)
+		if err != nil {
+			return err
+		}
+		if name, err = loaderInfo(f, l.Image); err != nil {
+			return err
+		}
+		if majorVersion(name, "systemd-boot ") != loaderVersion {
+			return &VersionError{name}
+		}
+		name = "systemd-boot"
 	}
-	if err := pe.WriteAuthenticode(&image, p.Image, p.Size); err != nil {
-		return fmt.Errorf("loader: %w", err)
+	if l.Size > maxLoader {
+		return fmt.Errorf("%d bytes are more than %d", l.Size, maxLoader)
 	}
-	b.addBytes(4, eventlog.BootServicesApp, "iPXE", image.Bytes())
+	var image bytes.Buffer // of what a signature covers
+	if err := pe.WriteAuthenticode(&image, l.Image, l.Size); err != nil {
+		return err
+	}
+	b.addBytes(4, eventlog.BootServicesApp, name, image.Bytes())
 	return nil
 }
 
-// maxLoader bounds an iPXE program, which has about 1 MB.
+// loaderVersion is the major version of systemd-boot that has been compared
+// with boots.
+const loaderVersion = 257
+
+// maxLoader bounds a loader, which has about 1 MB.
 const maxLoader = 64 << 20
 
 // exitBootServices is what firmware measures when the kernel takes over.

@@ -8,8 +8,8 @@
 // Where a rule depends on the version of the stub, the version comes from the
 // image; one without rules is an error, never a guess.
 //
-// Limits: the UKI is started by the firmware, by iPXE or by QEMU's -kernel, not
-// by shim or a boot menu. Images whose measurement depends on the machine
+// Limits: the UKI is started by the firmware, by systemd-boot, by iPXE or by
+// QEMU's -kernel, not by shim or another boot menu. Images whose measurement depends on the machine
 // (profiles, .dtbauto, .hwids, .efifw) are refused. Nothing is predicted of
 // PCR 0 to 3, 6 and 8, which are about the machine, and what the system extends
 // after the kernel has started is not part of a boot.
@@ -61,9 +61,12 @@ type Options struct {
 	// predicted for a boot with Secure Boot on; without Secure Boot they may be
 	// empty, as on a machine that has none.
 	Keys *Keys
-	// Loader is the iPXE program that loads the image; nil means an option ROM,
-	// which is measured into PCR 2. Only for IPXE.
+	// Loader is the program that the firmware starts and that loads the image:
+	// for IPXE the iPXE program, nil for an option ROM, which is measured into
+	// PCR 2; for Disk systemd-boot, nil for none.
 	Loader *Program
+	// LoaderConf is the content of systemd-boot's loader.conf, nil for none.
+	LoaderConf []byte
 	// LoadOptions is the command line that is given to the image: iPXE gives the
 	// name of the file and what follows it, QEMU -kernel what -append says.
 	LoadOptions string
@@ -167,8 +170,11 @@ func (o Options) check() error {
 	if o.LoadOptions != "" && o.Boot != IPXE && o.Boot != Kernel {
 		return fmt.Errorf("a boot from %s gives no load options", o.Boot)
 	}
-	if o.Loader != nil && o.Boot != IPXE {
+	if o.Loader != nil && o.Boot != IPXE && o.Boot != Disk {
 		return fmt.Errorf("a boot from %s has no loader", o.Boot)
+	}
+	if o.LoaderConf != nil && (o.Loader == nil || o.Boot != Disk) {
+		return fmt.Errorf("loader.conf without systemd-boot")
 	}
 	if strings.ContainsRune(o.LoadOptions, 0) {
 		return fmt.Errorf("load options: NUL in %q", o.LoadOptions)

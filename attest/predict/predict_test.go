@@ -292,6 +292,11 @@ func TestOptionsRefused(t *testing.T) {
 		"cannot be computed":    {Boot: Disk, Banks: []pcr.Bank{0x12}},
 		"gives no load options": {Boot: Disk, Banks: sha.Banks, LoadOptions: "x"},
 		"has no loader":         {Boot: PXE, Banks: sha.Banks, Loader: &Program{}},
+		"loader.conf without":   {Boot: Disk, Banks: sha.Banks, LoaderConf: []byte("x")},
+		"loader.conf with":      {Boot: IPXE, Banks: sha.Banks, Loader: menu("257"), LoaderConf: []byte("x")},
+		"no rules":              {Boot: Disk, Banks: sha.Banks, Loader: menu("252.39")},
+		"not a unified kernel":  {Boot: Disk, Banks: sha.Banks, Loader: &Program{bytes.NewReader(build(linux)), int64(len(build(linux)))}},
+		"loader: pe: offset":    {Boot: IPXE, Banks: sha.Banks, Loader: &Program{bytes.NewReader(nil), 0}},
 		"load options: NUL":     {Boot: Kernel, Banks: sha.Banks, LoadOptions: "a\x00b"},
 	} {
 		if _, err := predictOf(t, o, stubOf("257"), linux); err == nil || !strings.Contains(err.Error(), want) {
@@ -351,6 +356,7 @@ func TestImage(t *testing.T) {
 	for _, o := range []Options{
 		{Boot: Disk}, {Boot: Disk, SecureBoot: true}, {Boot: Disk}, {Boot: IPXE, LoadOptions: "x"},
 		{Boot: IPXE, Loader: &Program{bytes.NewReader(loader), int64(len(loader))}}, {Boot: Kernel}, {Boot: IPXE},
+		{Boot: Disk, Loader: menu("257.13"), LoaderConf: []byte("timeout 1")},
 	} {
 		got, err := m.Boot(o)
 		if err != nil {
@@ -364,8 +370,27 @@ func TestImage(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-alone +together):\n%s", o.Boot, diff)
 		}
-		if got := names(want, 4); o.Loader != nil && (got[2] != "iPXE" || got[3] != "UKI") {
+		if got := names(want, 4); o.Loader != nil && (got[2] != map[Boot]string{IPXE: "iPXE", Disk: "systemd-boot"}[o.Boot] || got[3] != "UKI") {
 			t.Errorf("PCR 4 is %q", got)
 		}
+	}
+}
+
+// menu is a systemd-boot.
+func menu(version string) *Program {
+	b := build(sec{name: ".sdmagic", data: "#### LoaderInfo: systemd-boot " + version + " ####\x00"})
+	return &Program{bytes.NewReader(b), int64(len(b))}
+}
+
+// TestLoaderConf: systemd-boot measures its configuration behind the table.
+func TestLoaderConf(t *testing.T) {
+	p := mustPredict(t, with(func(o *Options) {
+		o.Table, o.Loader, o.LoaderConf = &Table{}, menu("257.13-1~deb13u1"), []byte("timeout 1\n")
+	}), everything("257")...)
+	if got := strings.Join(names(p, 5), "|"); got != "separator|GPT|loader.conf|"+exitInvoked+"|"+exitDone {
+		t.Errorf("PCR 5 is %s", got)
+	}
+	if got := digest(t, p, "loader.conf"); got != sum("timeout 1\n") {
+		t.Errorf("got %s", got)
 	}
 }

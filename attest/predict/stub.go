@@ -46,14 +46,15 @@ var stubs = map[int]rules{
 // by the load options.
 var machineDependent = []string{".profile", ".dtbauto", ".hwids", ".efifw"}
 
-// VersionError says that the measurements of a stub are not known.
+// VersionError says that the measurements of a stub, or of systemd-boot, are
+// not known.
 type VersionError struct {
 	Stub string // what .sdmagic says
 }
 
 // Error implements error.
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("stub %q: no rules for this version, only for systemd-stub %s", e.Stub, strings.Join(Versions(), ", "))
+	return fmt.Sprintf("%q: no rules for this version, only for systemd-stub %s and systemd-boot %d", e.Stub, strings.Join(Versions(), ", "), loaderVersion)
 }
 
 // Versions are the major versions of systemd-stub that have rules.
@@ -87,11 +88,11 @@ func openUKI(r io.ReaderAt, size int64) (*uki, error) {
 	if f.Section(".linux") == nil {
 		return nil, fmt.Errorf("no section .linux: %w", ErrNoUKI)
 	}
-	if u.stub, err = u.stubName(); err != nil {
+	if u.stub, err = loaderInfo(f, r); err != nil {
 		return nil, err
 	}
 	known := false
-	if u.rules, known = stubs[majorVersion(u.stub)]; !known {
+	if u.rules, known = stubs[majorVersion(u.stub, "systemd-stub ")]; !known {
 		return nil, &VersionError{u.stub}
 	}
 	for _, name := range machineDependent {
@@ -105,13 +106,13 @@ func openUKI(r io.ReaderAt, size int64) (*uki, error) {
 // maxMagic bounds .sdmagic, which is one line.
 const maxMagic = 4096
 
-// stubName returns what stands between the marks in .sdmagic.
-func (u *uki) stubName() (string, error) {
-	s := u.file.Section(".sdmagic")
+// loaderInfo returns what stands between the marks in .sdmagic.
+func loaderInfo(f *pe.File, r io.ReaderAt) (string, error) {
+	s := f.Section(".sdmagic")
 	if s == nil || s.DataSize() > maxMagic {
 		return "", fmt.Errorf("no section .sdmagic: %w", ErrNoUKI)
 	}
-	b, err := io.ReadAll(s.Data(u.r))
+	b, err := io.ReadAll(s.Data(r))
 	if err != nil {
 		return "", fmt.Errorf("section .sdmagic: %w", err)
 	}
@@ -123,9 +124,10 @@ func (u *uki) stubName() (string, error) {
 	return string(name), nil
 }
 
-// majorVersion gives 257 for "systemd-stub 257.13-1~deb13u1", 0 for anything else.
-func majorVersion(name string) int {
-	v, ok := strings.CutPrefix(name, "systemd-stub ")
+// majorVersion gives 257 for "systemd-stub 257.13-1~deb13u1" and the prefix
+// "systemd-stub ", 0 for anything else.
+func majorVersion(name, prefix string) int {
+	v, ok := strings.CutPrefix(name, prefix)
 	if end := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		v = v[:end]
 	}

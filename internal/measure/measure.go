@@ -48,19 +48,23 @@ func Of(path string, o Options) (*predict.Prediction, error) {
 	if !o.SecureBoot && o.Keys == nil {
 		po.Keys = &predict.Keys{} // a machine without keys
 	}
-	if err := o.table(&po); err != nil {
+	if err := o.disk(&po); err != nil {
 		return nil, err
 	}
 	return o.predict(uki, po)
 }
 
-// table reads the partition table, when there is a disk to read it from.
-func (o Options) table(po *predict.Options) error {
+// disk reads the partition table and looks for a boot loader, when there is a
+// disk to boot from.
+func (o Options) disk(po *predict.Options) error {
 	if o.Disk == "" || o.Boot != predict.Disk {
 		return nil
 	}
 	return open(o.Disk, func(f *os.File, size int64) (err error) {
-		if po.Table, err = predict.ReadTable(f, size); err != nil {
+		if po.Table, err = predict.ReadTable(f, size); err == nil {
+			po.Loader, po.LoaderConf, err = Loader(f, size)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", o.Disk, err)
 		}
 		return nil

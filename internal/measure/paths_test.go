@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,19 @@ import (
 
 func TestDisk(t *testing.T) {
 	set, spec := openSet(t)
-	e := boot(t, qemu.Machine{Image: set.Image(), Vars: rig.Vars(set, spec)})
+	e := record(t, qemu.Machine{Image: set.Image(), Vars: rig.Vars(set, spec)})
 	compare(t, must(t, set.Dir, Options{Boot: predict.Disk}), e)
+}
+
+// TestSystemdBoot boots from disk by way of systemd-boot.
+func TestSystemdBoot(t *testing.T) {
+	set, _ := openLoader(t, "systemd-boot")
+	e := record(t, qemu.Machine{Image: set.Image()})
+	p := must(t, set.Dir, Options{Boot: predict.Disk})
+	compare(t, p, e)
+	if n := slices.IndexFunc(p.Events, func(e predict.Event) bool { return e.Name == "loader.conf" }); n < 0 {
+		t.Error("loader.conf is not predicted")
+	}
 }
 
 // signer is a published key and a certificate for it.
@@ -80,7 +92,7 @@ func TestSecureBoot(t *testing.T) {
 		err = s.EnrollSecureBoot(varstore.SecureBootKeys{PK: list, KEK: list, DB: list})
 		return s.Bytes(), err
 	}
-	e := boot(t, qemu.Machine{Image: withUKI(t, set, signed.Bytes()), Vars: vars, Firmware: &qemu.Firmware{
+	e := record(t, qemu.Machine{Image: withUKI(t, set, signed.Bytes()), Vars: vars, Firmware: &qemu.Firmware{
 		Code: need(t, "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: need(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd"), Secure: true}})
 	// From the unsigned file: signing changes nothing that is measured.
 	compare(t, must(t, set.Dir, Options{Boot: predict.Disk, SecureBoot: true, Keys: &predict.Keys{PK: list, KEK: list, DB: list}}), e)
@@ -99,7 +111,7 @@ func blank(t *testing.T) string {
 // TestPXE boots over TFTP after a disk that has nothing to boot.
 func TestPXE(t *testing.T) {
 	set, _ := openSet(t)
-	e := boot(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
+	e := record(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
 		"-netdev", "user,id=pxe,net=10.0.9.0/24,tftp=" + set.Dir + ",bootfile=/" + filepath.Base(set.UKI()),
 		"-device", "virtio-net-pci,netdev=pxe,romfile=,bootindex=1"}})
 	compare(t, must(t, set.Dir, Options{Boot: predict.PXE, Failed: 1}), e)
@@ -129,7 +141,7 @@ func TestHTTP(t *testing.T) {
 	vars := func(flash []byte) ([]byte, error) {
 		return stored(flash, map[string][]byte{efivar.BootName(0x30): data, efivar.BootOrder: efivar.MarshalOrder(0x30)})
 	}
-	e := boot(t, qemu.Machine{Image: blank(t), Vars: vars, ExtraArgs: []string{
+	e := record(t, qemu.Machine{Image: blank(t), Vars: vars, ExtraArgs: []string{
 		"-netdev", "user,id=pxe,net=10.0.9.0/24", "-device", "virtio-net-pci,netdev=pxe,romfile=,addr=0x10,mac=52:54:00:12:34:99,bootindex=1"}})
 	compare(t, must(t, set.Dir, Options{Boot: predict.HTTP, Failed: failed(t, e)}), e)
 }
@@ -169,7 +181,7 @@ func TestIPXE(t *testing.T) {
 	set, _ := openSet(t)
 	rom := need(t, "ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom")
 	name := filepath.Base(set.UKI())
-	e := boot(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
+	e := record(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
 		"-netdev", "user,id=pxe,net=10.0.9.0/24,tftp=" + set.Dir + ",bootfile=/" + name,
 		"-device", "virtio-net-pci,netdev=pxe,bootindex=1,romfile=" + rom}})
 	p := must(t, set.Dir, Options{Boot: predict.IPXE, Failed: 1, LoadOptions: name})
@@ -216,6 +228,6 @@ func TestStub252(t *testing.T) {
 	if err := os.WriteFile(name, image.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := boot(t, qemu.Machine{Image: withUKI(t, set, image.Bytes()), Vars: rig.Vars(set, spec)})
+	e := record(t, qemu.Machine{Image: withUKI(t, set, image.Bytes()), Vars: rig.Vars(set, spec)})
 	compare(t, must(t, name, Options{Boot: predict.Disk, Disk: set.Image()}), e)
 }

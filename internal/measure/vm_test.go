@@ -38,8 +38,8 @@ type evidence struct {
 
 const bootLimit = 4 * time.Minute
 
-// boot starts the machine and asks for its evidence.
-func boot(t *testing.T, m qemu.Machine) evidence {
+// record starts the machine and asks for its evidence.
+func record(t *testing.T, m qemu.Machine) evidence {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
@@ -155,29 +155,39 @@ func copySparse(w io.WriterAt, r io.ReaderAt, size int64, skip partition.Part) e
 	return nil
 }
 
-// evidenceSet builds the image set of testdata/evidence once.
-var evidenceSet = sync.OnceValues(func() (string, error) {
-	exe := filepath.Join(scratch, "ingot")
-	recipe := filepath.Join(scratch, "recipe")
-	if err := os.CopyFS(recipe, os.DirFS("testdata/evidence")); err != nil {
+// evidenceSets build testdata/evidence once for each boot loader.
+var evidenceSets = map[string]func() (string, error){
+	"firmware":     sync.OnceValues(func() (string, error) { return buildEvidence("firmware") }),
+	"systemd-boot": sync.OnceValues(func() (string, error) { return buildEvidence("systemd-boot") }),
+}
+
+func buildEvidence(loader string) (string, error) {
+	dir := filepath.Join(scratch, loader)
+	exe, recipe := filepath.Join(dir, "ingot"), filepath.Join(dir, "recipe", "appliance.yaml")
+	if err := os.CopyFS(filepath.Dir(recipe), os.DirFS("testdata/evidence")); err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(recipe)
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(recipe, fmt.Appendf(text, "\nboot: {loader: %s}\n", loader), 0o644); err != nil {
 		return "", err
 	}
 	var out []byte
 	for _, args := range [][]string{
 		{"go", "build", "-o", exe, "github.com/ingot-os/ingot/cmd/ingot"},
-		{exe, "lock", "-f", filepath.Join(recipe, "appliance.yaml")},
-		{exe, "build", "-f", filepath.Join(recipe, "appliance.yaml"), "-o", filepath.Join(scratch, "out")},
+		{exe, "lock", "-f", recipe}, {exe, "build", "-f", recipe, "-o", filepath.Join(dir, "out")},
 	} {
 		var stderr bytes.Buffer
 		c := exec.Command(args[0], args[1:]...)
 		c.Stderr = &stderr
-		var err error
 		if out, err = c.Output(); err != nil {
 			return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.Bytes())
 		}
 	}
 	return strings.TrimSpace(string(out)), nil
-})
+}
 
 // scratch is where everything of this test process is.
 var scratch string
@@ -195,7 +205,9 @@ func TestMain(m *testing.M) {
 
 // openSet gives the image set that serves evidence. A test is skipped where no
 // machine can be booted.
-func openSet(t *testing.T) (*release.Set, *appliance.Spec) {
+func openSet(t *testing.T) (*release.Set, *appliance.Spec) { return openLoader(t, "firmware") }
+
+func openLoader(t *testing.T, loader string) (*release.Set, *appliance.Spec) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots a machine")
@@ -203,7 +215,7 @@ func openSet(t *testing.T) (*release.Set, *appliance.Spec) {
 	for _, m := range qemu.Tools("amd64") {
 		absent(t, m.Name, m.Package)
 	}
-	dir, err := evidenceSet()
+	dir, err := evidenceSets[loader]()
 	if err != nil {
 		t.Fatal(err)
 	}
