@@ -9,11 +9,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
 	"github.com/ingot-os/ingot/internal/sparse"
+	"github.com/ingot-os/ingot/partition/iso"
+	"github.com/ingot-os/ingot/partition/qcow2"
+	"github.com/ingot-os/ingot/partition/vhd"
+	"github.com/ingot-os/ingot/partition/vmdk"
 )
 
 // Path inspects a file or an image set directory.
@@ -30,11 +35,19 @@ func Path(path string) (*Node, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return Reader(f, size, filepath.Base(path))
+	return read(f, size, filepath.Base(path), formats)
 }
 
-// open opens a file or block device, whose size it finds by seeking.
+// open opens a file or block device, whose size it finds by seeking. Anything
+// else has no size: a pipe would wait for a writer for ever.
 func open(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if m := info.Mode(); !m.IsRegular() && (m&os.ModeDevice == 0 || m&os.ModeCharDevice != 0) {
+		return nil, 0, fmt.Errorf("inspect %s: neither a file nor a block device", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
@@ -47,9 +60,15 @@ func open(path string) (*os.File, int64, error) {
 	return f, size, nil
 }
 
-// Reader inspects size bytes by what they are, not by their name.
+// Reader inspects size bytes by what they are, not by their name. It does not
+// look into containers of disks: whoever finds one within another is led in a
+// circle.
 func Reader(r io.ReaderAt, size int64, name string) (*Node, error) {
-	head := make([]byte, min(size, 8192))
+	return read(r, size, name, slices.DeleteFunc(slices.Clone(formats), func(f format) bool { return f.container }))
+}
+
+func read(r io.ReaderAt, size int64, name string, formats []format) (*Node, error) {
+	head := make([]byte, min(size, 40<<10)) // a CD begins at 32 KiB
 	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -75,35 +94,43 @@ type format struct {
 	kind  string
 	match func(head []byte) bool
 	read  func(n *Node, r io.ReaderAt, size int64) error
+
+	container bool // of a disk
 }
 
 var formats []format
 
 func init() { // formats refer to readers that refer to formats
 	formats = []format{
-		{"disk", at("EFI PART", 512, 4096), readDisk},
-		{"pe", at("MZ", 0), readPE},
-		{"squashfs", at("hsqs", 0), readSquashfs},
-		{"erofs", at("\xe2\xe1\xf5\xe0", 1024), readErofs},
-		{"fat", at("FAT32   ", 82), readFAT},
-		{"cpio", at("070701", 0), readInitramfs},
-		{"cpio", at("\x28\xb5\x2f\xfd", 0), readInitramfs},
-		{"verity", at("verity\x00\x00", 0), readVerity},
-		{"state", isState, readState},
-		{"variables", at("_FVH", 40), readVariables},
-		{"signatures", isList, readSignatureList},
-		{"update", isUpdate, readUpdate},
-		{"pem", at("-----BEGIN ", 0), readPEM},
-		{"certificate", isDER, readDER},
-		{"request", isJSON(signing.RequestType), readRequest},
-		{"response", isJSON(signing.ResponseType), readResponse},
-		{"envelope", isJSON(`"payloadType"`, `{"payload":"`), readEnvelope},
-		{"sbom", isJSON(`"CycloneDX"`), readSBOM},
-		{"spdx", isJSON(`"spdxVersion"`), readStatement},
-		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement},
-		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest},
-		{"keys", isJSON(`"fingerprint"`), readStatement},
-		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock},
+		{"qcow2", at(qcow2.Magic, 0), readQcow2, true},
+		{"vhd", at(vhd.Magic, 0), readVHD, true},
+		{"vmdk", at(vmdk.Magic, 0), readVMDK, true},
+		{"iso", iso.Is, readISO, true},
+		{"cpio", at("\x28\xb5\x2f\xfd", 0), readZstd, true},
+		{"disk", at("EFI PART", 512, 4096), readDisk, false},
+		{"pe", at("MZ", 0), readPE, false},
+		{"squashfs", at("hsqs", 0), readSquashfs, false},
+		{"erofs", at("\xe2\xe1\xf5\xe0", 1024), readErofs, false},
+		{"fat", at("FAT32   ", 82), readFAT, false},
+		{"cpio", at("070701", 0), readInitramfs, false},
+		{"cpio", at("\x28\xb5\x2f\xfd", 0), readInitramfs, false},
+		{"blockmap", isBlockMap, readBlockMap, false},
+		{"verity", at("verity\x00\x00", 0), readVerity, false},
+		{"state", isState, readState, false},
+		{"variables", at("_FVH", 40), readVariables, false},
+		{"signatures", isList, readSignatureList, false},
+		{"update", isUpdate, readUpdate, false},
+		{"pem", at("-----BEGIN ", 0), readPEM, false},
+		{"certificate", isDER, readDER, false},
+		{"request", isJSON(signing.RequestType), readRequest, false},
+		{"response", isJSON(signing.ResponseType), readResponse, false},
+		{"envelope", isJSON(`"payloadType"`, `{"payload":"`), readEnvelope, false},
+		{"sbom", isJSON(`"CycloneDX"`), readSBOM, false},
+		{"spdx", isJSON(`"spdxVersion"`), readStatement, false},
+		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement, false},
+		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest, false},
+		{"keys", isJSON(`"fingerprint"`), readStatement, false},
+		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock, false},
 	}
 }
 

@@ -93,7 +93,7 @@ func Write(w io.WriterAt, d blocks.Disk, o Options) (int64, error) {
 func write(w io.WriterAt, d blocks.Disk, o Options) (int64, error) {
 	count := (d.Size + block - 1) / block
 	table := bytes.Repeat([]byte{0xff}, int(count*4+sector-1)/sector*sector)
-	next := int64(tableOff + len(table))
+	next := aligned(int64(tableOff + len(table)))
 	full := bytes.Repeat([]byte{0xff}, bitmap) // all sectors of the block are in the file
 	err := d.Each(block, func(i int64, b []byte) error {
 		binary.BigEndian.PutUint32(table[4*i:], uint32(next/sector))
@@ -101,7 +101,7 @@ func write(w io.WriterAt, d blocks.Disk, o Options) (int64, error) {
 			return err
 		}
 		_, err := w.WriteAt(b, next+bitmap)
-		next += bitmap + block
+		next = aligned(next + bitmap + block)
 		return err
 	})
 	if err != nil {
@@ -115,6 +115,11 @@ func write(w io.WriterAt, d blocks.Disk, o Options) (int64, error) {
 	_, err = w.WriteAt(head, 0)
 	return next + sector, err
 }
+
+// aligned is the next place for a block whose bytes, behind the bitmap, begin on
+// 4096: a sector of the medium below. It also keeps the disk's own partition
+// table off the places where one of the file would be looked for.
+func aligned(off int64) int64 { return (off+bitmap+4095)&^4095 - bitmap }
 
 func encodeFooter(size int64, o Options) []byte {
 	c, h, s := geometry(size / sector)
