@@ -186,8 +186,14 @@ func refusalHint(r *verify.Report) string {
 		return "--db PEM names another certificate that firmware trusts"
 	case x.Code == verify.PartitionDigest && r.Kind == verify.KindImage && inner("state", "data"):
 		return "--disk, if this is the disk of a machine that has run"
-	case (x.Code == verify.TablePrimary || x.Code == verify.TableBackup) && strings.Contains(strings.Join(x.Place.Path, " "), "GUID") && r.Kind == verify.KindDisk:
+	case r.Kind == verify.KindDisk && slices.ContainsFunc(r.Refusals, otherGUID):
 		return "--host-id ID, if the disk was written by ingot flash --rekey"
 	}
 	return "do not use it: take it from where it was built, or build it again"
+}
+
+// otherGUID tells a table whose GUIDs differ: those of a host, perhaps.
+func otherGUID(x verify.Refusal) bool {
+	n := len(x.Place.Path)
+	return (x.Code == verify.TablePrimary || x.Code == verify.TableBackup) && n > 0 && strings.HasSuffix(x.Place.Path[n-1], "GUID")
 }

@@ -107,9 +107,6 @@ func (v *verifier) checkSBOM(c *Check) error {
 		c.skip(why)
 		return nil
 	}
-	if _, ok := v.entry(sbom.SPDXName); ok {
-		c.note(sbom.SPDXName, WhyDigestOnly, "")
-	}
 	list, err := sbom.Parse(data)
 	if err != nil {
 		c.malformed(SBOMMalformed, at(sbom.CycloneDXName), err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,7 +30,20 @@ func (v *verifier) checkFiles(ctx context.Context, c *Check) error {
 		}
 	}
 	c.Count = len(v.m.Files)
+	for _, f := range v.m.Files {
+		if !v.understood(f.Name) {
+			c.note(f.Name, WhyDigestOnly, "")
+		}
+	}
 	return v.hashFiles(ctx, func(*setFile) bool { return true })
+}
+
+// understood tells whether a check reads what a file means.
+func (v *verifier) understood(name string) bool {
+	if suffix, ok := strings.CutPrefix(name, v.m.Stem()); ok {
+		return slices.Contains([]string{".img", ".efi", ".root"}, suffix)
+	}
+	return name == sbom.CycloneDXName || name == provenance.FileName
 }
 
 // checkDocuments hashes the documents beside an image that is verified alone.

@@ -25,6 +25,10 @@ func TestGood(t *testing.T) {
 			set := makeSet(t, fixture(t, recipe), authority(t, ours))
 			r := run(t, verify.Options{Path: set.Dir, Trust: trust(t, ours)})
 			accepted(t, r, verify.Verified)
+			if n := len(r.NotChecked); n != 1 {
+				t.Errorf("not checked: %v, want the SPDX document alone", r.NotChecked)
+			}
+			noted(t, r, "sbom.spdx.json", verify.WhyDigestOnly)
 			for _, c := range r.Checks {
 				if c.State != verify.Passed && !(c.Name == verify.CheckRoot && name == "small") || c.State == verify.Passed && c.Count == 0 {
 					t.Errorf("%s: %s of %d, %s", c.Name, c.State, c.Count, c.Why)
