@@ -46,6 +46,9 @@ func (c *signRequestCmd) Run(v *verb) error {
 	if err := writeDocument(v, c.Out, data); err != nil || c.Out == "" {
 		return err
 	}
+	if signed, err := signing.Signed(set); err == nil && signed && r.Manifest != nil {
+		v.ui.Note("everything is signed already; another key may sign the manifest, too")
+	}
 	next(v, "ingot sign --keys DIR %s -o RESPONSE   where the keys are", c.Out)
 	next(v, "ingot sign attach %s RESPONSE   back here", c.Dir)
 	return nil
@@ -196,7 +199,9 @@ func (c *signAttachCmd) print(v *verb) error {
 	if err := v.ui.Print("%s", set.Dir); err != nil {
 		return err
 	}
-	if !signed {
+	if signed {
+		next(v, "ingot verify %s --keys DIR", c.Dir)
+	} else {
 		next(v, "ingot sign request %s   asks for the second signature, that of the manifest", c.Dir)
 	}
 	return nil
