@@ -27,6 +27,7 @@ type measureCmd struct {
 	Keys        string   `placeholder:"DIR" help:"Keys that the firmware has enrolled, for PCR 7: a key set or what ingot keys export wrote (default: those the image carries)." type:"path"`
 	Disk        string   `placeholder:"IMAGE" help:"Disk whose partition table is measured (default: the image of the set)." type:"path"`
 	IPXE        string   `name:"ipxe" placeholder:"FILE" help:"With --boot ipxe: the iPXE program that firmware starts (default: an option ROM)." type:"path"`
+	PCRLock     bool     `name:"pcrlock" help:"Print the events as a .pcrlock file for systemd-pcrlock."`
 	LoadOptions *string  `name:"load-options" placeholder:"TEXT" help:"Command line that iPXE or QEMU -append gives to the image (default with iPXE: the name of the file)."`
 }
 
@@ -41,7 +42,10 @@ func (c *measureCmd) Run(v *verb) error {
 		return noMeasurement(err)
 	}
 	c.warn(v, p)
-	if v.ui.JSON {
+	switch {
+	case c.PCRLock:
+		return v.ui.PrintJSON(measure.NewPCRLock(p, o.Banks))
+	case v.ui.JSON:
 		return v.ui.PrintJSON(p)
 	}
 	return printPrediction(v, p, o.Banks)
