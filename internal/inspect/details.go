@@ -23,7 +23,7 @@ var filesystems = []string{"cpio", "fat", "squashfs", "erofs"}
 
 // places are details that follow from what lies before a file, and count only
 // when no other detail differs.
-var places = []string{"data at", "first cluster"}
+var places = []string{"data at", "inode at", "first cluster"}
 
 // explainByDetails looks for a cause among the details when the differences
 // from an index on are digests and consequences only.

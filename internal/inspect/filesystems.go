@@ -65,6 +65,15 @@ func readErofs(n *Node, r io.ReaderAt, size int64) error {
 	if err := addTree(n, t, false); err != nil {
 		return err
 	}
+	for _, c := range n.Children {
+		f := v.Inodes()[c.Name]
+		c.detail("mtime", date(f.Time))
+		c.detail("inode at", f.Number) // erofs numbers inodes by their places
+	}
+	n.detail("uuid", i.UUID)
+	n.detail("label", i.Label)
+	n.region(0, i.Size, "blocks")
+	n.region(i.Size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize, "padding after the filesystem")
 	return addVerity(n, r, size, i.Size)
 }
 

@@ -20,7 +20,7 @@ func (c Cause) String() string { return c.Kind + ": " + c.Difference.String() }
 // kinds are the usual causes by the field that differs.
 var kinds = map[string]string{
 	"mtime": "mtime", "times": "mtime", "write time": "mtime", "creation time": "mtime", "access date": "mtime", "epoch": "mtime",
-	"order": "file order", "data at": "file order", "first cluster": "file order",
+	"order": "file order", "data at": "file order", "inode at": "file order", "first cluster": "file order",
 	"uuid": "UUID", "guid": "UUID", "disk guid": "UUID", "type": "partition type",
 	"serial": "FAT serial", "label": "FAT label", "oem": "FAT label",
 	"time date stamp": "PE time stamp", "check sum": "PE check sum", "signed": "signature",
@@ -61,6 +61,21 @@ func kindOf(d inspect.Difference) string {
 	return "content"
 }
 
+// repeats says whether an earlier cause is the same thing in another file of the
+// set: the root is also on the disk, the disk is in every format.
+func (c Cause) repeats(e Cause) bool {
+	if c.Field != e.Field || c.A != e.A || c.B != e.B {
+		return false
+	}
+	x, y := strings.Split(c.Where, " → "), strings.Split(e.Where, " → ")
+	least, n := min(len(x), len(y)), 0
+	for n < least && x[len(x)-1-n] == y[len(y)-1-n] {
+		n++
+	}
+	kind := func(label string) string { word, _, _ := strings.Cut(label, " "); return word }
+	return n >= least-1 && (n > 0 || kind(x[len(x)-1]) == kind(y[len(y)-1]))
+}
+
 // inDocument says whether a difference is in a file that describes the others.
 func inDocument(d inspect.Difference) bool {
 	kind, _, _ := strings.Cut(d.Where, " ")
@@ -76,6 +91,6 @@ func isDigest(d inspect.Difference) bool {
 }
 
 // signed says whether a difference is only that the rebuilt file is unsigned.
-func (r *Result) signed(d inspect.Difference) bool {
+func signed(d inspect.Difference) bool {
 	return d.Field == "signed" || d.Field == "check sum" && strings.Contains(d.Where, "pe ")
 }

@@ -153,7 +153,7 @@ func (r *Result) explain(pairs [][2]string) error {
 	for _, d := range diffs {
 		c := Cause{Kind: kindOf(d), Difference: d}
 		switch {
-		case d.Follows() || r.signed(d):
+		case d.Follows() || signed(d) || slices.ContainsFunc(r.Causes, c.repeats):
 			r.Follows = append(r.Follows, c)
 		case inDocument(d):
 			inDocuments = append(inDocuments, c)

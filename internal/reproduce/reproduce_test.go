@@ -309,7 +309,7 @@ func TestKeep(t *testing.T) {
 
 // TestCacheIsNotAsked: a poisoned result in the cache reaches no rebuild.
 func TestCacheIsNotAsked(t *testing.T) {
-	a := appliance(t, false)
+	a := appliance(t, "")
 	r, l, f := a.Locked()
 	// The first build leaves its results in the cache; a set that was made of a
 	// changed payload under the same lock cannot come out of it.

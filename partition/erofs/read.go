@@ -74,7 +74,18 @@ type FS struct {
 	img  fs.FS
 	info Info
 	left int64 // names that a tree may still have
+
+	inodes map[string]InodeInfo
 }
+
+// InodeInfo is what an inode says beside its node.
+type InodeInfo struct {
+	Number int64
+	Time   int64 // modification time, seconds since 1970
+}
+
+// Inodes gives, after Tree, what the inodes say beside their nodes, by path.
+func (f *FS) Inodes() map[string]InodeInfo { return f.inodes }
 
 // Open checks the superblock of a filesystem of size bytes. Errors about the
 // content are a *FormatError.
@@ -129,6 +140,7 @@ func (f *FS) Tree() (*tree.Tree, error) {
 	// A directory entry takes 12 bytes and its name; blocks can be shared by
 	// hostile directories, names cannot be more than this in honest ones.
 	f.left = 4096 + f.info.Size/8
+	f.inodes = map[string]InodeInfo{}
 	w := &walker{FS: f, dirs: map[int64]bool{}, linked: map[int64]string{}}
 	err := guard("tree", func() error {
 		info, err := fs.Stat(f.img, ".")
@@ -159,6 +171,7 @@ func (w *walker) enter(name string, info fs.FileInfo) error {
 	if w.tree.Get(name) != nil {
 		return bad(-1, "directory", "%q is there twice", name)
 	}
+	w.inodes[name] = InodeInfo{st.Ino, int64(st.Mtime)}
 	if err := w.tree.Add(*n); err != nil {
 		return bad(-1, "directory", "%v", err)
 	}
