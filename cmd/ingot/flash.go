@@ -11,11 +11,12 @@ import (
 
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/internal/ui"
+	"github.com/ingot-os/ingot/partition/blockmap"
 	"github.com/ingot-os/ingot/partition/flash"
 )
 
 type flashCmd struct {
-	Image   string `arg:"" help:"Image set directory or .img file." type:"path"`
+	Image   string `arg:"" help:"Image set directory, .img or .img.zst file." type:"path"`
 	Device  string `arg:"" help:"Whole disk such as /dev/sdb, or the disk file of a virtual machine." type:"path"`
 	Yes     bool   `help:"DEVICE is meant exactly as written; do not ask, even when it is not removable."`
 	Machine string `help:"machine.yaml to put on the state partition." type:"existingfile"`
@@ -102,7 +103,7 @@ func (c *flashCmd) explain(v *verb, err error) error {
 	switch {
 	case flash.Refused(err, flash.NotRemovable) && errors.As(err, &refused) && len(refused.Refusals) == 1:
 		return &ui.Error{Code: ui.CodeRefused, Err: err, Hint: "add --yes when " + c.Device + " is the disk to erase"}
-	case errors.As(err, &refused), errors.As(err, &mismatch):
+	case errors.As(err, &refused), errors.As(err, &mismatch), errors.Is(err, blockmap.ErrMismatch):
 		return &ui.Error{Code: ui.CodeRefused, Err: err}
 	case errors.Is(err, context.Canceled) && errors.As(err, &unfinished):
 		v.ui.Warn("%s is not finished: %s", c.Device, unfinished.Hint())

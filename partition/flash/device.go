@@ -70,6 +70,7 @@ const (
 	NotWhole     Reason = "not-a-whole-disk"
 	BadSector    Reason = "sector-size"
 	Foreign      Reason = "not-an-ingot-image"
+	NoMap        Reason = "no-block-map"
 )
 
 // Refusal is one reason with its words.

@@ -16,6 +16,10 @@
 // read back like everything else. Data behind the image's own end is left as
 // it is.
 //
+// A compressed image is decompressed on the way, on all processors and a few
+// frames ahead; each frame is compared with the block map before a byte of it
+// is written.
+//
 // Probe collects facts about a device, Check decides on them, Write does both
 // and then the work. Linux only.
 package flash
@@ -58,7 +62,8 @@ type Result struct {
 	HostID   string           `json:"hostID,omitempty"` // that the GUIDs derive from, with Rekey
 }
 
-// Write flashes the image file to the device. Nothing is written when the
+// Write flashes the image file to the device: a raw image, or one in compressed
+// frames (package frames) whose block map lies beside it. Nothing is written when the
 // error is a *RefusedError. From the first byte that is written on, every error
 // is wrapped in an *UnfinishedError; a *MismatchError in it means that the
 // device returned other bytes than it was given.
@@ -72,7 +77,11 @@ func Write(ctx context.Context, image, device string, o Options) (Result, error)
 	if err != nil {
 		return Result{}, fmt.Errorf("open image: %w", err)
 	}
-	l, err := imageLayout(f, info.Size())
+	src, err := openSource(f)
+	if err != nil {
+		return Result{}, err
+	}
+	l, err := imageLayout(src, f.Name())
 	if err != nil {
 		return Result{}, err
 	}
@@ -80,7 +89,7 @@ func Write(ctx context.Context, image, device string, o Options) (Result, error)
 	if err != nil {
 		return Result{}, err
 	}
-	p, err := makePlan(f, l, d, o)
+	p, err := makePlan(src, l, d, o)
 	if err != nil {
 		return Result{}, err
 	}

@@ -43,7 +43,7 @@ type piece struct {
 	off, size int64       // on the device
 	src       io.ReaderAt // byte i of the piece is byte srcOff+i of src
 	srcOff    int64
-	file      *os.File // src when it is a file, whose holes need not be read
+	image     *source // src when it is the image, whose holes need not be read
 }
 
 func (p piece) end() int64 { return p.off + p.size }
@@ -59,8 +59,8 @@ func (p plan) bytes() int64 {
 
 // imageLayout recognises the image. Both copies of its partition table must be
 // whole: where one is not, other parts are damaged or cut off too.
-func imageLayout(f *os.File, size int64) (partition.Layout, error) {
-	table, info, err := gpt.Read(f, size)
+func imageLayout(s *source, name string) (partition.Layout, error) {
+	table, info, err := gpt.Read(s, s.size)
 	if err == nil {
 		err = errors.Join(info.Primary, info.Backup)
 	}
@@ -70,14 +70,14 @@ func imageLayout(f *os.File, size int64) (partition.Layout, error) {
 	}
 	var format *gpt.FormatError
 	if errors.Is(err, gpt.ErrNoTable) || errors.Is(err, partition.ErrForeign) || errors.As(err, &format) {
-		return l, &RefusedError{f.Name(), []Refusal{{Foreign, fmt.Sprintf("not an ingot disk image: %v", err), ""}}}
+		return l, &RefusedError{name, []Refusal{{Foreign, fmt.Sprintf("not an ingot disk image: %v", err), ""}}}
 	}
 	return l, err
 }
 
 // makePlan places the image on the device: the partitions where they were,
 // data up to the end, the table for the device's size and sectors.
-func makePlan(image *os.File, l partition.Layout, d Device, o Options) (plan, error) {
+func makePlan(image *source, l partition.Layout, d Device, o Options) (plan, error) {
 	table := l.Table()
 	if d.SectorSize != 0 {
 		table.SectorSize = d.SectorSize
@@ -94,8 +94,8 @@ func makePlan(image *os.File, l partition.Layout, d Device, o Options) (plan, er
 	if o.Rekey {
 		target = partition.Rekey(target, o.HostID)
 	}
-	p := plan{layout: target, image: image}
-	if p.info, err = image.Stat(); err != nil {
+	p := plan{layout: target, image: image.file}
+	if p.info, err = image.file.Stat(); err != nil {
 		return plan{}, fmt.Errorf("look at image: %w", err)
 	}
 	if p.body, err = body(image, l, o); err != nil {
@@ -106,7 +106,7 @@ func makePlan(image *os.File, l partition.Layout, d Device, o Options) (plan, er
 
 // body returns the image from the first partition to the end of the last one,
 // with machine.yaml put into the state partition.
-func body(image *os.File, l partition.Layout, o Options) ([]piece, error) {
+func body(image *source, l partition.Layout, o Options) ([]piece, error) {
 	last := l.Parts[len(l.Parts)-1]
 	from := func(off, end int64) piece { return piece{off, end - off, image, off, image} }
 	if o.MachineYAML == nil {

@@ -31,7 +31,10 @@ func segments(ctx context.Context, p piece, buf []byte, data func(off int64, b [
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		hole, until := p.extent(off)
+		hole, until, err := p.extent(off)
+		if err != nil {
+			return fmt.Errorf("read image at offset %d: %w", off, err)
+		}
 		if hole {
 			n := min(until-off, zeroStep)
 			if err := zeros(off, n); err != nil {
@@ -82,12 +85,21 @@ func isZero(b []byte) bool { return bytes.Equal(b, zeroGranule[:len(b)]) }
 
 // extent says whether the piece has a hole at off, and where that ends, on
 // device offsets. A file system that cannot tell has no holes.
-func (p piece) extent(off int64) (hole bool, until int64) {
-	if p.file == nil {
-		return false, p.end()
+func (p piece) extent(off int64) (hole bool, until int64, err error) {
+	if p.image == nil {
+		return false, p.end(), nil
 	}
 	shift := p.off - p.srcOff
-	next, err := unix.Seek(int(p.file.Fd()), off-shift, unix.SEEK_DATA)
+	if p.image.packed != nil {
+		hole, until, err := p.image.hole(off - shift)
+		return hole, min(until+shift, p.end()), err
+	}
+	hole, until = p.fileExtent(off, shift, int(p.image.file.Fd()))
+	return hole, until, nil
+}
+
+func (p piece) fileExtent(off, shift int64, fd int) (hole bool, until int64) {
+	next, err := unix.Seek(fd, off-shift, unix.SEEK_DATA)
 	if err == unix.ENXIO { // nothing but a hole up to the end of the file
 		return true, p.end()
 	}
@@ -98,7 +110,7 @@ func (p piece) extent(off int64) (hole bool, until int64) {
 	if next = (next + shift) / granule * granule; next > off {
 		return true, min(next, p.end())
 	}
-	end, err := unix.Seek(int(p.file.Fd()), off-shift, unix.SEEK_HOLE)
+	end, err := unix.Seek(fd, off-shift, unix.SEEK_HOLE)
 	if err != nil {
 		return false, p.end()
 	}
