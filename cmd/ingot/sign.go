@@ -26,7 +26,7 @@ type signCmd struct {
 type signRequestCmd struct {
 	Dir         string `arg:"" help:"Image set." type:"existingdir"`
 	Out         string `short:"o" placeholder:"FILE" help:"Request to write (default: standard output)." type:"path"`
-	WithMessage bool   `help:"Include the manifest, which an Ed25519 key needs and a person may read."`
+	WithMessage bool   `help:"Include the manifest, which Ed25519 and RSA keys need and a person may read."`
 }
 
 // Run writes a request for the signatures that the set lacks.

@@ -62,11 +62,11 @@ type BootItem struct {
 type ManifestItem struct {
 	PayloadType string `json:"payloadType"`       // of the DSSE envelope
 	SHA256      string `json:"sha256"`            // of PAE(payloadType, manifest), in hex: what ECDSA and RSA sign
-	Message     []byte `json:"message,omitempty"` // PAE itself, which Ed25519 signs
+	Message     []byte `json:"message,omitempty"` // PAE itself, for Ed25519 and RSA
 }
 
 // NewRequest finds out what a set lacks, after comparing it with its manifest.
-// With message, a request for the manifest includes it, for Ed25519 keys and
+// With message, a request for the manifest includes it, for Ed25519 and RSA keys and
 // for signers who want to see what they sign; else it has digests only.
 func NewRequest(set *release.Set, message bool) (*Request, error) {
 	dir, err := os.MkdirTemp("", "ingot-request-")

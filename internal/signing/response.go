@@ -2,6 +2,7 @@ package signing
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
@@ -35,8 +36,10 @@ type ManifestSignature struct {
 	Signature []byte `json:"signature"` // ECDSA in ASN.1
 }
 
-// ErrMessage: an Ed25519 key signs messages, and the request has a digest only.
-var ErrMessage = errors.New("an Ed25519 key signs the manifest itself, and the request has its digest only")
+// ErrMessage: the key wants to see the manifest, and the request has its digest
+// only. Ed25519 signs messages. RSA signs boot files, too: the digest could be
+// one of those, so it is computed here.
+var ErrMessage = errors.New("the request has only the digest of the manifest, and this kind of key signs the manifest itself")
 
 // Answer signs all that a request asks for. The request must be one that
 // ParseRequest accepts.
@@ -66,8 +69,8 @@ func (a *Authority) Answer(r *Request) (*Response, error) {
 	return out, nil
 }
 
-// signManifest makes the raw signature of a manifest, from its digest unless
-// the key is Ed25519.
+// signManifest makes the raw signature of a manifest, from its digest alone when
+// the key is ECDSA. That the digest is of the message ParseRequest has checked.
 func (a *Authority) signManifest(m ManifestItem) (*ManifestSignature, error) {
 	signer, err := a.image.open()
 	if err != nil {
@@ -82,10 +85,11 @@ func (a *Authority) signManifest(m ManifestItem) (*ManifestSignature, error) {
 		return nil, err
 	}
 	input, hash := digest[:], crypto.SHA256
+	if _, ok := signer.Public().(*ecdsa.PublicKey); !ok && m.Message == nil {
+		return nil, ErrMessage
+	}
 	if _, ok := signer.Public().(ed25519.PublicKey); ok {
-		if input, hash = m.Message, 0; m.Message == nil {
-			return nil, ErrMessage
-		}
+		input, hash = m.Message, 0
 	}
 	sig, err := signer.Sign(nil, input, hash) // nil: no randomness, as package dsse
 	m.Message = nil

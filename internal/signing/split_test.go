@@ -2,7 +2,9 @@ package signing_test
 
 import (
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,6 +180,23 @@ func TestSingle(t *testing.T) {
 	set = attach(t, set, answer(t, single(keys.DB), request(t, set, false)))
 	set = attach(t, set, answer(t, single(keys.Image), request(t, set, false)))
 	same(t, "inline and split", inline(t).Dir, set.Dir)
+}
+
+// TestNoBlindRSA: a key that can sign boot files signs no digest of unknown
+// origin, which could be that of a boot file.
+func TestNoBlindRSA(t *testing.T) {
+	s, set := open(t, keySet), inline(t)
+	for name, cert := range map[string]*x509.Certificate{"with certificate": s.Certificate(keys.DB), "bare": nil} {
+		a, err := signing.Single(ctx, "file:"+filepath.Join(keySet, "db.key"), s.Public(keys.DB), cert, dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Answer(request(t, set, false)); !errors.Is(err, signing.ErrMessage) {
+			t.Errorf("%s: %v", name, err)
+		}
+		attach(t, set, answer(t, a, request(t, set, true)))
+	}
+	verifies(t, set, s.Certificate(keys.DB), s.Public(keys.DB))
 }
 
 // TestOpenSSL makes the raw signatures by hand, as docs/signing.md says.
