@@ -132,5 +132,17 @@ var Codes = map[Code]string{
 	MachineDebug:      "a debug ticket was used in this boot",
 	VersionFloor:      "the release is older than the floor",
 
+	EnrolName:     "no host name, or no host of that name",
+	EnrolKnown:    "the name is enrolled; an operator must allow it again",
+	EnrolEK:       "the TPM is enrolled under another name",
+	EnrolSecret:   "the secret did not come back, came late or twice",
+	EnrolBusy:     "too many enrolments are open",
+	EKMalformed:   "the endorsement key is not a public area that can be read",
+	EKAttributes:  "the endorsement key does not prove that a key is in this TPM",
+	EKCertificate: "the certificate is not one of this endorsement key, or out of its time",
+	EKRevoked:     "the certificate or an issuer is revoked",
+	EKUnknown:     "no configured root vouches for the TPM, and the policy wants one",
+	TPMDenied:     "this kind of TPM is on the list of denied ones",
+
 	ClockUnsafe: "reported: power was cut, the TPM's clock may have lost some minutes",
 }

@@ -213,7 +213,7 @@ func data(register uint32, typ eventlog.Type, n int, edit func(d []byte) []byte)
 	}
 }
 
-// secureBootBlock is the variables that firmware measures when Secure Boot is on.
+// variable is one that firmware measures into PCR 7.
 func variable(name string, value ...byte) event {
 	guid := variableGUID(name)
 	d := append([]byte(nil), guid[:]...)
@@ -315,6 +315,10 @@ var logCases = []refusal{
 		l[find(t, l, 2, eventlog.Separator, 0)] = measured(2, eventlog.Separator, "\x02\x00\x00\x00")
 		return l
 	}), LogSeparator, 2, ""},
+	{"E12 long separator", edited(func(t testing.TB, l []event) []event {
+		l[find(t, l, 2, eventlog.Separator, 0)] = measured(2, eventlog.Separator, "\x00\x00\x00\x00\x00")
+		return l
+	}), LogSeparator, 2, ""},
 	{"E13 action's text changed", forged(data(4, eventlog.EFIAction, 0, func(d []byte) []byte { d[0] = 'c'; return d })), LogData, 4, ""},
 	{"E13 partition table changed", forged(data(5, eventlog.GPT, 0, func(d []byte) []byte { d[200] ^= 1; return d })), LogData, 5, ""},
 	{"E14 second Secure Boot block", edited(inserted(7, eventlog.Separator, 0, 0, block(1)...)), SecureBootGrammar, 7, ""},
@@ -334,6 +338,7 @@ var logCases = []refusal{
 	{"E16 Secure Boot off", with(func(c *Case) { c.Policy.SecureBoot = true }), SecureBootOff, 7, ""},
 	{"E17 SecureBoot's data changed", forged(data(7, eventlog.VariableDriver, 0, func(d []byte) []byte { d[len(d)-1] ^= 1; return d })), LogData, 7, ""},
 	{"E18 unknown word in PCR 11", edited(appended(measured(11, eventlog.IPL, "enter-initrd"))), MeasureUnexpected, 11, ""},
+	{"E18 unknown word before the image", edited(inserted(11, eventlog.IPL, 0, 0, measured(11, eventlog.IPL, "enter-initrd"))), MeasureUnexpected, 11, ""},
 	{"E19 command line added", edited(appended(measured(12, eventlog.IPL, "x"))), CmdlineAdded, 12, ""},
 	{"iPXE replaces the command line", edited(func(t testing.TB, l []event) []event {
 		return append(replaced(9, eventlog.EventTag, 0, "uki.efi")(t, l), measured(12, eventlog.IPL, "u\x00k\x00i\x00\x00\x00"))
