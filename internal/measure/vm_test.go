@@ -2,6 +2,7 @@ package measure
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -43,7 +44,7 @@ func record(t *testing.T, m qemu.Machine) evidence {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
-	m.Arch, m.TPM, m.Accel = "amd64", true, qemu.AccelTCG
+	m.Arch, m.TPM, m.Accel = cmp.Or(m.Arch, qemu.AMD64), true, qemu.AccelTCG
 	m.Banks = []uint16{qemu.SHA1, qemu.SHA256, qemu.SHA384}
 	m.Forwards = []qemu.Forward{{Guest: 8080}}
 	vm, err := qemu.Start(ctx, m)
