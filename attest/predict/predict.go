@@ -155,6 +155,9 @@ func (m *Image) Boot(o Options) (*Prediction, error) {
 	return b.p, b.replay()
 }
 
+// maxFailed bounds failed boot options; firmware has no more entries than that.
+const maxFailed = 1 << 16
+
 func (o Options) check() error {
 	if !slices.Contains(Boots, o.Boot) {
 		return fmt.Errorf("%q is no way to boot", o.Boot)
@@ -166,6 +169,9 @@ func (o Options) check() error {
 		if !bank.Known() {
 			return fmt.Errorf("bank %s cannot be computed", bank)
 		}
+	}
+	if o.Failed < 0 || o.Failed > maxFailed {
+		return fmt.Errorf("%d failed boot options are not within 0..%d", o.Failed, maxFailed)
 	}
 	if o.LoadOptions != "" && o.Boot != IPXE && o.Boot != Kernel {
 		return fmt.Errorf("a boot from %s gives no load options", o.Boot)

@@ -287,17 +287,19 @@ func TestBanks(t *testing.T) {
 
 func TestOptionsRefused(t *testing.T) {
 	for want, o := range map[string]Options{
-		"is no way to boot":     {Boot: "floppy", Banks: sha.Banks},
-		"no PCR bank":           {Boot: Disk},
-		"cannot be computed":    {Boot: Disk, Banks: []pcr.Bank{0x12}},
-		"gives no load options": {Boot: Disk, Banks: sha.Banks, LoadOptions: "x"},
-		"has no loader":         {Boot: PXE, Banks: sha.Banks, Loader: &Program{}},
-		"loader.conf without":   {Boot: Disk, Banks: sha.Banks, LoaderConf: []byte("x")},
-		"loader.conf with":      {Boot: IPXE, Banks: sha.Banks, Loader: menu("257"), LoaderConf: []byte("x")},
-		"no rules":              {Boot: Disk, Banks: sha.Banks, Loader: menu("252.39")},
-		"not a unified kernel":  {Boot: Disk, Banks: sha.Banks, Loader: &Program{bytes.NewReader(build(linux)), int64(len(build(linux)))}},
-		"loader: pe: offset":    {Boot: IPXE, Banks: sha.Banks, Loader: &Program{bytes.NewReader(nil), 0}},
-		"load options: NUL":     {Boot: Kernel, Banks: sha.Banks, LoadOptions: "a\x00b"},
+		"is no way to boot":      {Boot: "floppy", Banks: sha.Banks},
+		"no PCR bank":            {Boot: Disk},
+		"cannot be computed":     {Boot: Disk, Banks: []pcr.Bank{0x12}},
+		"-1 failed boot options": {Boot: Disk, Banks: sha.Banks, Failed: -1},
+		"not within 0..65536":    {Boot: Disk, Banks: sha.Banks, Failed: 1 << 17},
+		"gives no load options":  {Boot: Disk, Banks: sha.Banks, LoadOptions: "x"},
+		"has no loader":          {Boot: PXE, Banks: sha.Banks, Loader: &Program{}},
+		"loader.conf without":    {Boot: Disk, Banks: sha.Banks, LoaderConf: []byte("x")},
+		"loader.conf with":       {Boot: IPXE, Banks: sha.Banks, Loader: menu("257"), LoaderConf: []byte("x")},
+		"no rules":               {Boot: Disk, Banks: sha.Banks, Loader: menu("252.39")},
+		"not a unified kernel":   {Boot: Disk, Banks: sha.Banks, Loader: &Program{bytes.NewReader(build(linux)), int64(len(build(linux)))}},
+		"loader: pe: offset":     {Boot: IPXE, Banks: sha.Banks, Loader: &Program{bytes.NewReader(nil), 0}},
+		"load options: NUL":      {Boot: Kernel, Banks: sha.Banks, LoadOptions: "a\x00b"},
 	} {
 		if _, err := predictOf(t, o, stubOf("257"), linux); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -37,7 +37,7 @@ type evidence struct {
 	PCRs    map[string]map[int]string `json:"pcrs"`
 }
 
-const bootLimit = 4 * time.Minute
+const bootLimit = 6 * time.Minute
 
 // record starts the machine and asks for its evidence.
 func record(t *testing.T, m qemu.Machine) evidence {
