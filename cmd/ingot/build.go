@@ -81,7 +81,7 @@ func (c *buildCmd) sign(v *verb, o *build.Options) error {
 		return err
 	}
 	o.Authority, o.Identity = a, a.Identity()
-	return nil
+	return warnForeign(v, o.Recipe, c.Keys)
 }
 
 // traceFile is --trace: JSON lines, nothing when no file is named.

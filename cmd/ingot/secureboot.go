@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/internal/trust"
 	"github.com/ingot-os/ingot/internal/ui"
@@ -149,4 +151,25 @@ func refusal(c <-chan error) error {
 	case <-time.After(10 * time.Millisecond):
 		return nil
 	}
+}
+
+// warnForeign says when a build is signed by a key that its own recipe does not
+// trust: legal while keys are replaced, otherwise a slip that only a machine
+// would find.
+func warnForeign(v *verb, r *recipe.Recipe, dir string) error {
+	a, err := r.LocalTrust()
+	if err != nil || a == nil || a.PK == nil {
+		return err
+	}
+	set, err := keys.Open(dir)
+	if err != nil {
+		return keysError(err)
+	}
+	db := set.Certificate(keys.DB)
+	if db == nil || slices.ContainsFunc(a.DB, db.Equal) {
+		return nil
+	}
+	v.ui.Warn("%s signs with a db key that trust: in %s does not name: machines that enrolled those keys will refuse this image", dir, r.Path)
+	v.ui.Hint("ingot keys export %s OUT, and name OUT under trust:", dir)
+	return nil
 }

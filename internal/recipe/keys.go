@@ -277,7 +277,7 @@ var diskKeys = []strictyaml.Key{
 	{Path: "boot.entries[].source", MinLen: 1, Also: []string{"from", "local"}, Doc: "Local file that is put at `efi:`. Without it the program must be there already, as the spare copy of the image is at /EFI/INGOT/BOOTX64.EFI (arm64: BOOTAA64.EFI).", Example: "source: memtest.efi"},
 
 	{Path: "outputs", Also: []string{"formats", "output"},
-		Doc: "Further files of the same disk beside the raw image: `qcow2` (QEMU, OpenStack), `vhd` (Hyper-V), `vmdk` (vSphere, VirtualBox), `iso` (CD, virtual media, USB stick; it runs from memory) and `zst` (compressed for download, with a block map). See [outputs.md](outputs.md).",
+		Doc:     "Further files of the same disk beside the raw image: `qcow2` (QEMU, OpenStack), `vhd` (Hyper-V), `vmdk` (vSphere, VirtualBox), `iso` (CD, virtual media, USB stick; it runs from memory) and `zst` (compressed for download, with a block map). See [outputs.md](outputs.md).",
 		Example: "outputs: [qcow2, zst]"},
 	{Path: "outputs[]", Enum: Outputs},
 }

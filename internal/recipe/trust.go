@@ -66,6 +66,19 @@ func (r *Recipe) trustErrors(problems trust.Problems) (errs Errors) {
 	return errs
 }
 
+// LocalTrust reads the public keys of a recipe where they lie now; nil when it
+// names none.
+func (r *Recipe) LocalTrust() (*trust.Anchors, error) {
+	if r.Trust == nil {
+		return nil, nil
+	}
+	a, problems := r.readLocalTrust()
+	if err := r.trustErrors(problems).Err(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
 // readLocalTrust reads the keys where they lie now.
 func (r *Recipe) readLocalTrust() (*trust.Anchors, trust.Problems) {
 	if r.Trust.Keys != "" {
