@@ -73,25 +73,16 @@ func (c *flashCmd) confirm(v *verb, o *flash.Options) error {
 // readLine reads one line from standard input, and ends when the operator
 // interrupts: a read of a terminal cannot be called off.
 func readLine(v *verb) (string, error) {
-	type answer struct {
-		line string
-		err  error
+	in := bufio.NewReader(v.env.Stdin)
+	line, err := abandon(v.ctx, func() (string, error) { return in.ReadString('\n') })
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(v.env.Stderr) // the words that follow begin a line
+		return "", err
+	case err != nil:
+		return "", fmt.Errorf("read confirmation: %w", err)
 	}
-	got := make(chan answer, 1)
-	go func() {
-		line, err := bufio.NewReader(v.env.Stdin).ReadString('\n')
-		got <- answer{strings.TrimSpace(line), err}
-	}()
-	select {
-	case a := <-got:
-		if a.err != nil {
-			return "", fmt.Errorf("read confirmation: %w", a.err)
-		}
-		return a.line, nil
-	case <-v.ctx.Done():
-		fmt.Fprintln(v.env.Stderr)
-		return "", v.ctx.Err()
-	}
+	return strings.TrimSpace(line), nil
 }
 
 // explain gives a refused device and a bad medium the exit code for "a

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -16,7 +17,7 @@ type inspectCmd struct {
 
 // Run prints the artifact as stable text or JSON.
 func (c *inspectCmd) Run(v *verb) error {
-	n, err := inspect.Path(c.Path)
+	n, err := abandon(v.ctx, func() (*inspect.Node, error) { return inspect.Path(c.Path) })
 	if err != nil {
 		return noArtifact(err)
 	}
@@ -24,6 +25,27 @@ func (c *inspectCmd) Run(v *verb) error {
 		return v.ui.PrintJSON(n)
 	}
 	return n.WriteText(v.ui.Out)
+}
+
+// abandon gives up on f, which only reads and knows no context, when the
+// operator interrupts: a whole disk takes minutes.
+func abandon[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // noArtifact says what to name when a directory is no image set.
@@ -42,7 +64,7 @@ type diffCmd struct {
 
 // Run prints every structural difference, the first one first, and exits with 4 when there is any.
 func (c *diffCmd) Run(v *verb) error {
-	diffs, err := inspect.Compare(c.A, c.B)
+	diffs, err := abandon(v.ctx, func() ([]inspect.Difference, error) { return inspect.Compare(c.A, c.B) })
 	if err != nil {
 		return noArtifact(err)
 	}
