@@ -149,6 +149,7 @@ func replaceText(ts *testscript.TestScript, _ bool, args []string) {
 	if !strings.Contains(text, args[1]) {
 		ts.Fatalf("no %q in %s", args[1], args[0])
 	}
+	ts.Check(os.Remove(path)) // a product is a hard link to what other tests use
 	ts.Check(os.WriteFile(path, []byte(strings.Replace(text, args[1], args[2], 1)), 0o644))
 }
 
