@@ -156,13 +156,7 @@ func (k *check) parse(what string, b []byte) *eventlog.Log {
 		k.refuse(LogMalformed, -1, "%s: %v", what, err)
 		return nil
 	}
-	for _, bank := range log.Banks {
-		if bank == k.bank {
-			return log
-		}
-	}
-	k.refuse(LogBank, -1, "%s: it has no digests of %s", what, k.bank)
-	return nil
+	return log
 }
 
 // initPCRs are those that ingot-init may extend.
@@ -180,7 +174,7 @@ func (k *check) extend(log *eventlog.Log) bool {
 			return false
 		}
 		if err := k.state.Extend(int(e.PCR), e.Digest(k.bank)); err != nil {
-			k.refuse(LogMalformed, int(e.PCR), "log of ingot-init: %v", err)
+			k.refuse(LogBank, int(e.PCR), "log of ingot-init: %v", err)
 			return false
 		}
 	}

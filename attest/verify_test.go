@@ -20,7 +20,7 @@ import (
 // TestRecordedBoots: our fixture's registers are those that the kernel of the
 // recorded machine read, so that what is judged below is a real boot.
 func TestRecordedBoots(t *testing.T) {
-	for _, name := range []string{"boot-252", "boot-257"} {
+	for _, name := range []string{"boot-252", "boot-257", "boot-257-pxe", "boot-257-ipxe", "boot-257-secureboot"} {
 		r := record(t, name)
 		got := replayed(t, events(t, r.Log))
 		n := 0
@@ -438,6 +438,9 @@ var logCases = []refusal{
 		f.forgeInit = func([]event) []event { return nil }
 	}, LogUnlogged, 15, ""},
 	{"init's log extends PCR 4", states(measured(4, eventlog.IPL, "x")), LogMalformed, 4, ""},
+	{"init's log has other banks", also(states(measured(15, eventlog.IPL, "x")), func(f *fixture) {
+		f.c = func(c *Case) { c.Evidence.InitLog = sha1Log(f.init) }
+	}), LogBank, 15, ""},
 	{"init's log malformed", also(states(measured(15, eventlog.IPL, "x")), with(func(c *Case) { c.Evidence.InitLog = c.Evidence.InitLog[:70] })), LogMalformed, -1, ""},
 	{"other machine.yaml", also(states(measured(15, eventlog.IPL, string(Statement{Machine: pcr.SHA256.Sum(nil)}.Data()))),
 		with(func(c *Case) { c.Policy.MachineConfig, c.Record.Machine = true, pcr.SHA256.Sum([]byte("x")) })), MachineConfig, 15, ""},

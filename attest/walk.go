@@ -3,6 +3,7 @@ package attest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -86,7 +87,7 @@ func (w *walk) run() {
 	for _, r := range []struct {
 		pcr  int
 		walk func(int)
-	}{{11, w.sections}, {4, w.applications}, {12, w.options}, {9, w.plain}, {5, w.plain}} {
+	}{{11, w.sections}, {12, w.options}, {4, w.applications}, {9, w.plain}, {5, w.plain}} {
 		if w.quoted.Has(r.pcr) && (len(w.expected(r.pcr)) > 0 || slices.Contains(w.path.Empty, r.pcr)) {
 			w.compared = append(w.compared, r.pcr)
 			r.walk(r.pcr)
@@ -231,9 +232,9 @@ func (w *walk) differ(register int, events []*eventlog.Event, expected []*Expect
 			w.find(ImageUnknown, e, register, x.Name, "not that of %s %s", w.ref.Name, w.ref.Version)
 		}
 	}
-	for name, e := range got {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if !known[name] {
-			w.find(ImageUnknown, e, register, name, "the release has no such section")
+			w.find(ImageUnknown, got[name], register, name, "the release has no such section")
 		}
 	}
 	if len(w.findings) == before {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -95,25 +96,51 @@ func short(t testing.TB) string {
 	return dir
 }
 
-// certified is a TPM with certificates by a local authority, and that
-// authority's certificates in PEM (root first).
-func certified(t testing.TB, extra ...string) (*emulator, []byte) {
+// made is the state of a TPM with certificates by a local authority, which is
+// made once and copied.
+var made struct {
+	sync.Once
+	dir string
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if made.dir != "" {
+		os.RemoveAll(made.dir)
+	}
+	os.Exit(code)
+}
+
+func manufacture(t testing.TB) {
 	t.Helper()
 	setup := tool(t, "swtpm_setup", "swtpm-tools")
 	ca := tool(t, "swtpm_localca", "swtpm-tools")
-	dir := short(t)
+	dir, err := os.MkdirTemp("", "tpm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.dir = dir
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, path, []byte(text))
 		return path
 	}
 	local := write("localca.conf", fmt.Sprintf("statedir = %[1]s\nsigningkey = %[1]s/sign.pem\nissuercert = %[1]s/issuer.pem\ncertserial = %[1]s/serial\n", dir))
 	options := write("localca.options", "--platform-manufacturer test\n--platform-version 1\n--platform-model test\n")
 	config := write("setup.conf", fmt.Sprintf("create_certs_tool = %s\ncreate_certs_tool_config = %s\ncreate_certs_tool_options = %s\n", ca, local, options))
-	args := append([]string{"--tpm2", "--tpmstate", dir, "--create-ek-cert", "--config", config, "--pcr-banks", "sha256"}, extra...)
-	run(t, setup, args...)
+	run(t, setup, "--tpm2", "--tpmstate", dir, "--create-ek-cert", "--config", config, "--pcr-banks", "sha1,sha256,sha384")
+}
+
+// certified is a TPM with certificates, and its authority's certificates in PEM
+// (root first). All are the same TPM.
+func certified(t testing.TB) (*emulator, []byte) {
+	t.Helper()
+	tool(t, "swtpm_setup", "swtpm-tools")
+	made.Do(func() { manufacture(t) })
+	dir := short(t)
+	if err := os.CopyFS(dir, os.DirFS(made.dir)); err != nil {
+		t.Fatal(err)
+	}
 	var roots []byte
 	for _, name := range []string{"swtpm-localca-rootca-cert.pem", "issuer.pem"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))

@@ -1,0 +1,88 @@
+package attest
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
+)
+
+// paths is one reference of the recorded image for all ways to boot it, made of
+// its boot from the disk by the rules: without the partition table over the
+// network, without the kernel in PCR 4 and with keys under Secure Boot, the image
+// twice and another command line by iPXE.
+func paths(t testing.TB) Reference {
+	t.Helper()
+	r := reference(t)
+	disk := r.Paths[0]
+	without := func(events []Expected, names ...string) []Expected {
+		return slices.DeleteFunc(slices.Clone(events), func(x Expected) bool { return slices.Contains(names, x.Name) && x.PCR != 11 })
+	}
+	pxe := Path{Boot: "pxe", Events: without(disk.Events, "GPT"), Empty: disk.Empty}
+	secure := Path{Boot: "disk", SecureBoot: true, Events: without(disk.Events, ".linux"), Empty: disk.Empty}
+	log := events(t, record(t, "boot-257-secureboot").Log)
+	for i, name := range variables {
+		e := log[find(t, log, 7, eventlog.VariableDriver, i)]
+		secure.Events = append(secure.Events, Expected{7, e.Type, name, e.Digests})
+	}
+	e := log[find(t, log, 7, eventlog.VariableAuthority, 0)]
+	secure.Events = append(secure.Events, Expected{7, e.Type, "db", e.Digests})
+
+	ipxe := Path{Boot: "ipxe", Replaced: true}
+	cmdline := measured(9, eventlog.EventTag, utf16le("evidence-1.0.0.efi"))
+	for _, x := range pxe.Events {
+		switch x.Name {
+		case "UKI":
+			ipxe.Events = append(ipxe.Events, x)
+		case nameLoadOptions:
+			x.Digests = cmdline.Digests
+		}
+		ipxe.Events = append(ipxe.Events, x)
+	}
+	ipxe.Events = append(ipxe.Events, Expected{12, eventlog.IPL, "load options", cmdline.Digests})
+	r.Paths = []Path{disk, pxe, secure, ipxe}
+	return r
+}
+
+func utf16le(s string) string {
+	var b []byte
+	for _, c := range []byte(s + "\x00") {
+		b = append(b, c, 0)
+	}
+	return string(b)
+}
+
+// TestRealBoots: one reference attests the recorded boots of one image from the
+// disk, over the network and under Secure Boot. iPXE, which hands the kernel
+// another command line, is refused unless the policy names it, and another
+// version of the stub is another image.
+func TestRealBoots(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		policy  Policy
+		want    Code
+		section string
+		boot    string
+		failed  int
+	}{
+		{"boot-257", Policy{}, "", "", "disk", 0},
+		{"boot-257", Policy{SecureBoot: true}, SecureBootOff, "", "disk", 0},
+		{"boot-257-pxe", Policy{}, "", "", "pxe", 1},
+		{"boot-257-pxe", Policy{Paths: []string{"disk"}}, LogType, "", "disk", 1},
+		{"boot-257-secureboot", Policy{SecureBoot: true}, "", "", "disk", 0},
+		{"boot-257-ipxe", Policy{}, CmdlineReplaced, "", "pxe", 1},
+		{"boot-257-ipxe", Policy{Paths: []string{"ipxe"}}, "", "", "ipxe", 1},
+		{"boot-252", Policy{}, ImageUnknown, ".uname", "disk", 0},
+	} {
+		f := genuine(t)
+		f.log = events(t, record(t, c.name).Log)
+		f.c = func(x *Case) { x.References, x.Policy = []Reference{paths(t)}, c.policy }
+		v := Verify(f.build())
+		if v.Reason() != c.want || v.Trusted != (c.want == "") || v.Boot != c.boot || v.FailedBootOptions != c.failed {
+			t.Errorf("%s: got %q by %s with %d failed, want %q by %s with %d: %v", c.name, v.Reason(), v.Boot, v.FailedBootOptions, c.want, c.boot, c.failed, v.Findings)
+		}
+		if c.want != "" && v.Findings[0].Section != c.section {
+			t.Errorf("%s: section %q, want %q", c.name, v.Findings[0].Section, c.section)
+		}
+	}
+}
