@@ -25,6 +25,44 @@ const (
 	sha3 = "3333333333333333333333333333333333333333333333333333333333333333"
 )
 
+// TestTrustInputs: a directory of keys is one input, single files one each, and
+// a file that is named twice is one.
+func TestTrustInputs(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	for _, name := range []string{"a.pem", "b.pem"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		trust recipe.Trust
+		want  []string
+	}{
+		{recipe.Trust{Keys: "."}, []string{"dir trust"}},
+		{recipe.Trust{PK: "a.pem", KEK: "./a.pem", DB: []string{"b.pem"}, Image: []string{"b.pem"}}, []string{"file trust/a.pem", "file trust/b.pem"}},
+	} {
+		r := &recipe.Recipe{Name: "demo", Version: "1", Arch: "amd64", Dir: dir, Trust: &c.trust}
+		r.Kernel.Package, r.Stub.Package = "linux-image-cloud-amd64", "systemd-boot-efi"
+		l := resolve(t, w, r, nil)
+		var got []string
+		for _, n := range names(l) {
+			if strings.Contains(n, "trust") {
+				got = append(got, n)
+			}
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%+v (-want +got)\n%s", c.trust, d)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "b.pem"), []byte(c.want[0]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Verify(l, r); err == nil || !strings.Contains(err.Error(), "b.pem") {
+			t.Errorf("a key was exchanged: %v", err)
+		}
+	}
+}
+
 // world is everything outside that Resolve may ask; it counts the questions.
 type world struct {
 	version string // of every package
@@ -403,6 +441,8 @@ func TestParseIsStrict(t *testing.T) {
 		{"digest", sha1, sha1[1:], "64 lower-case hex digits"},
 		{"kind", `"deb"`, `"rpm"`, `unknown kind "rpm"`},
 		{"path", `pool/p`, `../p`, "leaves the archive"},
+		{"source without a version", `"path"`, `"source": "p", "path"`, "want a package and a version"},
+		{"source with more", `"path"`, `"source": "p 1 2", "path"`, "want a package and a version"},
 		{"no version", `"version": "1", "path"`, `"path"`, "needs package and version"},
 		{"twice", `"inputs": [`, `"inputs": [{"name": "kernel", "kind": "file", "sha256": "` + sha2 + `"}, `, "twice"},
 		{"negative size", `"kind": "deb"`, `"kind": "deb", "size": -1`, "size -1"},
