@@ -90,7 +90,7 @@ func (v *verifier) findUKI(want release.File) (*ukiFacts, error) {
 func (v *verifier) judgeSections(c *Check, u *ukiFacts) {
 	files := map[string]content{}
 	for i, s := range u.info.Sections {
-		files[s.Name] = content{size: s.Size, sha256: s.SHA256, names: []string{s.Name}}
+		files[s.Name] = content{size: s.Size, sha256: s.SHA256, leader: s.Name}
 		place := u.part("section " + s.Name).byte(s.Offset)
 		if i >= len(v.m.Sections) {
 			c.refuse(BootSection, place, "", s.Name)

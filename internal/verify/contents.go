@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -17,11 +18,12 @@ import (
 // the SBOM. A partition that could not be read is missing.
 type contents map[string]map[string]content
 
-// content is one regular file.
+// content is one name of a regular file.
 type content struct {
 	size   int64
 	sha256 string
-	names  []string // all its names, where it has hard links
+	leader string // the name that has the content; others are hard links to it
+	shared string // the least of the names of a file that has several
 }
 
 func (c contents) merge(more contents) { maps.Copy(c, more) }
@@ -29,31 +31,39 @@ func (c contents) merge(more contents) { maps.Copy(c, more) }
 // add hashes the regular files of a tree. Hard links are one file.
 func (c contents) add(ctx context.Context, name string, t *tree.Tree) error {
 	files := map[string]content{}
+	var links []*tree.Node
 	for _, n := range t.Nodes() {
-		if !n.Mode.IsRegular() {
-			continue
+		switch {
+		case !n.Mode.IsRegular():
+		case n.Link != "":
+			links = append(links, n)
+		default:
+			sum, err := sumNode(ctx, n)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", n.Path, err)
+			}
+			files[n.Path] = content{size: n.Size(), sha256: sum, leader: n.Path}
 		}
-		if n.Link != "" {
-			f := files[n.Link]
-			f.names = append(f.names, n.Path)
-			files[n.Link] = f
-			continue
-		}
-		r, err := n.Open()
-		if err != nil {
-			return fmt.Errorf("read %s: %w", n.Path, err)
-		}
-		f := files[n.Path] // a link to it may have come first
-		f.sha256, err = sumReader(ctx, r)
-		r.Close()
-		if err != nil {
-			return fmt.Errorf("read %s: %w", n.Path, err)
-		}
-		f.size, f.names = n.Size(), append(f.names, n.Path)
-		files[n.Path] = f
+	}
+	for _, n := range links {
+		f := files[n.Link]
+		f.shared = min(n.Path, cmp.Or(f.shared, n.Link))
+		files[n.Link] = f
+	}
+	for _, n := range links {
+		files[n.Path] = files[n.Link]
 	}
 	c[name] = files
 	return nil
+}
+
+func sumNode(ctx context.Context, n *tree.Node) (string, error) {
+	r, err := n.Open()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return sumReader(ctx, r)
 }
 
 // readerOf is random access to a part of a file.
@@ -126,6 +136,7 @@ func (v *verifier) checkSBOM(c *Check) error {
 // judgeInventory counts each file that was read down to its one component.
 func (v *verifier) judgeInventory(c *Check, list *sbom.Inventory) {
 	owner := map[string]string{} // partition:path → component
+	copies := map[string]bool{}  // partition:digest of what is listed
 	noted := map[string]bool{}
 	for i := range list.Components {
 		for _, f := range list.Components[i].Files {
@@ -137,14 +148,17 @@ func (v *verifier) judgeInventory(c *Check, list *sbom.Inventory) {
 				noted[f.Partition] = true
 				continue
 			}
-			v.judgeFile(c, f, list.Components[i].Ref, files, owner)
+			copies[f.Partition+":"+f.SHA256] = true
+			judgeFile(c, f, list.Components[i].Ref, files, owner)
 		}
 	}
 	for _, name := range sorted(v.found) {
 		for _, path := range sorted(v.found[name]) {
-			if f := v.found[name][path]; owner[name+":"+path] == "" && !v.copied(name, f, list) {
-				c.refuse(SBOMFiles, at(sbom.CycloneDXName, name, path), "one component", "none")
+			f := v.found[name][path]
+			if f.leader != path || owner[name+":"+path] != "" || v.mayCopy(name) && copies[name+":"+f.sha256] {
+				continue
 			}
+			c.refuse(SBOMFiles, at(sbom.CycloneDXName, name, path), "one component", "none")
 		}
 	}
 	if c.Count == 0 && c.State == Passed {
@@ -152,12 +166,12 @@ func (v *verifier) judgeInventory(c *Check, list *sbom.Inventory) {
 	}
 }
 
-func (v *verifier) judgeFile(c *Check, f sbom.Content, ref string, files map[string]content, owner map[string]string) {
+func judgeFile(c *Check, f sbom.Content, ref string, files map[string]content, owner map[string]string) {
 	place := at(sbom.CycloneDXName, f.Partition, f.Path)
-	leader, have := leaderOf(files, f.Path)
-	key := f.Partition + ":" + leader
+	have, ok := files[f.Path]
+	key := f.Partition + ":" + have.leader
 	switch {
-	case leader == "":
+	case !ok:
 		c.refuse(SBOMFiles, place, "sha256 "+f.SHA256, "no such file")
 		return
 	case owner[key] != "":
@@ -170,35 +184,10 @@ func (v *verifier) judgeFile(c *Check, f sbom.Content, ref string, files map[str
 	c.differ(SBOMFiles, place, fmt.Sprint(f.Size), fmt.Sprint(have.size))
 }
 
-// leaderOf finds a file by any of its names.
-func leaderOf(files map[string]content, path string) (string, content) {
-	if f, ok := files[path]; ok {
-		return path, f
-	}
-	for leader, f := range files {
-		for _, n := range f.names {
-			if n == path {
-				return leader, f
-			}
-		}
-	}
-	return "", content{}
-}
-
-// copied tells whether a file is what erofs made of a hard link: a copy of a
-// file that is in the list (package erofs, CopyLinks).
-func (v *verifier) copied(name string, f content, list *sbom.Inventory) bool {
-	if v.m.Root == nil || v.m.Root.Format != "erofs" || name != partition.RootA && name != partition.RootB {
-		return false
-	}
-	for i := range list.Components {
-		for _, g := range list.Components[i].Files {
-			if g.Partition == name && g.SHA256 == f.sha256 && g.Size == f.size {
-				return true
-			}
-		}
-	}
-	return false
+// mayCopy tells whether a partition may hold copies of files in place of hard
+// links, as erofs makes them (package erofs, CopyLinks).
+func (v *verifier) mayCopy(name string) bool {
+	return v.m.Root != nil && v.m.Root.Format == "erofs" && (name == partition.RootA || name == partition.RootB)
 }
 
 // whyUnread says why a partition of the SBOM was not read.

@@ -138,7 +138,8 @@ func (v *verifier) judgeOne(c *Check, p Place, e *dsse.Envelope, s dsse.Signatur
 	if err != nil {
 		return err
 	}
-	for id, k := range known {
+	for _, id := range sorted(known) {
+		k := known[id]
 		_, err := dsse.Verify(data, dsse.Policy{Keys: []crypto.PublicKey{k}, Threshold: 1, Types: []string{e.Type}})
 		switch {
 		case err == nil && s.KeyID != id:

@@ -1,6 +1,8 @@
 package verify_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"flag"
@@ -87,7 +89,33 @@ func fixture(t testing.TB, recipe string) *buildtest.Appliance {
 	a.File("tool.efi", string(buildtest.Kernel()), 0o644)
 	a.File("rootfs/etc/motd", "welcome\n", 0o644)
 	a.File("rootfs/bin/big", strings.Repeat("0123456789abcdef", 30000), 0o755)
+	a.File("rootfs.tar", string(linked(t)), 0o644)
 	return a
+}
+
+// linked is a tar archive with a file of three names, the first of which is not
+// the least.
+func linked(t testing.TB) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Name: "m", Typeflag: tar.TypeReg, Size: 5, Mode: 0o644}, {Name: "a", Typeflag: tar.TypeLink, Linkname: "m", Mode: 0o644},
+		{Name: "z", Typeflag: tar.TypeLink, Linkname: "m", Mode: 0o644},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			if _, err := w.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // makeSet builds the appliance, without signatures when a is nil.

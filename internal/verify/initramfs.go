@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,31 +99,21 @@ func nodesOf(t *tree.Tree, files map[string]content) map[string]node {
 			e.owner = fmt.Sprintf("%d:%d", n.UID, n.GID)
 		}
 		if n.Mode.IsRegular() {
-			leader, f := leaderOf(files, n.Path)
-			e.size, e.sha256 = f.size, f.sha256
-			if len(f.names) > 1 {
-				e.leader = first(f.names, leader)
-			}
+			f := files[n.Path]
+			e.size, e.sha256, e.leader = f.size, f.sha256, f.shared
 		}
 		out[n.Path] = e
 	}
 	return out
 }
 
-func first(names []string, least string) string {
-	for _, n := range names {
-		least = min(least, n)
-	}
-	return least
-}
-
 func nodesIn(list []release.Entry) map[string]node {
 	byPath := map[string]release.Entry{}
-	groups := map[string][]string{} // names of files that have several, by the one that has the content
+	least := map[string]string{} // name of a file that has several, by the one that has the content
 	for _, e := range list {
 		byPath[e.Path] = e
 		if e.Target != "" && strings.HasPrefix(e.Mode, "10") { // S_IFREG with a target: a hard link
-			groups[e.Target] = append(groups[e.Target], e.Path)
+			least[e.Target] = min(e.Path, cmp.Or(least[e.Target], e.Target))
 		}
 	}
 	out := map[string]node{}
@@ -133,10 +124,7 @@ func nodesIn(list []release.Entry) map[string]node {
 			if e.Target != "" {
 				leader = e.Target
 			}
-			n.target, n.size, n.sha256 = "", byPath[leader].Size, byPath[leader].SHA256
-			if len(groups[leader]) > 0 {
-				n.leader = first(groups[leader], leader)
-			}
+			n.target, n.size, n.sha256, n.leader = "", byPath[leader].Size, byPath[leader].SHA256, least[leader]
 		}
 		out[path] = n
 	}
@@ -164,8 +152,7 @@ func unixMode(m fs.FileMode) uint32 {
 
 // judgeInit compares ingot-init with the digest that the lock pinned.
 func (v *verifier) judgeInit(c *Check, files map[string]content) {
-	_, f := leaderOf(files, "init")
-	c.differ(InitramfsIdentity, v.uki.part("section .initrd", "init"), v.m.Tools.Init, f.sha256)
+	c.differ(InitramfsIdentity, v.uki.part("section .initrd", "init"), v.m.Tools.Init, files["init"].sha256)
 }
 
 // maxSpec bounds the machine's configuration, in bytes.

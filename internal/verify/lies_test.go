@@ -138,6 +138,8 @@ func component(v *sbom.Inventory, partition string) (*sbom.Component, int) {
 	panic("no file in " + partition)
 }
 
+const otherGUID = "01234567-89ab-8def-8123-456789abcdef"
+
 const zero64 = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // TestLies: a manifest, SBOM or provenance that says something else than the
@@ -178,7 +180,10 @@ func TestLies(t *testing.T) {
 		{"a root of other size", manifest(func(m *release.Manifest) { m.Root.DataSize += 4096; m.Root.HashStart += 4096 }), verify.RootVerity, "root-a"},
 		{"a root of other format", manifest(func(m *release.Manifest) { m.Root.Format = "erofs" }), verify.RootMalformed, "root-a"},
 		{"a root without its partition", manifest(func(m *release.Manifest) { m.Root.HashStart = 1 << 40; m.Root.DataSize = 1 << 40 }), verify.ManifestInconsistent, "hashStart"},
-		{"another disk GUID", manifest(func(m *release.Manifest) { m.Disk.GUID = m.Disk.Partitions[0].GUID }), verify.ManifestInconsistent, "disk"},
+		{"another disk GUID", manifest(func(m *release.Manifest) { m.Disk.GUID = otherGUID }), verify.ManifestInconsistent, "disk → guid"},
+		{"another partition GUID", manifest(func(m *release.Manifest) { m.Disk.Partitions[1].GUID = otherGUID }), verify.ManifestInconsistent, "slot-a → guid"},
+		{"a GUID twice", manifest(func(m *release.Manifest) { m.Disk.GUID = m.Disk.Partitions[0].GUID }), verify.ManifestInconsistent, "disk"},
+		{"another layout", manifest(func(m *release.Manifest) { m.Disk.Layout += "0" }), verify.ManifestInconsistent, "disk → layout"},
 		{"a partition elsewhere", manifest(func(m *release.Manifest) { m.Disk.Partitions[6-1].Start += 1 << 20 }), verify.ManifestInconsistent, "disk"},
 		{"another sector size", manifest(func(m *release.Manifest) { m.Disk.SectorSize = 4096 }), verify.TablePrimary, "primary header"},
 		{"another partition digest", manifest(func(m *release.Manifest) { m.Disk.Partitions[1].SHA256 = zero64 }), verify.PartitionDigest, "slot-a"},

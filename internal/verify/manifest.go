@@ -42,6 +42,9 @@ func (v *verifier) checkManifest() bool {
 
 func inManifest(path ...string) Place { return at(release.ManifestName, path...) }
 
+// maxDocument bounds the documents of a set, which are read into memory, in bytes.
+const maxDocument = 256 << 20
+
 // judgeNames demands the files that every set has, each name once.
 func (v *verifier) judgeNames(c *Check) {
 	seen := map[string]bool{}
@@ -51,6 +54,9 @@ func (v *verifier) judgeNames(c *Check) {
 			c.refuse(ManifestInconsistent, inManifest("files", f.Name), "names that are there once", "")
 		case f.Size < 0 || len(f.SHA256) != 64:
 			c.refuse(ManifestInconsistent, inManifest("files", f.Name), "a size and a SHA-256", "")
+		}
+		if strings.HasSuffix(f.Name, ".json") && f.Size > maxDocument {
+			c.refuse(ManifestInconsistent, inManifest("files", f.Name, "size"), fmt.Sprintf("at most %d", maxDocument), fmt.Sprint(f.Size))
 		}
 		seen[f.Name] = true
 	}
@@ -136,7 +142,9 @@ func (v *verifier) judgeCmdline(c *Check) {
 	if v.m.Root != nil {
 		root = v.m.Root.RootHash
 	}
-	for word, want := range map[string]string{"ingot.build=": v.m.Build, "ingot.roothash=": root} {
+	words := map[string]string{"ingot.build=": v.m.Build, "ingot.roothash=": root}
+	for _, word := range sorted(words) {
+		want := words[word]
 		var got []string
 		for _, w := range strings.Fields(v.m.Cmdline) {
 			if value, ok := strings.CutPrefix(w, word); ok {
