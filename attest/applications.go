@@ -19,7 +19,7 @@ func (w *walk) applications(register int) {
 		case n < len(expected) && expected[n].is(e, w.bank):
 			if n++; e.Type == eventlog.BootServicesApp {
 				started++
-				w.image = first(w.image, e)
+				w.images = append(w.images, e)
 			}
 			booting = booting || bytes.Equal(e.Digest(w.bank), called)
 		case w.failedOption(events[i:]) && started == 0:
@@ -72,27 +72,19 @@ func (w *walk) later(events []*eventlog.Event, x *Expected) bool {
 	return false
 }
 
-func first(a, b *eventlog.Event) *eventlog.Event {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 // slots are the numbers of the partitions that hold an image.
 var slots = map[uint32]string{1: "esp", 2: "a", 3: "b"}
 
-// slotByLog takes the slot from the device path of the image. No digest covers
-// it; ingot-init's statement is better.
+// slotByLog takes the slot from the device path of the last program that came
+// from a partition. No digest covers it; ingot-init's statement is better.
 func (w *walk) slotByLog() {
-	if w.image == nil {
-		return
-	}
-	image, err := w.image.Image()
-	if err != nil {
-		return
-	}
-	if p, ok := image.Path.Partition(); ok && slots[p.Number] != "" {
-		w.v.Slot, w.v.SlotBy = slots[p.Number], "log"
+	for _, e := range w.images {
+		image, err := e.Image()
+		if err != nil {
+			continue
+		}
+		if p, ok := image.Path.Partition(); ok && slots[p.Number] != "" {
+			w.v.Slot, w.v.SlotBy = slots[p.Number], "log"
+		}
 	}
 }

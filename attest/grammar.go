@@ -70,7 +70,7 @@ func (k *check) firmware() {
 		switch e.Type {
 		case eventlog.SCRTMVersion, eventlog.SCRTMContents, eventlog.HCRTM:
 			version = true
-		case eventlog.FirmwareBlob, eventlog.FirmwareBlob2, eventlog.PostCode, eventlog.PostCode2:
+		case eventlog.FirmwareBlob, eventlog.FirmwareBlob2, eventlog.PostCode, eventlog.PostCode2, eventlog.NonhostCode, eventlog.NonhostInfo:
 			code = true
 		}
 	}

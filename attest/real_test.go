@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/attest/pcr"
 )
 
 // paths is one reference of the recorded image for all ways to boot it, made of
@@ -83,6 +84,84 @@ func TestRealBoots(t *testing.T) {
 		}
 		if c.want != "" && v.Findings[0].Section != c.section {
 			t.Errorf("%s: section %q, want %q", c.name, v.Findings[0].Section, c.section)
+		}
+	}
+}
+
+// enrolledKeys are those of the recorded boot under Secure Boot.
+func enrolledKeys(t testing.TB) Keys {
+	t.Helper()
+	l, err := eventlog.Parse(record(t, "boot-257-secureboot").Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k Keys
+	for i := range l.Events {
+		e := &l.Events[i]
+		if e.PCR != 7 || e.Type == eventlog.Separator {
+			continue
+		}
+		v, err := e.Variable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := pcr.SHA256.Sum(v.Data)
+		switch v.Name {
+		case "PK":
+			k.PK = sum
+		case "KEK":
+			k.KEK = sum
+		case "db":
+			if k.DB == nil {
+				k.DB = sum
+			}
+		}
+		if a, ok := v.Authority(); ok && e.Type == eventlog.VariableAuthority {
+			k.Authorities = append(k.Authorities, pcr.SHA256.Sum(a.Certificate))
+		}
+	}
+	return k
+}
+
+// TestKeysOfPolicy: where the reference is silent the policy names the keys.
+func TestKeysOfPolicy(t *testing.T) {
+	good, other := enrolledKeys(t), pcr.SHA256.Sum(nil)
+	for _, c := range []struct {
+		id   string
+		edit func(k *Keys)
+		log  func(f *fixture)
+		want Code
+	}{
+		{"own keys", func(*Keys) {}, nil, ""},
+		{"PK", func(k *Keys) { k.PK = other }, nil, SecureBootKeys},
+		{"KEK", func(k *Keys) { k.KEK = other }, nil, SecureBootKeys},
+		{"db", func(k *Keys) { k.DB = other }, nil, SecureBootKeys},
+		{"no PK is known", func(k *Keys) { k.PK = nil }, nil, SecureBootKeys},
+		{"P17 another authority", func(k *Keys) { k.Authorities[0] = other }, nil, SecureBootOther},
+		{"P17 shim's authority beside", func(*Keys) {}, edited(appended(authority(1))), SecureBootOther},
+		{"no authority", func(*Keys) {}, edited(dropped(7, eventlog.VariableAuthority, 0)), MeasureMissing},
+	} {
+		f := genuine(t)
+		f.log = events(t, record(t, "boot-257-secureboot").Log)
+		if c.log != nil {
+			c.log(f)
+		}
+		k := good
+		k.Authorities = slices.Clone(good.Authorities)
+		c.edit(&k)
+		f.c = func(x *Case) {
+			ref := paths(t)
+			for i := range ref.Paths {
+				ref.Paths[i].Events = slices.DeleteFunc(ref.Paths[i].Events, func(x Expected) bool { return x.PCR == 7 })
+			}
+			x.References, x.Policy = []Reference{ref}, Policy{SecureBoot: true, Keys: []Keys{k}}
+			if c.want == "" { // an older set beside it
+				x.Policy.Keys = append([]Keys{{PK: other}}, x.Policy.Keys...)
+			}
+		}
+		v := Verify(f.build())
+		if v.Reason() != c.want || c.want == "" && v.Compared != 6 {
+			t.Errorf("%s: got %q, want %q: %v, %d compared", c.id, v.Reason(), c.want, v.Findings, v.Compared)
 		}
 	}
 }

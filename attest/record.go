@@ -52,6 +52,9 @@ type Policy struct {
 	PCRs []int `json:"pcrs,omitempty"`
 	// SecureBoot must be on.
 	SecureBoot bool `json:"secureBoot,omitempty"`
+	// Keys are those that may be enrolled, one set of them in full; nil leaves
+	// the keys to the reference.
+	Keys []Keys `json:"keys,omitempty"`
 	// Paths are the ways to boot that are accepted; nil means those of the
 	// references that do not replace the command line.
 	Paths []string `json:"paths,omitempty"`

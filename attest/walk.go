@@ -78,7 +78,7 @@ type walk struct {
 	compared []int
 	skips    []string
 	failed   int
-	image    *eventlog.Event // that started the release's image
+	images   []*eventlog.Event // the release's programs
 }
 
 // run puts the registers first that say most about the image.
@@ -128,36 +128,6 @@ func (w *walk) expected(register int) []*Expected {
 		}
 	}
 	return out
-}
-
-// keys compares PK, KEK and db, and what let images in. dbx may grow.
-func (w *walk) keys() {
-	expected := w.expected(7)
-	switch {
-	case !w.path.SecureBoot:
-		w.skips = append(w.skips, "Secure Boot keys: Secure Boot is off")
-		return
-	case len(expected) == 0:
-		w.skips = append(w.skips, "Secure Boot keys: the reference names none")
-		return
-	case !w.quoted.Has(7):
-		return
-	}
-	w.compared = append(w.compared, 7)
-	w.skips = append(w.skips, "dbx: may be newer than the release's")
-	for _, x := range expected {
-		switch {
-		case x.Type == eventlog.VariableDriver && (x.Name == "PK" || x.Name == "KEK" || x.Name == "db") && !w.logged(x):
-			w.find(SecureBootKeys, nil, 7, "", "%s is not that of the release", x.Name)
-		case x.Type == eventlog.VariableAuthority && !w.logged(x):
-			w.find(MeasureMissing, nil, 7, "", "no image was accepted by the release's key")
-		}
-	}
-	for _, e := range w.events[7] {
-		if e.Type == eventlog.VariableAuthority && !slices.ContainsFunc(expected, func(x *Expected) bool { return x.is(e, w.bank) }) {
-			w.find(SecureBootOther, e, 7, "", "an entry that the release is not signed by")
-		}
-	}
 }
 
 func (w *walk) logged(x *Expected) bool {
