@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/rig"
+)
+
+var outputs = variant{example: hello, edit: "version: 1.0.0=version: 1.0.0\noutputs: [qcow2, vhd, vmdk, iso, zst]"}
+
+// outputFile is a file of the set with all outputs.
+func outputFile(t *testing.T, suffix string) string {
+	t.Helper()
+	return filepath.Join(image(t, outputs), "hello-1.0.0"+suffix)
+}
+
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestOutputsHoldTheDisk asks the tools of each format.
+func TestOutputsHoldTheDisk(t *testing.T) {
+	needs(t, "amd64")
+	need(t, "qemu-img", "qemu-utils")
+	need(t, "bmaptool", "bmap-tools")
+	need(t, "zstd", "zstd")
+	need(t, "xorriso", "xorriso")
+	raw := outputFile(t, ".img")
+	info, err := os.Stat(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct{ suffix, format string }{{".qcow2", "qcow2"}, {".vhd", "vpc"}, {".vmdk", "vmdk"}} {
+		name := outputFile(t, f.suffix)
+		if f.format != "vpc" { // which qemu-img cannot check
+			tool(t, "qemu-img", "check", "-f", f.format, name)
+		}
+		tool(t, "qemu-img", "compare", "-f", "raw", "-F", f.format, raw, name)
+		var found struct {
+			Size int64 `json:"virtual-size"`
+		}
+		if err := json.Unmarshal([]byte(tool(t, "qemu-img", "info", "--output=json", "-f", f.format, name)), &found); err != nil || found.Size != info.Size() {
+			t.Errorf("%s: a disk of %d bytes, want %d (%v)", f.suffix, found.Size, info.Size(), err)
+		}
+	}
+	tool(t, "zstd", "-t", outputFile(t, ".img.zst"))
+	if out := tool(t, "xorriso", "-indev", outputFile(t, ".iso"), "-report_el_torito", "plain"); !strings.Contains(out, "UEFI  y") || strings.Contains(out, "WARNING") {
+		t.Errorf("xorriso:\n%s", out)
+	}
+}
+
+// TestBmaptoolWritesTheDisk writes over old bytes, as a used stick has them:
+// what the map leaves out must be what nobody reads.
+func TestBmaptoolWritesTheDisk(t *testing.T) {
+	needs(t, "amd64")
+	need(t, "bmaptool", "bmap-tools")
+	need(t, "fsck.fat", "dosfstools")
+	to := filepath.Join(t.TempDir(), "stick")
+	stick, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stick.Close()
+	info, err := os.Stat(outputFile(t, ".img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := make([]byte, 1<<20)
+	for i := range old {
+		old[i] = 0xa5
+	}
+	for off := int64(0); off < info.Size(); off += int64(len(old)) {
+		if _, err := stick.WriteAt(old, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tool(t, "bmaptool", "copy", outputFile(t, ".img.zst"), to)
+	r := ingot(t, "inspect", to)
+	if r.code != 0 || strings.Contains(r.out, "problem") || !strings.Contains(r.out, "EFI/BOOT/BOOTX64.EFI") {
+		t.Fatalf("inspect: %s%s", r.out, r.stderr)
+	}
+	set, err := release.Open(image(t, outputs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range set.Manifest.Disk.Partitions[:3] { // ESP and slots
+		part := filepath.Join(t.TempDir(), p.Role)
+		tool(t, "dd", "if="+to, "of="+part, "bs=1M", "status=none", "iflag=skip_bytes,count_bytes", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size))
+		tool(t, "fsck.fat", "-n", part)
+	}
+}
+
+// TestISOBoots runs the appliance from a CD and from a stick, without a disk.
+func TestISOBoots(t *testing.T) {
+	needs(t, "amd64")
+	for _, bus := range []string{"virtio", "usb"} {
+		t.Run(bus, func(t *testing.T) {
+			v := boot(t, image(t, outputs), "--boot", "iso", "--bus", bus)
+			if s := v.Status; !s.Healthy || s.Boot.Role != "ram" || s.Boot.State != "absent" || s.Data.State != "ram" {
+				t.Errorf("got %+v and data %+v, want to run from memory", s.Boot, s.Data)
+			}
+			if len(v.Status.Problems) > 0 {
+				t.Errorf("the machine has problems: %q", v.Status.Problems)
+			}
+		})
+	}
+}
+
+// TestContainersBoot attaches the containers as they are. QEMU cannot write to
+// a streamOptimized VMDK; qemu-img compare has shown that it holds this disk.
+func TestContainersBoot(t *testing.T) {
+	needs(t, "amd64")
+	set, err := release.Open(image(t, outputs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := rig.Spec(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct{ suffix, format string }{{".qcow2", "qcow2"}, {".vhd", "vpc"}} {
+		t.Run(f.format, func(t *testing.T) {
+			limit, _ := time.ParseDuration(bootLimit)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			vm, err := qemu.Start(ctx, qemu.Machine{Arch: "amd64", Image: outputFile(t, f.suffix), Format: f.format, Vars: rig.Vars(set, spec)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vm.Close()
+			if _, err := vm.WaitLine(ctx, regexp.MustCompile("ingot: hello 1.0.0 healthy after")); err != nil {
+				t.Fatal(err)
+			}
+			if err := vm.PowerDown(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
