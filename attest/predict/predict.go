@@ -182,8 +182,18 @@ func (o Options) check() error {
 	if o.LoaderConf != nil && (o.Loader == nil || o.Boot != Disk) {
 		return fmt.Errorf("loader.conf without systemd-boot")
 	}
-	if strings.ContainsRune(o.LoadOptions, 0) {
-		return fmt.Errorf("load options: NUL in %q", o.LoadOptions)
+	return o.checkLoadOptions()
+}
+
+// checkLoadOptions wants text that the stub passes on as it is.
+func (o Options) checkLoadOptions() error {
+	for i, c := range []byte(o.LoadOptions) {
+		if c < ' ' || c >= 0x7f {
+			return fmt.Errorf("load options %q: byte %#x at %d is not printable ASCII", o.LoadOptions, c, i)
+		}
+	}
+	if strings.TrimSpace(o.LoadOptions) != o.LoadOptions {
+		return fmt.Errorf("load options %q: white space at an end", o.LoadOptions)
 	}
 	return nil
 }

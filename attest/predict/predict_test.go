@@ -194,6 +194,19 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
+// TestCmdlineSpace: what each stub makes of white space, as booted.
+func TestCmdlineSpace(t *testing.T) {
+	for _, c := range []struct{ version, in, want string }{
+		{"252", " a\tb  c \n", " a b  c"}, {"257", " a\tb  c \n", "a b  c"}, {"255", "a\tb \x00", "a b"},
+		{"255", " a", ""}, {"252", "\xc3\xa4", ""}, {"257", " \n", ""},
+	} {
+		p, err := predictOf(t, sha, stubOf(c.version), linux, sec{name: ".cmdline", data: c.in})
+		if wrong := c.want == "" && c.in != " \n"; wrong != (err != nil) || !wrong && p.Cmdline != c.want {
+			t.Errorf("%s %q: %v, %v", c.version, c.in, p, err)
+		}
+	}
+}
+
 // TestInitrd: one part is handed over as it lies, several are padded.
 func TestInitrd(t *testing.T) {
 	p := mustPredict(t, sha, stubOf("252"), linux, sec{name: ".initrd", data: "odd"}, sec{name: ".osrel", data: "ID=x"})
@@ -287,19 +300,19 @@ func TestBanks(t *testing.T) {
 
 func TestOptionsRefused(t *testing.T) {
 	for want, o := range map[string]Options{
-		"is no way to boot":      {Boot: "floppy", Banks: sha.Banks},
-		"no PCR bank":            {Boot: Disk},
-		"cannot be computed":     {Boot: Disk, Banks: []pcr.Bank{0x12}},
-		"-1 failed boot options": {Boot: Disk, Banks: sha.Banks, Failed: -1},
-		"not within 0..65536":    {Boot: Disk, Banks: sha.Banks, Failed: 1 << 17},
-		"gives no load options":  {Boot: Disk, Banks: sha.Banks, LoadOptions: "x"},
-		"has no loader":          {Boot: PXE, Banks: sha.Banks, Loader: &Program{}},
-		"loader.conf without":    {Boot: Disk, Banks: sha.Banks, LoaderConf: []byte("x")},
-		"loader.conf with":       {Boot: IPXE, Banks: sha.Banks, Loader: menu("257"), LoaderConf: []byte("x")},
-		"no rules":               {Boot: Disk, Banks: sha.Banks, Loader: menu("252.39")},
-		"not a unified kernel":   {Boot: Disk, Banks: sha.Banks, Loader: &Program{bytes.NewReader(build(linux)), int64(len(build(linux)))}},
-		"loader: pe: offset":     {Boot: IPXE, Banks: sha.Banks, Loader: &Program{bytes.NewReader(nil), 0}},
-		"load options: NUL":      {Boot: Kernel, Banks: sha.Banks, LoadOptions: "a\x00b"},
+		"is no way to boot":              {Boot: "floppy", Banks: sha.Banks},
+		"no PCR bank":                    {Boot: Disk},
+		"cannot be computed":             {Boot: Disk, Banks: []pcr.Bank{0x12}},
+		"-1 failed boot options":         {Boot: Disk, Banks: sha.Banks, Failed: -1},
+		"not within 0..65536":            {Boot: Disk, Banks: sha.Banks, Failed: 1 << 17},
+		"gives no load options":          {Boot: Disk, Banks: sha.Banks, LoadOptions: "x"},
+		"has no loader":                  {Boot: PXE, Banks: sha.Banks, Loader: &Program{}},
+		"loader.conf without":            {Boot: Disk, Banks: sha.Banks, LoaderConf: []byte("x")},
+		"loader.conf with":               {Boot: IPXE, Banks: sha.Banks, Loader: menu("257"), LoaderConf: []byte("x")},
+		"no rules":                       {Boot: Disk, Banks: sha.Banks, Loader: menu("252.39")},
+		"not a unified kernel":           {Boot: Disk, Banks: sha.Banks, Loader: &Program{bytes.NewReader(build(linux)), int64(len(build(linux)))}},
+		"loader: pe: offset":             {Boot: IPXE, Banks: sha.Banks, Loader: &Program{bytes.NewReader(nil), 0}},
+		"load options \"a\\x00b\": byte": {Boot: Kernel, Banks: sha.Banks, LoadOptions: "a\x00b"},
 	} {
 		if _, err := predictOf(t, o, stubOf("257"), linux); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

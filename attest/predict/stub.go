@@ -23,7 +23,17 @@ type rules struct {
 	startsByFirmware bool
 	microcode        bool // .ucode goes before .initrd
 	osRelease        bool // .osrel goes into the initrd
+	leading          leading
 }
+
+// leading is what a stub does with white space at the start of a command line.
+type leading int
+
+const (
+	unknown leading = iota // not compared with a boot
+	kept
+	cut
+)
 
 // The sections by the version that began to measure them (research of the
 // stub's source; compared with boots of 252 and 257).
@@ -34,12 +44,12 @@ var (
 )
 
 var stubs = map[int]rules{
-	252: {sections: sections252, startsByFirmware: true},
+	252: {sections: sections252, startsByFirmware: true, leading: kept},
 	253: {sections: sections252, startsByFirmware: true},
 	254: {sections: sections254, startsByFirmware: true},
 	255: {sections: sections254, startsByFirmware: true},
 	256: {sections: sections256, startsByFirmware: true, microcode: true},
-	257: {sections: sections256, startsByFirmware: true, microcode: true, osRelease: true},
+	257: {sections: sections256, startsByFirmware: true, microcode: true, osRelease: true, leading: cut},
 }
 
 // machineDependent are sections among which the stub chooses by the hardware or
@@ -187,13 +197,34 @@ func (u *uki) bytes(s *pe.SectionHeader) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// cmdline is the image's own command line: its section up to the first NUL.
+// cmdline is the image's own command line as the stub hands it on: its section
+// up to the first NUL, control characters as spaces, none at the end.
 func (u *uki) cmdline() (string, error) {
 	s := u.section(".cmdline")
 	if s == nil {
 		return "", nil
 	}
 	b, err := u.bytes(s)
+	if err != nil {
+		return "", err
+	}
 	text, _, _ := bytes.Cut(b, []byte{0})
-	return string(text), err
+	for i, c := range text {
+		switch {
+		case c >= 0x7f:
+			return "", fmt.Errorf("section .cmdline: byte %#x at %d is not ASCII, what the stub makes of it is not known", c, i)
+		case c < ' ':
+			text[i] = ' '
+		}
+	}
+	text = bytes.TrimRight(text, " ")
+	if len(text) > 0 && text[0] == ' ' {
+		switch u.rules.leading {
+		case cut:
+			text = bytes.TrimLeft(text, " ")
+		case unknown:
+			return "", fmt.Errorf("section .cmdline: begins with white space, what %q makes of it is not known", u.stub)
+		}
+	}
+	return string(text), nil
 }
