@@ -53,10 +53,24 @@ func parse(name string, data []byte) (*Recipe, Errors) {
 	}
 	r := &Recipe{Path: name, Dir: filepath.Dir(name), doc: doc}
 	errs := doc.Decode(r, Keys())
+	shortForms(errs)
 	r.applyDefaults()
 	errs = append(errs, fresh(errs, Validate(r))...)
 	errs.Sort()
 	return r, errs
+}
+
+// shortForms hints at the mapping that people shorten to its one usual value.
+func shortForms(errs Errors) {
+	for i := range errs {
+		switch e := &errs[i]; {
+		case e.Hint != "":
+		case e.Path == "trust":
+			e.Hint = "write trust: {keys: ./trust}"
+		case e.Path == "scan":
+			e.Hint = "write scan: {threshold: high}"
+		}
+	}
 }
 
 // fresh drops the findings of later rules about values that already have one,

@@ -1,8 +1,8 @@
 package recipe
 
 import (
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -90,7 +90,7 @@ func (r *Recipe) readLocalTrust() (*trust.Anchors, trust.Problems) {
 			return nil, err
 		}
 		if !info.Mode().IsRegular() {
-			return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("not a regular file")}
+			return nil, errors.New("not a regular file")
 		}
 		return os.ReadFile(r.local(name))
 	})

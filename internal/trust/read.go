@@ -114,7 +114,7 @@ func (r *reader) content(field, name string) []byte {
 	case errors.Is(err, fs.ErrNotExist):
 		r.add(field, name, "paths are relative to the recipe", "does not exist")
 	case err != nil:
-		r.add(field, name, "", "cannot be read: %v", err)
+		r.add(field, name, "name a file with one certificate or public key; a directory goes under keys:", "cannot be read: %v", err)
 	case len(data) == 0 || len(data) > maxFile:
 		r.add(field, name, exportHint, "has %d bytes: not a certificate or a public key", len(data))
 	case Private(name, data):
