@@ -144,7 +144,7 @@ func readKeys(r Request) (ak, ek *quote.Public, err error) {
 	if ak, err = quote.ParsePublic(r.AK); err != nil {
 		return nil, nil, enrolf(AKMalformed, "%v", err)
 	}
-	if !ak.Attributes.Has(akNeeds) || ak.Attributes.Has(quote.Decrypt) {
+	if !signsQuotesOnly(ak.Attributes) {
 		return nil, nil, enrolf(AKAttributes, "attributes %#x", uint32(ak.Attributes))
 	}
 	if ek, err = quote.ParsePublic(r.EK); err != nil {

@@ -373,6 +373,16 @@ func TestRequestRefusals(t *testing.T) {
 			p.ObjectAttributes.Restricted = false
 			r.AK = tpm2.Marshal(p)
 		}, AKAttributes},
+		{"AK also decrypts", func(r *Request) {
+			p := softPublic(&s.ak.PublicKey)
+			p.ObjectAttributes.Decrypt = true
+			r.AK = tpm2.Marshal(p)
+		}, AKAttributes},
+		{"EK also signs", func(r *Request) {
+			p := s.ekPublic()
+			p.ObjectAttributes.SignEncrypt = true
+			r.EK = tpm2.Marshal(p)
+		}, EKAttributes},
 		{"AK is an EK", func(r *Request) { r.AK = r.EK }, AKAttributes},
 		{"no EK", func(r *Request) { r.EK = nil }, EKMalformed},
 		{"EK is an AK", func(r *Request) { r.EK = r.AK }, EKAttributes},

@@ -157,6 +157,8 @@ func (k *check) note(code Code, register int, format string, args ...any) {
 // sign it elsewhere.
 const akNeeds = quote.FixedTPM | quote.FixedParent | quote.SensitiveDataOrigin | quote.Restricted | quote.Sign
 
+func signsQuotesOnly(a quote.Attributes) bool { return a.Has(akNeeds) && !a.Has(quote.Decrypt) }
+
 // identity asks who speaks: an enrolled host with its enrolled key.
 func (k *check) identity() {
 	e, r := k.c.Evidence, k.c.Record
@@ -169,7 +171,7 @@ func (k *check) identity() {
 		k.refuse(AKMalformed, -1, "%v", err)
 		return
 	}
-	if a := k.key.Attributes; !a.Has(akNeeds) || a.Has(quote.Decrypt) {
+	if a := k.key.Attributes; !signsQuotesOnly(a) {
 		k.refuse(AKAttributes, -1, "attributes %#x of the attestation key", uint32(a))
 		return
 	}

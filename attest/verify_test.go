@@ -585,3 +585,42 @@ func largerDisk(f *fixture) {
 	f.log[i] = measured(5, eventlog.GPT, string(d))
 	f.c = func(c *Case) { c.References[0].Paths[0].Layout = layout }
 }
+
+// TestLayout: what of a partition table may differ, and what may not.
+func TestLayout(t *testing.T) {
+	guid := func(b byte) gpt.GUID { return gpt.GUID(bytes.Repeat([]byte{b}, 16)) }
+	l := Layout{Disk: guid(1), Partitions: []LayoutPartition{
+		{Type: guid(2), GUID: guid(3), Start: 1 << 20, Size: 1 << 20}, {Type: guid(4), GUID: guid(5), Start: 2 << 20, Size: 1 << 20}}}
+	table := func(sector uint64) eventlog.Table {
+		return eventlog.Table{Disk: guid(1), Partitions: []eventlog.TableEntry{
+			{Type: guid(2), GUID: guid(3), First: 1 << 20 / sector, Last: 2<<20/sector - 1},
+			{Type: guid(4), GUID: guid(5), First: 2 << 20 / sector, Last: 3<<20/sector - 1}}}
+	}
+	for _, c := range []struct {
+		id   string
+		edit func(t *eventlog.Table)
+		disk gpt.GUID // the host's own
+		want bool
+	}{
+		{"as it is", func(*eventlog.Table) {}, gpt.GUID{}, true},
+		{"4096 bytes", func(x *eventlog.Table) { *x = table(4096) }, gpt.GUID{}, true},
+		{"mixed sectors", func(x *eventlog.Table) { x.Partitions[0] = table(4096).Partitions[0] }, gpt.GUID{}, false},
+		{"last one ends elsewhere", func(x *eventlog.Table) { x.Partitions[1].Last = 1 << 40 }, gpt.GUID{}, true},
+		{"first one ends elsewhere", func(x *eventlog.Table) { x.Partitions[0].Last-- }, gpt.GUID{}, false},
+		{"last one starts elsewhere", func(x *eventlog.Table) { x.Partitions[1].First++ }, gpt.GUID{}, false},
+		{"other type", func(x *eventlog.Table) { x.Partitions[0].Type = guid(9) }, gpt.GUID{}, false},
+		{"other identifier", func(x *eventlog.Table) { x.Partitions[0].GUID = guid(9) }, gpt.GUID{}, false},
+		{"other disk", func(x *eventlog.Table) { x.Disk = guid(9) }, gpt.GUID{}, false},
+		{"one more", func(x *eventlog.Table) { x.Partitions = append(x.Partitions, x.Partitions[1]) }, gpt.GUID{}, false},
+		{"one less", func(x *eventlog.Table) { x.Partitions = x.Partitions[:1] }, gpt.GUID{}, false},
+		{"own identifiers", func(x *eventlog.Table) { x.Disk, x.Partitions[0].GUID = guid(9), guid(8) }, guid(9), true},
+		{"another's identifiers", func(x *eventlog.Table) { x.Disk = guid(7) }, guid(9), false},
+		{"own identifiers, other type", func(x *eventlog.Table) { x.Disk, x.Partitions[0].Type = guid(9), guid(8) }, guid(9), false},
+	} {
+		x := table(512)
+		c.edit(&x)
+		if got := l.matches(x, c.disk); got != c.want {
+			t.Errorf("%s: %t, want %t", c.id, got, c.want)
+		}
+	}
+}
