@@ -110,11 +110,37 @@ func TestSecureBootRefuses(t *testing.T) {
 	}
 }
 
+// TestSecureBootARM64: AAVMF, which is one build for all, enforces as well.
+func TestSecureBootARM64(t *testing.T) {
+	needs(t, "arm64")
+	f := newFleet(t)
+	recipe := filepath.Join(f.dir, "arm64.yaml")
+	edit(t, recipe, "arch: arm64=arch: arm64\ntrust: {keys: ./trust}")
+	set := func(args ...string) string {
+		t.Helper()
+		r := ingot(t, append([]string{args[0], "-f", recipe}, args[1:]...)...)
+		if r.code != 0 {
+			t.Fatalf("ingot %v: %s", args, r.stderr)
+		}
+		return strings.TrimSpace(r.out)
+	}
+	set("lock", "--update", "ingot", "--update", "go")
+	v := boot(t, set("build", "-o", filepath.Join(f.dir, "signed"), "--keys", f.own), "--secure-boot")
+	if v.Status.SecureBoot != "enabled" || v.Status.PlatformKey == "" || v.Status.Arch != "arm64" {
+		t.Errorf("status %+v", v.Status)
+	}
+	r := ingot(t, "run", set("build", "-o", filepath.Join(f.dir, "unsigned"), "--unsigned"), "--secure-boot", "--timeout", bootLimit)
+	refused(t, "unsigned", r.out)
+	if r.code != 3 || !strings.Contains(r.stderr, "the firmware refused to start the image") {
+		t.Errorf("unsigned: code %d, %s", r.code, r.stderr)
+	}
+}
+
 // refused wants both slots refused by the firmware, and nothing of the image started.
 func refused(t *testing.T, name, console string) {
 	t.Helper()
 	var slots []string
-	for _, m := range regexp.MustCompile(`failed to load Boot001[01] "hello (slot-[ab])"[^\r\n]*: (Access Denied|Security Violation)`).FindAllStringSubmatch(console, -1) {
+	for _, m := range regexp.MustCompile(`failed to load Boot001[01] "hello(?:-arm64)? (slot-[ab])"[^\r\n]*: (Access Denied|Security Violation)`).FindAllStringSubmatch(console, -1) {
 		slots = append(slots, m[1])
 	}
 	if strings.Join(slots, " ") != "slot-a slot-b" || strings.Contains(console, "Linux version") || strings.Contains(console, `starting Boot001`) {
