@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -27,11 +28,11 @@ func (c *reproduceCmd) Run(v *verb) error {
 	}
 	r, err := c.load()
 	if err != nil {
-		return err
+		return ofRelease(err)
 	}
 	l, err := c.loadLock()
 	if err != nil {
-		return err
+		return ofRelease(err)
 	}
 	fetcher, err := c.fetcher(v.ctx, v, r)
 	if err != nil {
@@ -52,6 +53,14 @@ func (c *reproduceCmd) Run(v *verb) error {
 		return ui.Exit(ui.CodeDiffers)
 	}
 	return nil
+}
+
+// ofRelease says of a missing recipe or lock where it comes from.
+func ofRelease(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ui.Error{Err: err, Hint: "-f names the recipe that the set was built from, with its lock beside it, as they were committed"}
+	}
+	return err
 }
 
 // explain adds to an error what to type.
@@ -87,7 +96,11 @@ func printSame(v *verb, r *reproduce.Result, stem string) error {
 		return err
 	}
 	for _, f := range r.Files {
-		if err := v.ui.Print("%s  %s", f.Rebuilt, f.Name); err != nil {
+		line := f.Rebuilt + "  " + f.Name
+		if f.Name == release.EnvelopeName {
+			line = f.Name + " is for this " + release.ManifestName
+		}
+		if err := v.ui.Print("%s", line); err != nil {
 			return err
 		}
 	}

@@ -57,7 +57,7 @@ type Result struct {
 }
 
 // File is one file of a set. The manifest's signature is the same when it signs
-// the rebuilt manifest.
+// the rebuilt manifest; its digests are those of what is signed.
 type File struct {
 	Name     string `json:"name"`
 	Released string `json:"released,omitempty"` // SHA-256 in hex; "" when only the rebuilt set has it
