@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/blockmap"
 )
 
 var outputs = variant{example: hello, edit: "version: 1.0.0=version: 1.0.0\noutputs: [qcow2, vhd, vmdk, iso, zst]"}
@@ -65,44 +68,80 @@ func TestOutputsHoldTheDisk(t *testing.T) {
 	}
 }
 
-// TestBmaptoolWritesTheDisk writes over old bytes, as a used stick has them:
-// what the map leaves out must be what nobody reads.
+// TestBmaptoolWritesTheDisk lets bmaptool read the map and the frames. It makes
+// a file empty first, so the copy is the image.
 func TestBmaptoolWritesTheDisk(t *testing.T) {
 	needs(t, "amd64")
 	need(t, "bmaptool", "bmap-tools")
+	to := filepath.Join(t.TempDir(), "stick")
+	tool(t, "bmaptool", "copy", outputFile(t, ".img.zst"), to)
+	tool(t, "cmp", outputFile(t, ".img"), to)
+}
+
+// TestBlockMapLeavesNothingOut writes mapped blocks over old bytes, as bmaptool
+// does with a used stick: what the map leaves out must be what nobody reads.
+func TestBlockMapLeavesNothingOut(t *testing.T) {
+	needs(t, "amd64")
 	need(t, "fsck.fat", "dosfstools")
+	data, err := os.ReadFile(outputFile(t, ".img.bmap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := blockmap.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.Open(outputFile(t, ".img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
 	to := filepath.Join(t.TempDir(), "stick")
 	stick, err := os.Create(to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stick.Close()
-	info, err := os.Stat(outputFile(t, ".img"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := make([]byte, 1<<20)
-	for i := range old {
-		old[i] = 0xa5
-	}
-	for off := int64(0); off < info.Size(); off += int64(len(old)) {
+	old := bytes.Repeat([]byte{0x05}, 1<<20) // in a FAT: a cluster number, and one that exists
+	for off := int64(0); off < m.Size; off += int64(len(old)) {
 		if _, err := stick.WriteAt(old, off); err != nil {
 			t.Fatal(err)
 		}
 	}
-	tool(t, "bmaptool", "copy", outputFile(t, ".img.zst"), to)
+	for _, r := range m.Ranges {
+		b := make([]byte, (r.Last-r.First+1)*m.BlockSize)
+		if _, err := image.ReadAt(b, r.First*m.BlockSize); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stick.WriteAt(b, r.First*m.BlockSize); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r := ingot(t, "inspect", to)
 	if r.code != 0 || strings.Contains(r.out, "problem") || !strings.Contains(r.out, "EFI/BOOT/BOOTX64.EFI") {
-		t.Fatalf("inspect: %s%s", r.out, r.stderr)
+		t.Errorf("inspect: %s%s", r.out, r.stderr)
 	}
-	set, err := release.Open(image(t, outputs))
+	set, err := release.Open(filepath.Dir(outputFile(t, ".img")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range set.Manifest.Disk.Partitions[:3] { // ESP and slots
-		part := filepath.Join(t.TempDir(), p.Role)
-		tool(t, "dd", "if="+to, "of="+part, "bs=1M", "status=none", "iflag=skip_bytes,count_bytes", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size))
-		tool(t, "fsck.fat", "-n", part)
+	for _, p := range set.Manifest.Disk.Partitions {
+		switch p.Role {
+		case partition.ESP, partition.SlotA, partition.SlotB:
+			part := filepath.Join(t.TempDir(), p.Role)
+			tool(t, "dd", "if="+to, "of="+part, "bs=1M", "status=none", "iflag=skip_bytes,count_bytes", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size))
+			tool(t, "fsck.fat", "-n", part)
+		case partition.State:
+			b := make([]byte, p.Size)
+			if _, err := stick.ReadAt(b, p.Start); err != nil || !bytes.Equal(b, make([]byte, p.Size)) {
+				t.Errorf("old records are left in the state partition (%v)", err)
+			}
+		case partition.Data:
+			b := make([]byte, 1<<20)
+			if _, err := stick.ReadAt(b, p.Start); err != nil || !bytes.Equal(b, make([]byte, len(b))) {
+				t.Errorf("an old file system is left in the data partition (%v)", err)
+			}
+		}
 	}
 }
 
