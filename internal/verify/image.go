@@ -21,6 +21,9 @@ type image struct {
 	r    io.ReaderAt // a file or, in tests, memory
 	name string
 	size int64
+
+	container container // r, when Path is not a raw image
+	file      io.Closer // that r reads, then
 }
 
 // setFile is a file that the manifest lists.
@@ -33,6 +36,9 @@ type setFile struct {
 	sum     string // hex, when checked
 	intact  bool   // size and digest are the manifest's
 }
+
+// errStopped ends a run whose refusal leaves nothing to look into.
+var errStopped = errors.New("stopped")
 
 // open opens everything once: what is checked is what was hashed.
 func (v *verifier) open() error {
@@ -48,7 +54,7 @@ func (v *verifier) open() error {
 	}
 	if v.report.Kind == KindSet {
 		if f := v.files[v.m.Stem()+".img"]; f.f != nil && f.size == f.entry.Size {
-			v.image = &image{f.f, f.entry.Name, f.size}
+			v.image = &image{r: f.f, name: f.entry.Name, size: f.size}
 		}
 		return nil
 	}
@@ -60,6 +66,13 @@ func (v *verifier) open() error {
 		v.image = &image{r: f, name: filepath.Base(v.o.Path)}
 		if v.image.size, err = f.Seek(0, io.SeekEnd); err != nil { // a block device has no size in its Stat
 			return err
+		}
+		if v.image.container, err = openContainer(f, v.image.size); err != nil {
+			v.begin(CheckContainers).malformed(ContainerFormat, at(v.image.name), err)
+			return errStopped
+		}
+		if c := v.image.container; c != nil {
+			v.image.r, v.image.size, v.image.file = c, c.Size(), f
 		}
 	}
 	if v.image.size != v.m.Disk.Size {
@@ -100,6 +113,9 @@ func (v *verifier) close() {
 		}
 	}
 	if v.image != nil {
+		if v.image.file != nil {
+			v.image.file.Close()
+		}
 		if c, ok := v.image.r.(io.Closer); ok && v.report.Kind != KindSet {
 			c.Close()
 		}

@@ -32,6 +32,9 @@ type partFacts struct {
 func (v *verifier) checkPartitions(ctx context.Context, c *Check) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(runtime.GOMAXPROCS(0), 1))
+	if v.image.container != nil {
+		g.SetLimit(1) // it unpacks one place at a time
+	}
 	for i, l := range v.layout.Parts {
 		p := &partFacts{Part: l, want: v.m.Disk.Partitions[i].SHA256, nonzero: -1}
 		v.parts = append(v.parts, p)

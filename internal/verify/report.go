@@ -56,6 +56,7 @@ const (
 	CheckRoot       CheckName = "root"
 	CheckSBOM       CheckName = "sbom"
 	CheckProvenance CheckName = "provenance"
+	CheckContainers CheckName = "containers"
 )
 
 // State is the outcome of one check.
@@ -98,12 +99,13 @@ const (
 	WhyFreeSpace  Why = "free-space"    // no partition covers it
 	WhyDigestOnly Why = "digest-only"   // the file's digest was compared, not what it means
 	WhyHostGUIDs  Why = "host-guids"    // GUIDs are those of one machine
+	WhyNoOther    Why = "no-container"  // the set has no other container of the disk
 )
 
 // Whys are all that there are.
 var Whys = []Why{
 	WhyNoKeys, WhyOtherKey, WhyNoImage, WhyNoSet, WhyNoFile, WhyRefused, WhyNoCert, WhyUnsigned, WhyNoRoot, WhyMachine, WhyOtherSlot,
-	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs,
+	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs, WhyNoOther,
 }
 
 // Note is something that was not checked.
@@ -172,6 +174,9 @@ const (
 	ProvenanceIdentity  Code = "provenance.identity"
 	ProvenanceOutputs   Code = "provenance.outputs"
 
+	ContainerFormat Code = "container.format"
+	ContainerDisk   Code = "container.disk"
+
 	NothingChecked Code = "nothing.checked"
 )
 
@@ -187,6 +192,7 @@ var Codes = []Code{
 	RootMalformed, RootHash, RootVerity,
 	SBOMMalformed, SBOMIdentity, SBOMFiles,
 	ProvenanceMalformed, ProvenanceIdentity, ProvenanceOutputs,
+	ContainerFormat, ContainerDisk,
 	NothingChecked,
 }
 
@@ -267,7 +273,7 @@ func (r *Report) finish() {
 		if c.State == Passed && c.Name != CheckManifest && c.Count > 0 {
 			passed++
 		}
-		if c.State == Skipped && c.Why != WhyNoRoot {
+		if c.State == Skipped && c.Why != WhyNoRoot && c.Why != WhyNoOther {
 			r.NotChecked = append(r.NotChecked, Note{Check: c.Name, Why: c.Why})
 		}
 		r.NotChecked = append(r.NotChecked, c.notes...)

