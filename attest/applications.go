@@ -13,7 +13,7 @@ func (w *walk) applications(register int) {
 	events, expected := w.events[register], w.expected(register)
 	called := w.bank.Sum([]byte(calling))
 	n, started, booting := 0, 0, false
-	for i := 0; i < len(events); i++ {
+	for i := 0; i < len(events) && !w.full(); i++ {
 		e := events[i]
 		switch {
 		case n < len(expected) && expected[n].is(e, w.bank):
@@ -22,10 +22,10 @@ func (w *walk) applications(register int) {
 				w.images = append(w.images, e)
 			}
 			booting = booting || bytes.Equal(e.Digest(w.bank), called)
-		case w.failedOption(events[i:]) && started == 0:
+		case w.failedOption(events[i:]) && n > 0 && expected[n-1].Type == eventlog.Separator:
 			w.failed++
 			i++
-		case w.failedOption(events[i:]):
+		case w.failedOption(events[i:]) && started > 0:
 			w.find(BootPolluted, e, register, "", "an application ran and returned before the image")
 			return
 		case e.Type != eventlog.BootServicesApp:

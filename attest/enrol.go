@@ -163,12 +163,27 @@ func (h *Hosts) allowed(name string, akName, ekName []byte) error {
 	}
 	host := h.hosts[name]
 	switch {
+	case host == nil && h.pending() >= maxPending:
+		return enrolf(EnrolBusy, "%d hosts wait for an operator", maxPending)
 	case host == nil || host.Reenrol:
 		return nil
 	case host.Record.State == Pending && bytes.Equal(host.Record.EKName, ekName) && bytes.Equal(host.Record.AKName, akName):
 		return nil
 	}
 	return enrolf(EnrolKnown, "%s is enrolled; an operator must allow it again", name)
+}
+
+// maxPending bounds the hosts that wait for an operator: anyone can make a TPM in
+// software, and a name for it.
+const maxPending = 10_000
+
+func (h *Hosts) pending() (n int) {
+	for _, host := range h.hosts {
+		if host.Record.State == Pending {
+			n++
+		}
+	}
+	return n
 }
 
 func (h *Hosts) offer(o Offer, now time.Time) error {
@@ -208,6 +223,9 @@ func (h *Hosts) Finish(name string, secret []byte, now time.Time) (Host, error) 
 		return Host{}, err
 	}
 	if old := h.hosts[name]; old != nil {
+		if !bytes.Equal(old.Record.EKName, o.record.EKName) {
+			o.record.State = Pending // whoever came first; an operator looks
+		}
 		delete(h.names, string(old.Record.EKName))
 	}
 	o.record.Enrolled = now
@@ -237,7 +255,8 @@ func (h *Hosts) Revoke(name string) (Host, error) {
 }
 
 // Allow lets a known name be enrolled once more, by any TPM that no other name
-// has: after a TPM was cleared, or a mainboard replaced.
+// has: after a TPM was cleared, or a mainboard replaced. A TPM that is new to
+// the name then waits for approval, whoever has certified it.
 func (h *Hosts) Allow(name string) (Host, error) {
 	host := h.hosts[name]
 	if host == nil {

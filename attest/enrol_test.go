@@ -306,6 +306,23 @@ func TestOneKeyOneName(t *testing.T) {
 	}
 }
 
+// TestReplacedBoard: a name that is enrolled again by another TPM waits, even
+// with a certificate; by the same TPM it does not.
+func TestReplacedBoard(t *testing.T) {
+	m, s, other := newMaker(t), newTPM(t), newTPM(t)
+	h := Hosts{Roots: m.roots()}
+	for _, c := range []struct {
+		tpm  softTPM
+		want State
+	}{{s, Active}, {s, Active}, {other, Pending}} {
+		host := enrol(t, &h, c.tpm.request("a", m.certify(t, &c.tpm.ek.PublicKey, nil)))
+		if host.Record.State != c.want || !host.Record.Chained {
+			t.Errorf("%+v, want %s", host.Record, c.want)
+		}
+		h.Allow("a")
+	}
+}
+
 // TestRace: of two enrolments that are open at once the second to finish loses.
 func TestRace(t *testing.T) {
 	s := newTPM(t)
@@ -416,6 +433,13 @@ func TestFlood(t *testing.T) {
 	}
 	if _, ok := n.Issue("1", testSecret, nil, nil, testNow); !ok {
 		t.Error("a host that is asked already")
+	}
+	waiting := Hosts{}
+	for i := range maxPending {
+		waiting.Load(Host{Record: Record{Name: fmt.Sprint(i), State: Pending, EKName: fmt.Append(nil, i)}})
+	}
+	if _, err := waiting.Begin(s.request("a", nil), testSecret, testNow); code(err) != EnrolBusy {
+		t.Errorf("one more that waits: %v", err)
 	}
 	later := testNow.Add(time.Second)
 	if _, err := h.Begin(s.request("a", nil), testSecret, later); err != nil || len(h.open) != 1 {

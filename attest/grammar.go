@@ -45,8 +45,10 @@ func (k *check) separator(i int) {
 
 // at refuses because of an event.
 func (k *check) at(e *eventlog.Event, code Code, format string, args ...any) {
-	k.refuse(code, int(e.PCR), format, args...)
-	k.v.Findings[len(k.v.Findings)-1].Offset = e.Off
+	if before := len(k.v.Findings); before < maxVerdict {
+		k.refuse(code, int(e.PCR), format, args...)
+		k.v.Findings[before].Offset = e.Off
+	}
 }
 
 // coverage refuses data that is not what its digest is of. Boot variables of

@@ -60,6 +60,9 @@ func (w *walk) keysOfRelease(expected []*Expected) {
 		}
 	}
 	for _, e := range w.events[7] {
+		if w.full() {
+			return
+		}
 		if e.Type == eventlog.VariableAuthority && !slices.ContainsFunc(expected, func(x *Expected) bool { return x.is(e, w.bank) }) {
 			w.find(SecureBootOther, e, 7, "", "an entry that the release is not signed by")
 		}
@@ -71,6 +74,9 @@ func (w *walk) keysOfPolicy(k *Keys) []Finding {
 	before, accepted := len(w.findings), false
 	want := map[string]pcr.Digest{"PK": k.PK, "KEK": k.KEK, "db": k.DB}
 	for _, e := range w.events[7] {
+		if w.full() {
+			break
+		}
 		v, err := e.Variable()
 		switch digest, known := want[v.Name]; {
 		case err != nil || e.Type == eventlog.Separator:

@@ -145,7 +145,13 @@ type check struct {
 	skipped []string
 }
 
+// maxVerdict bounds the findings of a verdict.
+const maxVerdict = 100
+
 func (k *check) refuse(code Code, register int, format string, args ...any) {
+	if len(k.v.Findings) >= maxVerdict {
+		return
+	}
 	k.v.Findings = append(k.v.Findings, Finding{Code: code, PCR: register, Detail: fmt.Sprintf(format, args...)})
 }
 

@@ -303,6 +303,7 @@ var logCases = []refusal{
 		i := find(t, l, 4, app, 1)
 		return insert(l, i, append(pair(), l[find(t, l, 4, app, 0)])...)
 	}), BootPolluted, 4, ""},
+	{"S7 a pair before the separator", edited(inserted(4, eventlog.Separator, 0, 0, pair()...)), LogType, 4, ""},
 	{"E09 no separator in PCR 4", edited(dropped(4, eventlog.Separator, 0)), LogSeparator, 4, ""},
 	{"E10 no separator in PCR 7", edited(dropped(7, eventlog.Separator, 0)), LogSeparator, 7, ""},
 	{"E11 two separators in PCR 4", edited(inserted(4, app, 0, 0, separator4)), LogSeparator, 4, ""},
@@ -584,6 +585,26 @@ func largerDisk(f *fixture) {
 	d[16] ^= 0xff // the header's checksum is another one too
 	f.log[i] = measured(5, eventlog.GPT, string(d))
 	f.c = func(c *Case) { c.References[0].Paths[0].Layout = layout }
+}
+
+// TestLongLogs: a log as long as evidence may be is judged in a moment, and not
+// every event becomes a finding.
+func TestLongLogs(t *testing.T) {
+	for _, e := range []event{foreign, blobs[0], separator4, measured(11, eventlog.IPL, "x"), measuredOf(11, eventlog.IPL, ".linux", ".linux\x00"), measured(12, eventlog.IPL, "x"),
+		measured(9, eventlog.EventTag, "x"), measured(5, eventlog.EFIAction, "x"), measuredOf(5, eventlog.EFIAction, "x", "y"), authority(3), variable("db", 1), pair()[0]} {
+		f := genuine(t)
+		if e.Type == eventlog.VariableAuthority {
+			secured(f)
+		}
+		i := find(t, f.log, 4, app, 0)
+		f.log = insert(f.log, i, slices.Repeat([]event{e}, MaxEvidence*3/4/160)...)
+		c := f.build()
+		start := time.Now()
+		v := Verify(c)
+		if took := time.Since(start); v.Trusted || took > 2*time.Second || len(v.Findings) > maxVerdict+maxFindings {
+			t.Errorf("%s in PCR %d: %s, %d findings", e.Type, e.PCR, took, len(v.Findings))
+		}
+	}
 }
 
 // TestLayout: what of a partition table may differ, and what may not.

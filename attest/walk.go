@@ -120,6 +120,12 @@ func (w *walk) find(code Code, e *eventlog.Event, register int, section, format 
 	w.findings = append(w.findings, f)
 }
 
+// maxFindings bounds what is said about one way to boot, and so the work that a
+// long log can ask for.
+const maxFindings = 32
+
+func (w *walk) full() bool { return len(w.findings) >= maxFindings }
+
 func (w *walk) expected(register int) []*Expected {
 	var out []*Expected
 	for i := range w.path.Events {
@@ -147,6 +153,9 @@ func (w *walk) sections(register int) {
 	}
 	phases := w.ref.Phases
 	for _, e := range events[n:] {
+		if w.full() {
+			return
+		}
 		at := slices.IndexFunc(phases, func(word string) bool { return bytes.Equal(w.bank.Sum([]byte(word)), e.Digest(w.bank)) })
 		switch {
 		case at >= 0 && e.Type == eventlog.IPL:
@@ -176,7 +185,7 @@ func (w *walk) sectionName(e *eventlog.Event, expected []*Expected) string {
 // differ says which sections are not those of the release.
 func (w *walk) differ(register int, events []*eventlog.Event, expected []*Expected) {
 	before, got := len(w.findings), map[string]*eventlog.Event{}
-	for i := 0; i < len(events); i++ {
+	for i := 0; i < len(events) && !w.full(); i++ {
 		name := w.sectionName(events[i], expected)
 		switch {
 		case name == "" || i+1 == len(events):
@@ -218,11 +227,14 @@ func (w *walk) options(register int) {
 		w.plain(register)
 		return
 	}
-	for _, e := range w.events[register] {
-		code := CmdlineAdded
-		if x := w.named(9, nameLoadOptions); x != nil && !w.logged(x) {
-			code = CmdlineReplaced
-		}
+	events, code := w.events[register], CmdlineAdded
+	if len(events) == 0 {
+		return
+	}
+	if x := w.named(9, nameLoadOptions); x != nil && !w.logged(x) {
+		code = CmdlineReplaced
+	}
+	for _, e := range events[:min(len(events), maxFindings)] {
 		w.find(code, e, register, "", "%s %.60q", e.Type, e.Text())
 	}
 }
@@ -241,6 +253,8 @@ func (w *walk) plain(register int) {
 	events, expected := w.events[register], w.expected(register)
 	for n, e := range events {
 		switch {
+		case w.full():
+			return
 		case n >= len(expected):
 			w.find(MeasureUnexpected, e, register, "", "%s %.40q", e.Type, e.Text())
 		case expected[n].is(e, w.bank) || e.Type == eventlog.GPT && expected[n].Type == e.Type && w.layout(e):

@@ -59,6 +59,9 @@ const compositionLayer = 4
 var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
 	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote"}
 
+// pureRoots are chapter roots that are as pure as layer 0.
+var pureRoots = []string{"attest"}
+
 // impure are imports that no package of layer 0 may have.
 var impure = []string{"os", "net", "net/http", "os/exec", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "golang.org/x/sys/unix"}
 
@@ -171,7 +174,7 @@ func mayImport(pkg string, layer, pos int, imp string, l, q int) bool {
 
 func TestPurePackagesTouchNothing(t *testing.T) {
 	for _, s := range sources(t) {
-		if layer, _, ok := home(s.pkg); !ok || layer != 0 || strings.HasSuffix(s.path, "_test.go") {
+		if layer, _, ok := home(s.pkg); !ok || layer != 0 && !slices.Contains(pureRoots, s.pkg) || strings.HasSuffix(s.path, "_test.go") {
 			continue
 		}
 		for _, imp := range s.file.Imports {
