@@ -13,9 +13,9 @@ type Difference struct {
 	A     string `json:"a,omitempty"`
 	B     string `json:"b,omitempty"`
 
-	follows bool // from another difference: the build's digest, a root hash
-	sum     bool // only sums up what is inside
-	at      int64
+	follows bool  // from another difference: the build's digest, a root hash
+	sum     bool  // only sums up what is inside
+	at      int64 // of the first byte, where Field says so
 }
 
 // Follows reports whether the difference is only what another one leads to:
