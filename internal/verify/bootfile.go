@@ -38,7 +38,7 @@ func (v *verifier) checkBoot(c *Check) error {
 	case err != nil:
 		return err
 	case u == nil && len(v.found) == 0:
-		c.skip(WhyRefused)
+		c.skip(v.nothing())
 		return nil
 	case u == nil:
 		c.refuse(BootMissing, at(v.imageName(), partition.ESP), "sha256 "+want.SHA256, "")
@@ -181,7 +181,7 @@ func (v *verifier) checkSecureBoot(c *Check) error {
 		return err
 	}
 	if len(list) == 0 {
-		c.skip(WhyRefused)
+		c.skip(v.nothing())
 		return nil
 	}
 	signed := 0

@@ -162,7 +162,7 @@ func (v *verifier) judgeInventory(c *Check, list *sbom.Inventory) {
 		}
 	}
 	if c.Count == 0 && c.State == Passed {
-		c.skip(WhyRefused)
+		c.skip(v.nothing())
 	}
 }
 

@@ -20,6 +20,11 @@ import (
 // refused rather than warned of. What differs is said by explainFiles, which
 // knows where.
 func (v *verifier) checkFiles(ctx context.Context, c *Check) error {
+	c.Count = len(v.files)
+	if v.report.Kind == KindFile {
+		c.note("", WhyNoSet, "")
+		return v.hashFiles(ctx, func(*setFile) bool { return true })
+	}
 	entries, err := os.ReadDir(v.dir)
 	if err != nil {
 		return err
@@ -29,7 +34,6 @@ func (v *verifier) checkFiles(ctx context.Context, c *Check) error {
 			c.refuse(FileStranger, at(e.Name()), "", "")
 		}
 	}
-	c.Count = len(v.m.Files)
 	return v.hashFiles(ctx, func(*setFile) bool { return true })
 }
 
@@ -72,12 +76,13 @@ func (v *verifier) hashFiles(ctx context.Context, want func(*setFile) bool) erro
 // explainFiles refuses every file that is not as the manifest says, and names
 // the place where that is known.
 func (v *verifier) explainFiles(c *Check) error {
-	if v.report.Kind != KindSet {
+	if v.report.Kind != KindSet && v.report.Kind != KindFile {
 		return nil
 	}
 	for _, e := range v.m.Files {
 		f := v.files[e.Name]
 		switch {
+		case f == nil:
 		case f.problem == FileSize:
 			c.refuse(FileSize, at(e.Name), fmt.Sprint(e.Size), fmt.Sprint(f.size))
 		case f.problem != "":
@@ -91,6 +96,14 @@ func (v *verifier) explainFiles(c *Check) error {
 		}
 	}
 	return nil
+}
+
+// nothing is why there is nothing to look into.
+func (v *verifier) nothing() Why {
+	if v.image == nil {
+		return WhyNoImage
+	}
+	return WhyRefused
 }
 
 // document returns a small file when its digest is the manifest's; otherwise

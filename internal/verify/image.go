@@ -71,6 +71,10 @@ func (v *verifier) open() error {
 			v.begin(CheckContainers).malformed(ContainerFormat, at(v.image.name), err)
 			return errStopped
 		}
+		if e, ok := v.entry(v.image.name); ok && v.image.container == nil && e.Name != v.m.Stem()+".img" && v.report.Kind == KindImage {
+			f.Close()
+			return v.openAlone(e)
+		}
 		if c := v.image.container; c != nil {
 			v.image.r, v.image.size, v.image.file = c, c.Size(), f
 		}
@@ -79,6 +83,19 @@ func (v *verifier) open() error {
 		v.report.Kind = KindDisk
 	}
 	return nil
+}
+
+// openAlone leaves nothing to verify but one file.
+func (v *verifier) openAlone(e release.File) (err error) {
+	v.image, v.report.Kind = nil, KindFile
+	for _, f := range v.files {
+		if f.f != nil {
+			f.f.Close()
+		}
+	}
+	v.files = map[string]*setFile{}
+	v.files[e.Name], err = openFile(v.o.Path, e)
+	return err
 }
 
 func openFile(path string, e release.File) (*setFile, error) {

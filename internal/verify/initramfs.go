@@ -20,7 +20,7 @@ import (
 // entry with the manifest, and what ingot-init reads with the rest of the set.
 func (v *verifier) checkInitramfs(c *Check, out contents) error {
 	if v.uki == nil {
-		c.skip(WhyRefused)
+		c.skip(v.nothing())
 		return nil
 	}
 	r := v.uki.section(".initrd")

@@ -12,6 +12,7 @@ type Kind string
 const (
 	KindSet   Kind = "set"   // an image set directory
 	KindImage Kind = "image" // a raw image as it was built
+	KindFile  Kind = "file"  // one file of a set that holds no disk: its digest
 	KindDisk  Kind = "disk"  // the disk of a machine: state and data are not judged
 )
 

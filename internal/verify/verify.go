@@ -165,7 +165,7 @@ func (v *verifier) checkBytes(files, table, parts *Check) error {
 		parts.skip(WhyNoImage)
 	}
 	g, ctx := errgroup.WithContext(v.ctx)
-	if v.report.Kind == KindSet {
+	if v.report.Kind == KindSet || v.report.Kind == KindFile {
 		g.Go(func() error { return v.checkFiles(ctx, files) })
 	} else {
 		files.skip(WhyNoSet)

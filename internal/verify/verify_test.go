@@ -363,6 +363,17 @@ func TestContainers(t *testing.T) {
 		})
 		refused(t, run(t, verify.Options{Path: dir, Trust: trust(t, ours)}), verify.ContainerDisk, stem+suffix)
 	}
+	for suffix, count := range map[string]int{".iso": 1, ".efi": 1, ".img.bmap": 1} {
+		o := verify.Options{Path: filepath.Join(set.Dir, stem+suffix), Trust: trust(t, ours)}
+		r := run(t, o)
+		accepted(t, r, verify.Verified)
+		if r.Kind != verify.KindFile || r.Checks[2].Count != count {
+			t.Errorf("%s: kind %s, %d files", suffix, r.Kind, r.Checks[2].Count)
+		}
+		undo := flipByte(t, o.Path, 1000)
+		refused(t, run(t, o), verify.FileDigest, stem+suffix)
+		undo()
+	}
 	dir := edited(t, set, a, func(dir string, m *release.Manifest) {
 		os.Remove(filepath.Join(dir, stem+".qcow2"))
 		replaceDocument(t, dir, m, stem+".qcow2", []byte("QFI\xfb, and nothing else"))
