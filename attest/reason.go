@@ -118,7 +118,7 @@ var Codes = map[Code]string{
 
 	PCRNone:           "no register was compared with anything",
 	ReferenceNone:     "no reference was given",
-	PathUnknown:       "the references do not know this way to boot",
+	PathUnknown:       "the references do not know this way to boot, or not this bank",
 	ImageUnknown:      "a part of the image is not that of the release",
 	BootEarly:         "an application was started before the boot manager",
 	BootPolluted:      "another application ran before the image in this boot",

@@ -324,6 +324,7 @@ var logCases = []refusal{
 	{"E13 partition table changed", forged(data(5, eventlog.GPT, 0, func(d []byte) []byte { d[200] ^= 1; return d })), LogData, 5, ""},
 	{"E14 second Secure Boot block", edited(inserted(7, eventlog.Separator, 0, 0, block(1)...)), SecureBootGrammar, 7, ""},
 	{"E15 Secure Boot block behind the separator", edited(inserted(7, eventlog.Separator, 0, 1, block(1)...)), SecureBootGrammar, 7, ""},
+	{"E15 another variable behind the separator", edited(inserted(7, eventlog.Separator, 0, 1, variable("AuditMode", 1))), SecureBootGrammar, 7, ""},
 	{"E15 variable missing", edited(dropped(7, eventlog.VariableDriver, 4)), SecureBootGrammar, 7, ""},
 	{"E15 variable out of order", edited(func(t testing.TB, l []event) []event {
 		a, b := find(t, l, 7, eventlog.VariableDriver, 0), find(t, l, 7, eventlog.VariableDriver, 1)
@@ -398,6 +399,12 @@ var logCases = []refusal{
 
 	{"no reference", with(func(c *Case) { c.References = nil }), ReferenceNone, -1, ""},
 	{"no path", with(func(c *Case) { c.Policy.Paths = []string{"pxe"} }), PathUnknown, -1, ""},
+	{"a reference of another bank", with(func(c *Case) {
+		for i := range c.References[0].Paths[0].Events {
+			x := &c.References[0].Paths[0].Events[i]
+			x.Digests = map[pcr.Bank]pcr.Digest{pcr.SHA384: x.Digests[pcr.SHA384]}
+		}
+	}), PathUnknown, -1, ""},
 	{"a reference that says nothing", with(func(c *Case) { c.References[0].Paths[0].Events, c.References[0].Paths[0].Empty = nil, nil }), PCRNone, -1, ""},
 	{"a policy that wants nothing", also(quotes(selection(pcr.SHA256, 8)), with(func(c *Case) { c.Policy.PCRs = []int{} })), PCRNone, -1, ""},
 	{"Secure Boot that is not quoted", also(secured, quotes(selection(pcr.SHA256, 0, 4)),

@@ -45,7 +45,7 @@ func (k *check) releases() {
 		}
 	}
 	if best == nil {
-		k.refuse(PathUnknown, -1, "no reference for a boot with Secure Boot %s", onOff(k.v.SecureBoot))
+		k.refuse(PathUnknown, -1, "no reference for a boot with Secure Boot %s in bank %s", onOff(k.v.SecureBoot), k.bank)
 		return
 	}
 	best.settle()
@@ -62,6 +62,9 @@ func onOff(b bool) string {
 func (k *check) accepts(p *Path) bool {
 	if k.quoted.Has(7) && p.SecureBoot != k.v.SecureBoot {
 		return false
+	}
+	if len(p.Events) > 0 && len(p.Events[0].Digests[k.bank]) == 0 {
+		return false // the reference does not speak of this bank
 	}
 	if k.c.Policy.Paths == nil {
 		return !p.Replaced
