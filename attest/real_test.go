@@ -1,8 +1,12 @@
 package attest
 
 import (
+	"encoding/json"
+	"os"
 	"slices"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
@@ -162,6 +166,35 @@ func TestKeysOfPolicy(t *testing.T) {
 		v := Verify(f.build())
 		if v.Reason() != c.want || c.want == "" && v.Compared != 6 {
 			t.Errorf("%s: got %q, want %q: %v, %d compared", c.id, v.Reason(), c.want, v.Findings, v.Compared)
+		}
+	}
+}
+
+// TestPredicted: a reference that was computed from the image alone, before any
+// boot, attests the recorded boots of it, and no other.
+func TestPredicted(t *testing.T) {
+	b, err := os.ReadFile("testdata/reference-257.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ref Reference
+	if err := json.Unmarshal(b, &ref); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]Code{"boot-257": "", "boot-257-pxe": "", "boot-257-secureboot": "", "boot-257-ipxe": CmdlineReplaced, "boot-252": ImageUnknown} {
+		for _, bank := range []pcr.Bank{pcr.SHA256, pcr.SHA384} {
+			f := genuine(t)
+			f.log = events(t, record(t, name).Log)
+			f.quoted = []tpm2.TPMSPCRSelection{selection(bank, DefaultPCRs...)}
+			f.c = func(c *Case) {
+				c.References = []Reference{ref}
+				if name == "boot-257-secureboot" {
+					c.Policy = Policy{SecureBoot: true, Keys: []Keys{enrolledKeys(t)}}
+				}
+			}
+			if v := Verify(f.build()); v.Reason() != want || v.Bank != bank.String() {
+				t.Errorf("%s, %s: got %q, want %q: %v", name, bank, v.Reason(), want, v.Findings)
+			}
 		}
 	}
 }
