@@ -78,8 +78,16 @@ func (c Cause) repeats(e Cause) bool {
 
 // inDocument says whether a difference is in a file that describes the others.
 func inDocument(d inspect.Difference) bool {
-	kind, _, _ := strings.Cut(d.Where, " ")
-	return slices.Contains([]string{"manifest", "sbom", "spdx", "statement", "envelope"}, kind)
+	file, _, _ := strings.Cut(d.Where, " → ")
+	return strings.HasSuffix(file, ".json")
+}
+
+// ofDisk says whether a difference is in another form of the disk, or in its
+// block map. The ISO has a volume of its own.
+func ofDisk(d inspect.Difference) bool {
+	file, _, _ := strings.Cut(d.Where, " → ")
+	own := []string{".img", ".efi", ".root", ".json", ".iso"}
+	return !slices.ContainsFunc(own, func(suffix string) bool { return strings.HasSuffix(file, suffix) })
 }
 
 // isDigest says whether only digests or sizes differ.

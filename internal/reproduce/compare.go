@@ -149,11 +149,12 @@ func (r *Result) explain(pairs [][2]string) error {
 	if err != nil {
 		return err
 	}
+	disk := slices.ContainsFunc(r.Files, func(f File) bool { return !f.Same && strings.HasSuffix(f.Name, ".img") })
 	var inDocuments []Cause
 	for _, d := range diffs {
 		c := Cause{Kind: kindOf(d), Difference: d}
 		switch {
-		case d.Follows() || signed(d) || slices.ContainsFunc(r.Causes, c.repeats):
+		case d.Follows() || signed(d) || disk && ofDisk(d) || slices.ContainsFunc(r.Causes, c.repeats):
 			r.Follows = append(r.Follows, c)
 		case inDocument(d):
 			inDocuments = append(inDocuments, c)
