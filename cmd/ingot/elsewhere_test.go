@@ -29,6 +29,8 @@ func elsewhere() {
 	list := f.String("list", "", "run ingot as a child and print what this directory holds then")
 	root := f.String("chroot", "", "directory that holds bin/ingot")
 	uid := f.Int("uid", -1, "")
+	plain := f.Bool("plain", false, "die at a system call that mounts or makes a namespace")
+	sin := f.Bool("sin", false, "make such a call")
 	f.Parse(os.Args[1:])
 
 	runtime.LockOSThread()
@@ -63,6 +65,12 @@ func elsewhere() {
 		must(syscall.Setgroups(nil))
 		must(syscall.Setgid(*uid))
 		must(syscall.Setuid(*uid))
+	}
+	if *plain {
+		must(forbid(privileged))
+	}
+	if *sin {
+		unix.Unshare(unix.CLONE_NEWUSER)
 	}
 	if *list != "" {
 		runAndList(exe, f.Args(), *list)
