@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/internal/ui"
@@ -38,8 +39,16 @@ func (c *initCmd) Run(v *verb) error {
 	for _, name := range names {
 		fmt.Fprintln(v.ui.Out, filepath.Join(c.Dir, name))
 	}
-	v.ui.Hint("cd %s && ingot lock && ingot build && ingot run out/*", c.Dir)
+	v.ui.Hint("cd %s && ingot lock && ingot build && ingot run out/*", shellWord(c.Dir))
 	return nil
+}
+
+// shellWord writes a path so that the hint it stands in can be typed.
+func shellWord(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._+,@%:-") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // write takes back what it wrote when it cannot write everything.

@@ -112,7 +112,7 @@ var marker = regexp.MustCompile(`\bingot: (\S+) (\S+) healthy after `)
 func (v *Verdict) up(ctx context.Context, g guest, start time.Time) error {
 	line, err := g.WaitLine(ctx, marker)
 	if err != nil {
-		return err
+		return fmt.Errorf("the machine did not say that it is healthy: %w", err)
 	}
 	v.Boot.Healthy = seconds(time.Since(start))
 	m := marker.FindStringSubmatch(line)
