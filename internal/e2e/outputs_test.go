@@ -161,10 +161,13 @@ func TestISOBoots(t *testing.T) {
 	}
 }
 
-// TestContainersBoot attaches the containers as they are. QEMU cannot write to
-// a streamOptimized VMDK; qemu-img compare has shown that it holds this disk.
+// TestContainersBoot attaches the containers as they are, and the VMDK, to which
+// QEMU cannot write as it is compressed, under an overlay.
 func TestContainersBoot(t *testing.T) {
 	needs(t, "amd64")
+	need(t, "qemu-img", "qemu-utils")
+	overlay := filepath.Join(t.TempDir(), "overlay")
+	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", outputFile(t, ".vmdk"), overlay)
 	set, err := release.Open(image(t, outputs))
 	if err != nil {
 		t.Fatal(err)
@@ -173,12 +176,14 @@ func TestContainersBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []struct{ suffix, format string }{{".qcow2", "qcow2"}, {".vhd", "vpc"}} {
-		t.Run(f.format, func(t *testing.T) {
+	for _, f := range []struct{ kind, file, format string }{
+		{"qcow2", outputFile(t, ".qcow2"), "qcow2"}, {"vhd", outputFile(t, ".vhd"), "vpc"}, {"vmdk", overlay, "qcow2"},
+	} {
+		t.Run(f.kind, func(t *testing.T) {
 			limit, _ := time.ParseDuration(bootLimit)
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			vm, err := qemu.Start(ctx, qemu.Machine{Arch: "amd64", Image: outputFile(t, f.suffix), Format: f.format, Vars: rig.Vars(set, spec)})
+			vm, err := qemu.Start(ctx, qemu.Machine{Arch: "amd64", Image: f.file, Format: f.format, Vars: rig.Vars(set, spec)})
 			if err != nil {
 				t.Fatal(err)
 			}

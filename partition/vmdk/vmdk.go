@@ -2,7 +2,7 @@
 // Format 5.0": one sparse extent with its descriptor inside. Written is the
 // kind streamOptimized, whose grains are compressed: what vSphere, AWS and
 // VirtualBox import and what an OVA holds. QEMU attaches it read-only or under
-// a snapshot. Disks have sectors of 512 bytes.
+// an overlay. Disks have sectors of 512 bytes.
 //
 // The descriptor names no host, user or file, the content id is an argument,
 // and the compressor is a module of a pinned version, so the same disk gives
