@@ -176,6 +176,18 @@ func TestEnvelopes(t *testing.T) {
 		return data
 	}
 	both := []string{ours, theirs}
+	damaged := func(i int) []byte {
+		e, err := dsse.Parse(env(dsse.TypeManifest, both...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Signatures[i].Sig[7] ^= 1
+		data, err := e.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
 	for _, c := range []struct {
 		name      string
 		envelope  []byte
@@ -190,6 +202,8 @@ func TestEnvelopes(t *testing.T) {
 		{"one of two demanded", env(dsse.TypeManifest, ours), manifest, both, 2, verify.EnvelopeUntrusted},
 		{"one key twice", env(dsse.TypeManifest, ours, ours), manifest, both, 2, verify.EnvelopeUntrusted},
 		{"another key", env(dsse.TypeManifest, theirs), manifest, []string{ours}, 1, verify.EnvelopeUntrusted},
+		{"one of two is damaged", damaged(1), manifest, both, 1, verify.EnvelopeSignature},
+		{"one of two is damaged, by a key that was not given", damaged(1), manifest, []string{ours}, 1, ""},
 		{"another payload type", env(dsse.TypeInToto, ours), manifest, []string{ours}, 1, verify.EnvelopeType},
 		{"old release with new envelope", from(other, release.EnvelopeName), manifest, []string{ours}, 1, verify.EnvelopePayload},
 		{"manifest and envelope of another release", from(other, release.EnvelopeName), from(other, release.ManifestName), []string{ours}, 1, verify.FileDigest},

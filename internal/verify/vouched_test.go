@@ -143,3 +143,31 @@ func TestConclusion(t *testing.T) {
 	some := verify.Finish(&verify.Check{Name: verify.CheckTable, State: verify.Passed, Count: 6})
 	accepted(t, some, verify.Unsigned)
 }
+
+// TestNoReference: an offset is named only where the volume that it was found
+// by is the one that the manifest means.
+func TestNoReference(t *testing.T) {
+	set := makeSet(t, fixture(t, full), nil)
+	image, err := os.Open(set.Image())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	dir := copySet(t, set)
+	m := *set.Manifest
+	m.Disk.Partitions = append([]release.Partition{}, m.Disk.Partitions...)
+	m.Disk.Partitions[0].SHA256 = zero64
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, release.ManifestName), data)
+	o := verify.Options{Path: filepath.Join(dir, filepath.Base(set.Image())), Unsigned: true}
+	r := run(t, o.WithImage(patched{image, []byte{1}, m.Disk.Partitions[0].Start + 700}, m.Disk.Size))
+	refused(t, r, verify.PartitionDigest, "esp")
+	for _, x := range r.Refusals {
+		if x.Code == verify.PartitionDigest && x.Place.Offset != nil {
+			t.Errorf("byte %d is named without a reference", *x.Place.Offset)
+		}
+	}
+}
