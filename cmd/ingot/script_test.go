@@ -206,9 +206,9 @@ func commands(block string) (list []string) {
 	for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		for _, c := range strings.Split(line, "&&") {
-			c = strings.TrimSpace(strings.Replace(c, "bin/ingot", "ingot", 1))
+			c = strings.TrimSpace(c)
 			verb, _, _ := strings.Cut(strings.TrimPrefix(c, "ingot "), " ")
-			if c == "" || verb == "test" || verb == "run" || verb == "scan" {
+			if c == "" || verb == "export" || verb == "test" || verb == "run" || verb == "scan" {
 				continue
 			}
 			list = append(list, strings.Replace(c, "/dev/sdX", "disk.img", 1))
