@@ -594,6 +594,19 @@ func largerDisk(f *fixture) {
 	f.c = func(c *Case) { c.References[0].Paths[0].Layout = layout }
 }
 
+// TestEveryFinding: a changed section does not hide a word that was measured too.
+func TestEveryFinding(t *testing.T) {
+	f := genuine(t)
+	f.log = replaced(11, eventlog.IPL, 7, "evil")(t, f.log)
+	f.log = inserted(11, eventlog.IPL, 0, 0, measured(11, eventlog.IPL, "word"))(t, f.log)
+	v := Verify(f.build())
+	for _, want := range []string{`measure.unexpected: PCR 11: EV_IPL "word"`, "image.unknown: PCR 11: section .initrd: not that of hello 1.0.0"} {
+		if !slices.ContainsFunc(v.Findings, func(f Finding) bool { return f.String() == want }) {
+			t.Errorf("not found: %s; found: %v", want, v.Findings)
+		}
+	}
+}
+
 // TestLongLogs: a log as long as evidence may be is judged in a moment, and not
 // every event becomes a finding.
 func TestLongLogs(t *testing.T) {
