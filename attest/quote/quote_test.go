@@ -82,14 +82,18 @@ func TestParseRefuses(t *testing.T) {
 func eccPublic(key *ecdsa.PublicKey) tpm2.TPMTPublic {
 	size := (key.Curve.Params().BitSize + 7) / 8
 	curve := map[int]tpm2.TPMECCCurve{32: tpm2.TPMECCNistP256, 48: tpm2.TPMECCNistP384}[size]
+	point, err := key.Bytes() // 4, X, Y: SEC 1, section 2.3.3
+	if err != nil {
+		panic(err)
+	}
 	return tpm2.TPMTPublic{
 		Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, Restricted: true, SignEncrypt: true},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: curve,
 			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}}),
 		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
-			X: tpm2.TPM2BECCParameter{Buffer: key.X.FillBytes(make([]byte, size))},
-			Y: tpm2.TPM2BECCParameter{Buffer: key.Y.FillBytes(make([]byte, size))}}),
+			X: tpm2.TPM2BECCParameter{Buffer: point[1:1+size]},
+			Y: tpm2.TPM2BECCParameter{Buffer: point[1+size:]}}),
 	}
 }
 
