@@ -92,7 +92,7 @@ func eccPublic(key *ecdsa.PublicKey) tpm2.TPMTPublic {
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: curve,
 			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}}),
 		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
-			X: tpm2.TPM2BECCParameter{Buffer: point[1:1+size]},
+			X: tpm2.TPM2BECCParameter{Buffer: point[1 : 1+size]},
 			Y: tpm2.TPM2BECCParameter{Buffer: point[1+size:]}}),
 	}
 }
