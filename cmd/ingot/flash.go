@@ -13,6 +13,7 @@ import (
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/partition/blockmap"
 	"github.com/ingot-os/ingot/partition/flash"
+	"github.com/ingot-os/ingot/partition/frames"
 )
 
 type flashCmd struct {
@@ -94,7 +95,7 @@ func (c *flashCmd) explain(v *verb, err error) error {
 	switch {
 	case flash.Refused(err, flash.NotRemovable) && errors.As(err, &refused) && len(refused.Refusals) == 1:
 		return &ui.Error{Code: ui.CodeRefused, Err: err, Hint: "add --yes when " + c.Device + " is the disk to erase"}
-	case errors.As(err, &refused), errors.As(err, &mismatch), errors.Is(err, blockmap.ErrMismatch):
+	case errors.As(err, &refused), errors.As(err, &mismatch), errors.Is(err, blockmap.ErrMismatch), errors.Is(err, frames.ErrDamaged):
 		return &ui.Error{Code: ui.CodeRefused, Err: err}
 	case errors.Is(err, context.Canceled) && errors.As(err, &unfinished):
 		v.ui.Warn("%s is not finished: %s", c.Device, unfinished.Hint())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/partition/flash"
+	"github.com/ingot-os/ingot/partition/frames"
 )
 
 // Ctrl-C ends the question for a device's name at once.
@@ -48,6 +50,8 @@ func TestFlashExplains(t *testing.T) {
 		"interrupted":   {&flash.UnfinishedError{Device: "/dev/sdb", Err: context.Canceled}, ui.CodeError, "/dev/sdb is not finished: flash it again"},
 		"bad medium": {&flash.UnfinishedError{Device: "/dev/sdb", Err: &flash.MismatchError{}}, ui.CodeRefused,
 			"hint: flash it again"},
+		"bad frame": {&flash.UnfinishedError{Device: "/dev/sdb", Err: fmt.Errorf("read: %w", frames.ErrDamaged)}, ui.CodeRefused,
+			"copy both again, then flash it again"},
 		"no right": {&fs.PathError{Op: "open", Path: "/dev/sdb", Err: fs.ErrPermission}, ui.CodeError, "hint: writing /dev/sdb needs root"},
 	} {
 		var out bytes.Buffer

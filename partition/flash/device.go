@@ -71,6 +71,7 @@ const (
 	BadSector    Reason = "sector-size"
 	Foreign      Reason = "not-an-ingot-image"
 	NoMap        Reason = "no-block-map"
+	Damaged      Reason = "damaged-image" // its bytes are not those of its block map
 )
 
 // Refusal is one reason with its words.
@@ -119,7 +120,13 @@ func (e *UnfinishedError) Error() string {
 }
 
 // Hint says what to do next.
-func (e *UnfinishedError) Hint() string { return "flash it again: that starts from the beginning" }
+func (e *UnfinishedError) Hint() string {
+	const again = "flash it again: that starts from the beginning"
+	if damaged(e.Err) {
+		return damagedHint + ", then " + again
+	}
+	return again
+}
 
 // Unwrap gives the cause.
 func (e *UnfinishedError) Unwrap() error { return e.Err }

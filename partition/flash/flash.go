@@ -83,7 +83,7 @@ func Write(ctx context.Context, image, device string, o Options) (Result, error)
 	}
 	l, err := imageLayout(src, f.Name())
 	if err != nil {
-		return Result{}, err
+		return Result{}, refuseDamaged(image, err)
 	}
 	d, err := admit(info, device, l, &o)
 	if err != nil {
@@ -91,7 +91,7 @@ func Write(ctx context.Context, image, device string, o Options) (Result, error)
 	}
 	p, err := makePlan(src, l, d, o)
 	if err != nil {
-		return Result{}, err
+		return Result{}, refuseDamaged(image, err)
 	}
 	res := Result{Device: d, Layout: p.layout}
 	if o.Rekey {

@@ -1,6 +1,7 @@
 package flash
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,6 +52,23 @@ func openSource(f *os.File) (*source, error) {
 		return nil, &RefusedError{f.Name(), []Refusal{{NoMap, fmt.Sprintf("the image has %d bytes, its block map is for %d", s.size, s.blocks.Size), ""}}}
 	}
 	return s, nil
+}
+
+// damaged says whether an error comes from the bytes of a packed image: another
+// try would read the same.
+func damaged(err error) bool {
+	return errors.Is(err, blockmap.ErrMismatch) || errors.Is(err, frames.ErrDamaged)
+}
+
+const damagedHint = "the image was changed, or the block map beside it is of another: copy both again"
+
+// refuseDamaged turns what was found in a packed image before anything was
+// written into a refusal.
+func refuseDamaged(image string, err error) error {
+	if !damaged(err) {
+		return err
+	}
+	return &RefusedError{image, []Refusal{{Damaged, err.Error(), damagedHint}}}
 }
 
 // readMap reads the block map beside a packed image.

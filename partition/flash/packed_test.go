@@ -100,6 +100,13 @@ func TestPackedImageWithoutItsMap(t *testing.T) {
 	m, _ := os.ReadFile(image + ".bmap")
 	os.WriteFile(image+".bmap", bytes.Replace(m, []byte("> 0"), []byte("> 1"), 1), 0o666)
 	refused("differs from its block map")
+	first, _ := os.ReadFile(image)
+	first[mib] ^= 1 // in the first frame, as the partition table is
+	alien, _ := blockmap.New(blocks.Disk{R: bytes.NewReader(first), Size: int64(len(first))}, nil)
+	os.WriteFile(image+".bmap", alien.Marshal(), 0o666)
+	if _, err := Write(context.Background(), packed, disk, Options{}); !Refused(err, Damaged) || !strings.Contains(err.(*RefusedError).Hint(), "copy both again") {
+		t.Errorf("map of another image: %v", err)
+	}
 	short, _ := blockmap.New(blocks.Disk{R: bytes.NewReader(make([]byte, mib)), Size: mib}, nil)
 	os.WriteFile(image+".bmap", short.Marshal(), 0o666)
 	refused("its block map is for 1048576")
@@ -107,6 +114,12 @@ func TestPackedImageWithoutItsMap(t *testing.T) {
 	refused("no such file")
 	os.WriteFile(image+".bmap", m, 0o666)
 	b, _ := os.ReadFile(packed)
+	broken := bytes.Clone(b)
+	broken[1000] ^= 1
+	os.WriteFile(packed, broken, 0o666)
+	if _, err := Write(context.Background(), packed, disk, Options{}); !Refused(err, Damaged) || !strings.Contains(err.Error(), frames.ErrDamaged.Error()) {
+		t.Errorf("damaged frame: %v", err)
+	}
 	os.WriteFile(packed, b[:len(b)-1], 0o666)
 	if _, err := Write(context.Background(), packed, disk, Options{}); !Refused(err, Foreign) {
 		t.Errorf("cut image: %v", err)

@@ -70,7 +70,7 @@ func imageLayout(s *source, name string) (partition.Layout, error) {
 	}
 	var format *gpt.FormatError
 	if errors.Is(err, gpt.ErrNoTable) || errors.Is(err, partition.ErrForeign) || errors.As(err, &format) {
-		return l, &RefusedError{name, []Refusal{{Foreign, fmt.Sprintf("not an ingot disk image: %v", err), ""}}}
+		return l, &RefusedError{name, []Refusal{{Foreign, fmt.Sprintf("not an ingot disk image: %v", err), "name an image set, or its .img or .img.zst"}}}
 	}
 	return l, err
 }

@@ -18,6 +18,10 @@ import (
 // table of frames: another kind of zstd file, or one that was cut.
 var ErrNoTable = errors.New("no table of frames at the end")
 
+// ErrDamaged is wrapped by the error of ReadAt for a frame that does not
+// decompress to what it was.
+var ErrDamaged = errors.New("the frame is damaged")
+
 // Options say how to read.
 type Options struct {
 	Workers int // that decompress ahead; 0 = one per processor
@@ -190,11 +194,14 @@ func (m *Image) decompress(i int64, f *future) {
 		f.err = err
 		return
 	}
-	f.data, f.err = m.decoder.DecodeAll(packed, make([]byte, 0, want))
-	if f.err == nil && int64(len(f.data)) != want {
-		f.err = fmt.Errorf("%d bytes, the table says %d", len(f.data), want)
+	data, err := m.decoder.DecodeAll(packed, make([]byte, 0, want))
+	switch {
+	case err != nil:
+		f.err = fmt.Errorf("%w: %v", ErrDamaged, err)
+	case int64(len(data)) != want:
+		f.err = fmt.Errorf("%w: %d bytes, the table says %d", ErrDamaged, len(data), want)
+	case m.o.Check != nil:
+		f.err = m.o.Check(i*m.frame, data)
 	}
-	if f.err == nil && m.o.Check != nil {
-		f.err = m.o.Check(i*m.frame, f.data)
-	}
+	f.data = data
 }
