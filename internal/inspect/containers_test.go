@@ -110,6 +110,26 @@ func TestContainersAreNotNested(t *testing.T) {
 	}
 }
 
+// Texts out of a container reach the terminal as text.
+func TestHostileTextIsShownAsText(t *testing.T) {
+	f := containers(t, smallDisk(t, nil))["vmdk"]
+	at := bytes.Index(f, []byte("# Disk DescriptorFile"))
+	copy(f[at:], "\x1b]0;owned\x07\x1b[2J\x9b")
+	n, err := read(bytes.NewReader(f), int64(len(f)), "a\x1b[2J\nproblem none", formats)
+	if err != nil || !strings.Contains(n.Field("descriptor"), "\x1b") {
+		t.Fatalf("got %+v, %v", n, err)
+	}
+	n.child("file", "b").add("sha256", "\x1b[1m\r")
+	var text strings.Builder
+	n.WriteText(&text)
+	if i := strings.IndexAny(text.String(), "\x1b\x07\r"); i >= 0 || strings.Contains(text.String(), "\x9b") {
+		t.Errorf("control characters at %d: %q", i, text.String())
+	}
+	if strings.Contains(text.String(), "\nproblem") {
+		t.Error("a name makes a line of its own")
+	}
+}
+
 func FuzzContainers(f *testing.F) {
 	for _, c := range containers(f, smallDisk(f, nil)) {
 		f.Add([]byte(c))

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // Node is one thing inside an artifact: a partition, a file, a section.
@@ -80,7 +81,7 @@ func (n *Node) WriteText(w io.Writer) error { return n.write(w, 0) }
 
 func (n *Node) write(w io.Writer, depth int) error {
 	pad := strings.Repeat("  ", depth)
-	if _, err := fmt.Fprintf(w, "%s%s %s%s\n", pad, n.Kind, n.Name, n.oneLine()); err != nil {
+	if _, err := fmt.Fprintf(w, "%s%s %s%s\n", pad, n.Kind, printable(n.Name), n.oneLine()); err != nil {
 		return err
 	}
 	if !n.inline() {
@@ -89,8 +90,12 @@ func (n *Node) write(w io.Writer, depth int) error {
 			width = max(width, len(f.Key))
 		}
 		for _, f := range n.Fields {
-			value := strings.ReplaceAll(strings.TrimRight(f.Value, "\n"), "\n", "\n"+pad+strings.Repeat(" ", width+6))
-			if _, err := fmt.Fprintf(w, "%s    %-*s  %s\n", pad, width, f.Key, value); err != nil {
+			lines := strings.Split(strings.TrimRight(f.Value, "\n"), "\n")
+			for i, line := range lines {
+				lines[i] = printable(line)
+			}
+			value := strings.Join(lines, "\n"+pad+strings.Repeat(" ", width+6))
+			if _, err := fmt.Fprintf(w, "%s    %-*s  %s\n", pad, width, printable(f.Key), value); err != nil {
 				return err
 			}
 		}
@@ -115,7 +120,18 @@ func (n *Node) oneLine() string {
 	}
 	var s strings.Builder
 	for _, f := range n.Fields {
-		fmt.Fprintf(&s, "  %s=%s", f.Key, f.Value)
+		fmt.Fprintf(&s, "  %s=%s", printable(f.Key), printable(f.Value))
 	}
 	return s.String()
+}
+
+// printable keeps names and texts out of an image from moving the terminal's
+// cursor or passing for lines of ours. JSON has them as they are.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c == '\t' || unicode.IsPrint(c) {
+			return c
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
