@@ -96,6 +96,19 @@ func IsZero(b []byte) bool {
 	return true
 }
 
+// ReadFull fills b from offset off of a container. Its end before that is
+// io.ErrUnexpectedEOF: what a table there names is in no file.
+func ReadFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	switch {
+	case n == len(b):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // ReadAt implements io.ReaderAt for a disk of total bytes that is stored in
 // blocks of size bytes: read fills b from byte within of block index.
 func ReadAt(b []byte, off, total, size int64, read func(index, within int64, b []byte) error) (int, error) {

@@ -85,6 +85,22 @@ func TestErrorsEndTheWork(t *testing.T) {
 	}
 }
 
+func TestReadFull(t *testing.T) {
+	b := make([]byte, 4)
+	r := strings.NewReader("0123456789")
+	if err := ReadFull(r, b, 6); err != nil || string(b) != "6789" { // up to the last byte
+		t.Errorf("got %q, %v", b, err)
+	}
+	for _, off := range []int64{7, 10, 1 << 40} {
+		if err := ReadFull(r, b, off); err != io.ErrUnexpectedEOF {
+			t.Errorf("offset %d: %v", off, err)
+		}
+	}
+	if err := ReadFull(r, b, -1); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("offset -1: %v", err)
+	}
+}
+
 func TestReadAt(t *testing.T) {
 	disk := sample()
 	read := func(i, within int64, b []byte) error { copy(b, disk[i*1000+within:]); return nil }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/ingot-os/ingot/partition/blocks"
 )
 
 // CD is what Open has found.
@@ -84,13 +86,7 @@ func sectors(r io.ReaderAt, at, n, size int64) ([]byte, error) {
 		return nil, fmt.Errorf("offset %d: %d bytes are not within the file of %d", at*Sector, n, size)
 	}
 	b := make([]byte, n)
-	if got, err := r.ReadAt(b, at*Sector); got < len(b) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
-	}
-	return b, nil
+	return b, blocks.ReadFull(r, b, at*Sector)
 }
 
 // list reads directory records; a length of zero skips to the next sector.

@@ -23,7 +23,7 @@ const maxL1 = 32 << 20
 // Write does not use are refused by name. Nothing else is kept in memory.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	raw := make([]byte, headerLength)
-	if _, err := r.ReadAt(raw, 0); err != nil {
+	if err := blocks.ReadFull(r, raw, 0); err != nil {
 		return nil, fmt.Errorf("open qcow2: read header: %w", err)
 	}
 	m := &Image{r: r, file: size}
@@ -84,8 +84,8 @@ func (m *Image) read(i, within int64, b []byte) error {
 		clear(b)
 		return nil
 	}
-	if n, err := m.r.ReadAt(b, at+within); n < len(b) {
-		return fmt.Errorf("read qcow2: cluster %d at offset %d: %w", i, at, short(err))
+	if err := blocks.ReadFull(m.r, b, at+within); err != nil {
+		return fmt.Errorf("read qcow2: cluster %d at offset %d: %w", i, at, err)
 	}
 	return nil
 }
@@ -119,15 +119,8 @@ func (m *Image) place(i int64) (int64, error) {
 
 func (m *Image) entry(off int64) (uint64, error) {
 	var b [8]byte
-	if n, err := m.r.ReadAt(b[:], off); n < len(b) {
-		return 0, fmt.Errorf("table entry at offset %d: %w", off, short(err))
+	if err := blocks.ReadFull(m.r, b[:], off); err != nil {
+		return 0, fmt.Errorf("table entry at offset %d: %w", off, err)
 	}
 	return binary.BigEndian.Uint64(b[:]), nil
-}
-
-func short(err error) error {
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

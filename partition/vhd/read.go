@@ -53,8 +53,8 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 // load reads a structure of n bytes whose checksum is at offset sum in it.
 func (m *Image) load(v any, off int64, n, sum int) error {
 	b := make([]byte, n)
-	if got, err := m.r.ReadAt(b, off); got < n {
-		return fmt.Errorf("offset %d: %w", off, short(err))
+	if err := blocks.ReadFull(m.r, b, off); err != nil {
+		return fmt.Errorf("offset %d: %w", off, err)
 	}
 	if err := binary.Read(bytes.NewReader(b), binary.BigEndian, v); err != nil {
 		return err
@@ -87,8 +87,8 @@ func (m *Image) ReadAt(b []byte, off int64) (int, error) {
 
 func (m *Image) read(i, within int64, b []byte) error {
 	var e [4]byte
-	if n, err := m.r.ReadAt(e[:], int64(m.h.TableOffset)+4*i); n < len(e) {
-		return fmt.Errorf("read vhd: table entry %d: %w", i, short(err))
+	if err := blocks.ReadFull(m.r, e[:], int64(m.h.TableOffset)+4*i); err != nil {
+		return fmt.Errorf("read vhd: table entry %d: %w", i, err)
 	}
 	at := binary.BigEndian.Uint32(e[:])
 	if at == unused {
@@ -96,15 +96,8 @@ func (m *Image) read(i, within int64, b []byte) error {
 		return nil
 	}
 	bits := (m.BlockSize()/sector/8 + sector - 1) / sector * sector
-	if n, err := m.r.ReadAt(b, int64(at)*sector+bits+within); n < len(b) {
-		return fmt.Errorf("read vhd: block %d at sector %d: %w", i, at, short(err))
+	if err := blocks.ReadFull(m.r, b, int64(at)*sector+bits+within); err != nil {
+		return fmt.Errorf("read vhd: block %d at sector %d: %w", i, at, err)
 	}
 	return nil
-}
-
-func short(err error) error {
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

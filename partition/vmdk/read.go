@@ -84,8 +84,8 @@ func (m *Image) check() error {
 		return fmt.Errorf("offset 28: the descriptor at sector %d is beyond the end of the file", h.DescriptorOff)
 	}
 	text := make([]byte, h.DescriptorSize*sector)
-	if got, err := m.r.ReadAt(text, int64(h.DescriptorOff)*sector); got < len(text) {
-		return fmt.Errorf("descriptor: %w", short(err))
+	if err := blocks.ReadFull(m.r, text, int64(h.DescriptorOff)*sector); err != nil {
+		return fmt.Errorf("descriptor: %w", err)
 	}
 	m.descriptor, _, _ = strings.Cut(string(text), "\x00")
 	return nil
@@ -96,8 +96,8 @@ func (m *Image) load(h *header, off int64) error {
 	if off < 0 {
 		return io.ErrUnexpectedEOF
 	}
-	if got, err := m.r.ReadAt(b, off); got < sector {
-		return fmt.Errorf("offset %d: %w", off, short(err))
+	if err := blocks.ReadFull(m.r, b, off); err != nil {
+		return fmt.Errorf("offset %d: %w", off, err)
 	}
 	return binary.Read(bytes.NewReader(b), binary.LittleEndian, h)
 }
@@ -128,8 +128,8 @@ func (m *Image) read(i, within int64, b []byte) error {
 		clear(b)
 		return nil
 	case !m.Compressed():
-		if n, err := m.r.ReadAt(b, at*sector+within); n < len(b) {
-			return fmt.Errorf("read vmdk: grain %d at sector %d: %w", i, at, short(err))
+		if err := blocks.ReadFull(m.r, b, at*sector+within); err != nil {
+			return fmt.Errorf("read vmdk: grain %d at sector %d: %w", i, at, err)
 		}
 		return nil
 	}
@@ -157,8 +157,8 @@ func (m *Image) place(i int64) (int64, error) {
 
 func (m *Image) entry(off int64) (int64, error) {
 	var b [4]byte
-	if n, err := m.r.ReadAt(b[:], off); n < len(b) {
-		return 0, fmt.Errorf("table entry at offset %d: %w", off, short(err))
+	if err := blocks.ReadFull(m.r, b[:], off); err != nil {
+		return 0, fmt.Errorf("table entry at offset %d: %w", off, err)
 	}
 	return int64(binary.LittleEndian.Uint32(b[:])), nil
 }
@@ -166,8 +166,8 @@ func (m *Image) entry(off int64) (int64, error) {
 // unpack reads the compressed grain at off into the cache.
 func (m *Image) unpack(off int64) error {
 	head := make([]byte, 12)
-	if n, err := m.r.ReadAt(head, off); n < len(head) {
-		return short(err)
+	if err := blocks.ReadFull(m.r, head, off); err != nil {
+		return err
 	}
 	packed := int64(binary.LittleEndian.Uint32(head[8:]))
 	if packed == 0 || packed > 2*m.grainSize() {
@@ -181,12 +181,5 @@ func (m *Image) unpack(off int64) error {
 		m.cache = make([]byte, m.grainSize())
 	}
 	_, err = io.ReadFull(z, m.cache)
-	return err
-}
-
-func short(err error) error {
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
 	return err
 }
