@@ -24,7 +24,7 @@ var ErrDamaged = errors.New("the frame is damaged")
 
 // Options say how to read.
 type Options struct {
-	Workers int // that decompress ahead; 0 = one per processor
+	Workers int // that decompress ahead; 0 = one per processor, at most 8
 	// Check, if not nil, sees every frame that is decompressed before anybody
 	// gets a byte of it; off is its place on the disk. It runs on several
 	// goroutines.
@@ -56,11 +56,15 @@ type future struct {
 // maxFrame bounds a frame, in bytes of the disk.
 const maxFrame = 16 << 20
 
+// maxWorkers bounds the memory on machines with many processors: no medium
+// keeps up with more.
+const maxWorkers = 8
+
 // Open reads the table of a file of size bytes. Its frames must be of one size,
 // at most 16 MiB, the last one excepted.
 func Open(r io.ReaderAt, size int64, o Options) (*Image, error) {
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = min(runtime.GOMAXPROCS(0), maxWorkers)
 	}
 	m := &Image{r: r, o: o, open: map[int64]*future{}}
 	if err := m.readTable(size); err != nil {
