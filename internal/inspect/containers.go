@@ -105,11 +105,8 @@ func readISO(n *Node, r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// maxMap bounds the block maps that are shown, in bytes.
-const maxMap = 64 << 20
-
 func readBlockMap(n *Node, r io.ReaderAt, size int64) error {
-	if size > maxMap {
+	if size > blockmap.MaxFile {
 		return fmt.Errorf("a block map of %d bytes", size)
 	}
 	data, err := io.ReadAll(io.NewSectionReader(r, 0, size))

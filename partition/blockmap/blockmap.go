@@ -197,13 +197,13 @@ type file struct {
 	} `xml:"BlockMap>Range"`
 }
 
-// maxFile bounds a map in bytes: the one of a disk of 1 TiB has 32 MB.
-const maxFile = 64 << 20
+// MaxFile bounds a map in bytes: the one of a disk of 1 TiB has 32 MB.
+const MaxFile = 64 << 20
 
 // Parse reads a map of version 2 with SHA-256, and checks its own checksum.
 func Parse(data []byte) (*Map, error) {
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("parse block map: %d bytes are more than %d", len(data), maxFile)
+	if len(data) > MaxFile {
+		return nil, fmt.Errorf("parse block map: %d bytes are more than %d", len(data), MaxFile)
 	}
 	var f file
 	if err := xml.Unmarshal(data, &f); err != nil {

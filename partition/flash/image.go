@@ -74,15 +74,26 @@ func refuseDamaged(image string, err error) error {
 // readMap reads the block map beside a packed image.
 func readMap(image string) (*blockmap.Map, error) {
 	name := strings.TrimSuffix(image, packedSuffix) + mapSuffix
-	data, err := os.ReadFile(name)
+	m, err := parseMap(name)
 	if err == nil {
-		var m *blockmap.Map
-		if m, err = blockmap.Parse(data); err == nil {
-			return m, nil
-		}
+		return m, nil
 	}
 	return nil, &RefusedError{image, []Refusal{{NoMap, fmt.Sprintf("nothing to check it with: %v", err),
 		"ingot build writes NAME.img.zst and NAME.img.bmap: keep the two together"}}}
+}
+
+// parseMap reads one byte more than is allowed, so that Parse refuses it.
+func parseMap(name string) (*blockmap.Map, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, blockmap.MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return blockmap.Parse(data)
 }
 
 // hole says whether the packed image has nothing but zeros at off, and where

@@ -110,6 +110,8 @@ func TestPackedImageWithoutItsMap(t *testing.T) {
 	short, _ := blockmap.New(blocks.Disk{R: bytes.NewReader(make([]byte, mib)), Size: mib}, nil)
 	os.WriteFile(image+".bmap", short.Marshal(), 0o666)
 	refused("its block map is for 1048576")
+	os.Truncate(image+".bmap", 1<<40) // what is not read does not fill the memory
+	refused("more than")
 	os.Remove(image + ".bmap")
 	refused("no such file")
 	os.WriteFile(image+".bmap", m, 0o666)
