@@ -28,10 +28,35 @@ var banks = []uint16{SHA1, SHA256, SHA384, SHA512}
 
 // manufacture makes the state of a new TPM in dir with the given active PCR
 // banks. A TPM that is there already is left as it is: a machine keeps its own.
+// It is made under another name first, so that one whose making was interrupted
+// is never taken for a machine's own, with banks that nobody asked for.
 func manufacture(program, dir string, active []uint16) error {
 	if _, err := os.Stat(filepath.Join(dir, "tpm2-00.permall")); err == nil {
 		return nil
 	}
+	temp := dir + ".new"
+	err := os.RemoveAll(temp)
+	if err == nil {
+		err = os.Mkdir(temp, 0o700)
+	}
+	if err == nil {
+		err = allocate(program, temp, active)
+	}
+	if err == nil {
+		err = os.RemoveAll(dir) // empty, or what a start without a TPM's state has left
+	}
+	if err == nil {
+		err = os.Rename(temp, dir)
+	}
+	if err != nil {
+		os.RemoveAll(temp)
+		return fmt.Errorf("make TPM: %w", err)
+	}
+	return nil
+}
+
+// allocate runs a TPM on an empty directory until it has its banks.
+func allocate(program, dir string, active []uint16) error {
 	ours, theirs, err := socketPair("tpm")
 	if err != nil {
 		return err
@@ -56,10 +81,7 @@ func manufacture(program, dir string, active []uint16) error {
 	if err == nil {
 		_, err = execute(conn, shutdownClear)
 	}
-	if err != nil {
-		return fmt.Errorf("make TPM: %w", err)
-	}
-	return nil
+	return err
 }
 
 // shutdownClear is TPM2_Shutdown(TPM_SU_CLEAR) (part 3, section 9.4): state is

@@ -3,6 +3,8 @@ package qemu
 import (
 	"encoding/binary"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -67,7 +69,20 @@ func TestManufacture(t *testing.T) {
 			}
 		}
 	}
-	if err := manufacture(program, t.TempDir(), []uint16{0x0012}); err == nil {
+	dir := filepath.Join(t.TempDir(), "tpm")
+	if err := manufacture(program, dir, []uint16{0x0012}); err == nil {
 		t.Error("a TPM without any bank was made")
+	}
+	// What was not made to its end is not taken for a TPM that is there.
+	os.MkdirAll(dir+".new", 0o700)
+	os.WriteFile(filepath.Join(dir+".new", "tpm2-00.permall"), []byte("half"), 0o600)
+	if err := manufacture(program, dir, []uint16{SHA256}); err != nil {
+		t.Fatal(err)
+	}
+	if got := activeBanks(t, dir); !slices.Equal(got, []uint16{SHA256}) {
+		t.Errorf("after a failure: active banks %#x, want SHA-256", got)
+	}
+	if _, err := os.Stat(dir + ".new"); err == nil {
+		t.Error("the other name is left")
 	}
 }
