@@ -128,6 +128,10 @@ func TestHostileTextIsShownAsText(t *testing.T) {
 	if strings.Contains(text.String(), "\nproblem") {
 		t.Error("a name makes a line of its own")
 	}
+	d := Difference{Where: "file a\x1b[2J\nsame: all", Field: "text", A: "x\x1b[1m\ny", B: "z"}.String()
+	if strings.Contains(d, "\x1b") || strings.Contains(d, "\nsame") || !strings.Contains(d, "\n       y") {
+		t.Errorf("difference: %q", d)
+	}
 }
 
 func FuzzContainers(f *testing.F) {

@@ -90,11 +90,7 @@ func (n *Node) write(w io.Writer, depth int) error {
 			width = max(width, len(f.Key))
 		}
 		for _, f := range n.Fields {
-			lines := strings.Split(strings.TrimRight(f.Value, "\n"), "\n")
-			for i, line := range lines {
-				lines[i] = printable(line)
-			}
-			value := strings.Join(lines, "\n"+pad+strings.Repeat(" ", width+6))
+			value := strings.ReplaceAll(printableLines(strings.TrimRight(f.Value, "\n")), "\n", "\n"+pad+strings.Repeat(" ", width+6))
 			if _, err := fmt.Fprintf(w, "%s    %-*s  %s\n", pad, width, printable(f.Key), value); err != nil {
 				return err
 			}
@@ -134,4 +130,13 @@ func printable(s string) string {
 		}
 		return unicode.ReplacementChar
 	}, s)
+}
+
+// printableLines is printable for a text that may have lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
