@@ -112,7 +112,7 @@ var codeWords = map[verify.Code]string{
 	verify.EnvelopeSignature: "a signature does not hold", verify.EnvelopePayload: "the manifest is not what was signed",
 	verify.FileMissing: "the file is missing", verify.FileStranger: "the manifest does not know the file", verify.FileKind: "not a regular file",
 	verify.FileSize: "the size differs", verify.FileDigest: "the content differs",
-	verify.DiskSize: "the disk is cut off", verify.DiskRelease: "no boot partition holds this release", verify.DiskSlack: "bytes where there should be none",
+	verify.DiskSize: "the size of the disk differs", verify.DiskRelease: "no boot partition holds this release", verify.DiskSlack: "bytes where there should be none",
 	verify.TableMBR: "the protective MBR differs", verify.TablePrimary: "the primary partition table differs", verify.TableBackup: "the backup partition table differs",
 	verify.PartitionDigest: "the content differs", verify.PartitionFormat: "the file system cannot be read",
 	verify.BootMissing: "the boot file is not there", verify.BootMalformed: "not a boot file with one meaning", verify.BootSection: "the section differs", verify.BootCmdline: "the command line differs",
@@ -185,7 +185,7 @@ func refusalHint(r *verify.Report) string {
 		return "move it out of the directory: nobody vouches for it"
 	case x.Code == verify.SignatureKey:
 		return "--db PEM names another certificate that firmware trusts"
-	case x.Code == verify.PartitionDigest && r.Kind == verify.KindImage && inner("state", "data"):
+	case r.Kind == verify.KindImage && (x.Code == verify.DiskSize || x.Code == verify.PartitionDigest && inner("state", "data")):
 		return "--disk, if this is the disk of a machine that has run"
 	case r.Kind == verify.KindDisk && slices.ContainsFunc(r.Refusals, otherGUID):
 		return "--host-id ID, if the disk was written by ingot flash --rekey"

@@ -135,22 +135,28 @@ type program struct {
 	r     io.ReaderAt
 	size  int64
 	place Place
+	other bool // of another release: the manifest does not vouch for it
 }
 
-// programs lists the boot file, the other EFI programs of the ESP, and the boot
-// files of other releases on a machine's disk.
+// isProgram looks for the two letters that all EFI programs begin with.
+func isProgram(r io.ReaderAt) bool {
+	head := make([]byte, 2)
+	n, _ := r.ReadAt(head, 0)
+	return n == 2 && string(head) == "MZ"
+}
+
+// programs lists the boot file, the other EFI programs of the ESP, and those
+// of other releases on a machine's disk.
 func (v *verifier) programs() ([]program, error) {
 	var list []program
 	uki := ""
 	if v.uki != nil {
-		list = append(list, program{v.uki.r, v.uki.size, v.uki.place})
+		list = append(list, program{r: v.uki.r, size: v.uki.size, place: v.uki.place})
 		f, _ := v.fileEntry(".efi")
 		uki = f.SHA256
 	}
 	for _, p := range v.parts {
-		if p.program != nil {
-			list = append(list, *p.program)
-		}
+		list = append(list, p.programs...)
 	}
 	p := v.part(partition.ESP)
 	if p == nil || p.tree == nil {
@@ -164,17 +170,20 @@ func (v *verifier) programs() ([]program, error) {
 		if err != nil {
 			return nil, err
 		}
-		head := make([]byte, 2)
-		if n, _ := r.ReadAt(head, 0); n == 2 && string(head) == "MZ" {
-			list = append(list, program{r, r.Size(), at(v.image.name, p.Role, path)})
+		if isProgram(r) {
+			list = append(list, program{r: r, size: r.Size(), place: at(v.image.name, p.Role, path)})
 		}
 	}
 	return list, nil
 }
 
+// errUnjudged: nothing that the caller trusts vouches for a program.
+var errUnjudged = fmt.Errorf("%w: it is of another release, and without a db certificate nothing vouches for it", authenticode.ErrUnknownKey)
+
 // checkSecureBoot judges signatures as firmware would with these db
 // certificates. Without any it looks whether the signatures are of these
-// programs, and those of one program all by one key.
+// programs, and those of one program all by one key; programs of another
+// release, which no digest of the manifest covers, are refused then.
 func (v *verifier) checkSecureBoot(c *Check) error {
 	list, err := v.programs()
 	if err != nil {
@@ -189,6 +198,11 @@ func (v *verifier) checkSecureBoot(c *Check) error {
 		if len(v.o.Trust.DB) > 0 {
 			_, err := authenticode.Verify(p.r, p.size, authenticode.Trust{Certificates: v.o.Trust.DB})
 			judgeProgram(c, p, err)
+			continue
+		}
+		if p.other && !v.o.Unsigned {
+			judgeProgram(c, p, errUnjudged)
+			signed++
 			continue
 		}
 		signer, err := consistent(p)

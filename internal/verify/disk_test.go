@@ -8,9 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/verify"
+	"github.com/ingot-os/ingot/partition/fat"
 	"github.com/ingot-os/ingot/partition/flash"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // flashed writes a set to a disk file of so many bytes.
@@ -49,7 +52,7 @@ func TestDisk(t *testing.T) {
 	app := fixture(t, full)
 	set := makeSet(t, app, a)
 	m := set.Manifest
-	o := verify.Options{Manifest: set.Dir, Trust: trust(t, ours)}
+	o := verify.Options{Manifest: set.Dir, Trust: trust(t, ours), Disk: true}
 	check := func(path string) *verify.Report { o := o; o.Path = path; return run(t, o) }
 
 	disk := flashed(t, set, m.Disk.Size+64<<20+512, flash.Options{})
@@ -109,7 +112,7 @@ func TestGrownDisk(t *testing.T) {
 	app.File("appliance.yaml", replaced(t, app.Dir, "{disabled: true}", "{mount: /data, size: 40M}"), 0o644)
 	set := makeSet(t, app, authority(t, ours))
 	m := set.Manifest
-	o := verify.Options{Manifest: set.Dir, Trust: trust(t, ours)}
+	o := verify.Options{Manifest: set.Dir, Trust: trust(t, ours), Disk: true}
 	o.Path = flashed(t, set, m.Disk.Size+128<<20, flash.Options{})
 	defer flipByte(t, o.Path, m.Disk.Size+20<<20)()
 	r := run(t, o)
@@ -131,7 +134,7 @@ func TestGrownDisk(t *testing.T) {
 	write(t, used, data)
 	state := m.Disk.Partitions[len(m.Disk.Partitions)-2]
 	flipByte(t, used, state.Start+100)
-	o.Path = used
+	o.Path, o.Disk = used, false
 	refused(t, run(t, o), verify.PartitionDigest, "state")
 	o.Disk = true
 	accepted(t, run(t, o), verify.Verified)
@@ -146,7 +149,7 @@ func TestOtherRelease(t *testing.T) {
 	app.File("appliance.yaml", replaced(t, app.Dir, "version: 1.0.0", "version: 2.0.0"), 0o644)
 	next := makeSet(t, app, a)
 	disk := flashed(t, set, set.Manifest.Disk.Size+8<<20, flash.Options{})
-	o := verify.Options{Path: disk, Manifest: set.Dir, Trust: trust(t, ours)}
+	o := verify.Options{Path: disk, Manifest: set.Dir, Trust: trust(t, ours), Disk: true}
 	install := func(parts ...int) {
 		from, err := os.ReadFile(next.Image())
 		if err != nil {
@@ -169,10 +172,18 @@ func TestOtherRelease(t *testing.T) {
 	accepted(t, r, verify.Verified)
 	noted(t, r, "slot-b", verify.WhyOtherSlot)
 	noted(t, r, "root-b", verify.WhyOtherSlot)
-	accepted(t, run(t, verify.Options{Path: disk, Manifest: set.Dir, Trust: trust(t, ours), Disk: true}), verify.Verified)
 	pristine := o
 	pristine.Path = set.Image()
 	accepted(t, run(t, pristine), verify.Verified)
+
+	alone := o // nothing vouches for the other release without db certificates
+	alone.Trust.DB = nil
+	refused(t, run(t, alone), verify.SignatureKey, "slot-b")
+	alone.Unsigned = true
+	accepted(t, run(t, alone), verify.Unsigned)
+	alone = o // a file is a disk only when the caller says so
+	alone.Disk = false
+	refused(t, run(t, alone), verify.DiskSize, "disk")
 
 	next = makeSet(t, app, authority(t, theirs)) // with Secure Boot its own firmware would not start it
 	install(2)
@@ -182,6 +193,54 @@ func TestOtherRelease(t *testing.T) {
 	refused(t, run(t, o), verify.DiskRelease, "")
 	o.Manifest, o.Trust = next.Dir, trust(t, theirs)
 	accepted(t, run(t, o), verify.Verified)
+}
+
+// TestHiddenProgram: where another release is, every program that firmware
+// could start is judged, not only the one that names the release.
+func TestHiddenProgram(t *testing.T) {
+	a := authority(t, ours)
+	app := fixture(t, "")
+	set := makeSet(t, app, a)
+	app.File("appliance.yaml", replaced(t, app.Dir, "version: 1.0.0", "version: 0.9.0"), 0o644)
+	old := makeSet(t, app, a)
+	signed, err := os.ReadFile(old.UKI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := flashed(t, set, set.Manifest.Disk.Size+8<<20, flash.Options{})
+	esp := set.Manifest.Disk.Partitions[0]
+	o := verify.Options{Path: disk, Manifest: set.Dir, Trust: trust(t, ours), Disk: true}
+	install := func(fallback []byte) {
+		files := new(tree.Tree)
+		for path, data := range map[string][]byte{"EFI/A/OLD.EFI": signed, boot.FallbackPath(set.Manifest.Arch): fallback} {
+			if err := files.Add(tree.Node{Path: path, Mode: 0o644, Content: tree.Bytes(data)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		volume, err := fat.Plan(files, fat.Options{Size: esp.Size, Epoch: set.Manifest.Epoch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(make([]byte, esp.Size), esp.Start); err != nil { // a volume is written onto zeros
+			t.Fatal(err)
+		}
+		if err := volume.Write(io.NewOffsetWriter(f, esp.Start)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(signed)
+	r := run(t, o)
+	accepted(t, r, verify.Verified)
+	noted(t, r, "esp", verify.WhyOtherSlot)
+	install(append([]byte("MZ"), signed[2:len(signed)-4096]...))
+	if r := run(t, o); r.Verdict != verify.Refused || r.Refusals[0].Check != verify.CheckSecureBoot {
+		t.Errorf("verdict %s\n%s", r.Verdict, text(r))
+	}
 }
 
 // replaced is the recipe with one thing changed.

@@ -17,14 +17,14 @@ import (
 // partFacts is what is known of a partition.
 type partFacts struct {
 	partition.Part
-	want    string // digest by the manifest
-	sum     string
-	nonzero int64 // offset of the first byte that is not zero, -1: it is empty
-	judged  bool  // by the manifest
-	intact  bool
-	other   string     // name and version of the release that is there instead
-	program *program   // its boot file
-	tree    *tree.Tree // of an intact FAT volume
+	want     string // digest by the manifest
+	sum      string
+	nonzero  int64 // offset of the first byte that is not zero, -1: it is empty
+	judged   bool  // by the manifest
+	intact   bool
+	other    string     // name and version of the release that is there instead
+	programs []program  // its EFI programs
+	tree     *tree.Tree // of an intact FAT volume
 }
 
 // checkPartitions hashes every partition that the manifest can judge. On the
@@ -85,7 +85,7 @@ func (v *verifier) otherReleases(c *Check) error {
 			intact = intact || p != nil && p.nonzero >= 0
 			continue
 		}
-		if p.other, p.program = v.releaseIn(p.Part); p.other == "" {
+		if p.other, p.programs = v.releaseIn(p.Part); p.other == "" {
 			continue
 		}
 		for _, out := range []*partFacts{p, v.part(rootOf[role])} {
@@ -104,8 +104,9 @@ func (v *verifier) otherReleases(c *Check) error {
 
 // releaseIn finds the UKI on a FAT volume and names its release, when it is
 // another than the manifest's: one of the same name and version is damaged
-// instead.
-func (v *verifier) releaseIn(p partition.Part) (string, *program) {
+// instead. It returns all EFI programs of the volume: firmware need not start
+// the one that has the name.
+func (v *verifier) releaseIn(p partition.Part) (string, []program) {
 	if p.End() > v.image.size {
 		return "", nil
 	}
@@ -117,20 +118,25 @@ func (v *verifier) releaseIn(p partition.Part) (string, *program) {
 	if err != nil {
 		return "", nil
 	}
+	release, list := "", []program(nil)
 	for _, n := range t.Nodes() {
 		s, ok := n.Content.(tree.Section)
-		if !ok {
+		if !ok || !isProgram(readerOf(s)) {
 			continue
 		}
+		list = append(list, program{r: readerOf(s), size: s.N, place: at(v.image.name, p.Role, n.Path), other: true})
 		info, err := boot.Inspect(readerOf(s), s.N)
-		if err != nil || info.Problem != "" || info.OS.ImageID == "" {
+		if release != "" || err != nil || info.Problem != "" || info.OS.ImageID == "" {
 			continue
 		}
 		if info.OS.ImageID != v.m.Name || info.OS.ImageVersion != v.m.Version {
-			return info.OS.ImageID + "-" + info.OS.ImageVersion, &program{readerOf(s), s.N, at(v.image.name, p.Role, n.Path)}
+			release = info.OS.ImageID + "-" + info.OS.ImageVersion
 		}
 	}
-	return "", nil
+	if release == "" {
+		return "", nil
+	}
+	return release, list
 }
 
 // explainPartitions refuses what differs and names the place as exactly as

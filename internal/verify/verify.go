@@ -51,10 +51,11 @@ type Options struct {
 	// 0 means 1.
 	Threshold int
 	Unsigned  bool
-	// Disk says that Path is the disk of a machine also when it has the image's
-	// size: state and data may hold anything, a slot another release.
+	// Disk says that the file at Path is the disk of a machine, as a block device
+	// always is: it may have another size than the image, state and data may hold
+	// anything, a slot another release.
 	Disk bool
-	// HostID is what flash --rekey derived the GUIDs of this disk from.
+	// HostID is what flash --rekey derived the GUIDs of this disk from; it implies Disk.
 	HostID string
 
 	image *image // what is at Path, in tests
@@ -140,7 +141,7 @@ func (v *verifier) locate() error {
 	switch {
 	case info.IsDir():
 		v.report.Kind, v.dir = KindSet, v.o.Path
-	case info.Mode()&fs.ModeDevice != 0 || v.o.Disk:
+	case info.Mode()&fs.ModeDevice != 0 || v.o.Disk || v.o.HostID != "":
 		v.report.Kind = KindDisk
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is neither a directory, a file nor a disk", v.o.Path)
