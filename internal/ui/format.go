@@ -3,8 +3,10 @@ package ui
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -66,7 +68,13 @@ func (u *UI) Table(header []string, rows [][]string) error {
 
 // WriteTable is Table for any writer.
 func WriteTable(w io.Writer, header []string, rows [][]string) error {
-	all := rows
+	all := make([][]string, len(rows))
+	for i, r := range rows {
+		for _, c := range r {
+			all[i] = append(all[i], printable(c))
+		}
+	}
+	rows = all
 	if header != nil {
 		all = append([][]string{header}, rows...)
 	}
@@ -97,6 +105,26 @@ func WriteTable(w io.Writer, header []string, rows [][]string) error {
 	}
 	return nil
 }
+
+// printable writes what a terminal would obey (control characters, marks that
+// turn the direction of text) as Go escapes: names come from files that anybody
+// may have made, and must not paint over what is said about them.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, obeyed) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if obeyed(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func obeyed(r rune) bool { return r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }
 
 func numeric(rows [][]string, column int) bool {
 	for _, r := range rows {

@@ -80,7 +80,7 @@ func (u *UI) words(prefix, text string) {
 		if strings.HasPrefix(line, "hint: ") || strings.HasPrefix(line, " ") {
 			p = "" // a nested hint or the continuation of the line above
 		}
-		fmt.Fprintln(u.Err, p+line)
+		fmt.Fprintln(u.Err, p+printable(line))
 	}
 	u.draw()
 }

@@ -174,3 +174,21 @@ func TestResultsThatCannotBeWrittenAreErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintable: a name cannot move the cursor or start a line.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{"a\x1b[2K\rok": `a\x1b[2K\rok`, "a\nb": `a\nb`, "a\u202eb": `a\u202eb`, "ä → b\tc": "ä → b\tc"} {
+		if got := printable(in); got != want {
+			t.Errorf("printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+	var out, said bytes.Buffer
+	u := New(&out, &said)
+	u.Say("file %s", "a\x1b[2K\rverified")
+	if err := u.Table(nil, [][]string{{"a\nb"}}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(said.String()+out.String(), "\x1b\r") || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("said %q, printed %q", said.String(), out.String())
+	}
+}

@@ -139,7 +139,7 @@ func refusal(r *verify.Report) error {
 			fmt.Fprintf(&b, "\n  and %d more: --json lists all", len(r.Refusals)-i)
 			break
 		}
-		fmt.Fprintf(&b, "\n  %s: %s", placeWords(x.Place), refusalWords(x))
+		fmt.Fprintf(&b, "\n  %s: %s", printable(placeWords(x.Place)), printable(refusalWords(x)))
 	}
 	return &Error{Code: CodeRefused, Err: fmt.Errorf("%s", b.String()), Hint: refusalHint(r)}
 }
