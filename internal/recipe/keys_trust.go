@@ -50,6 +50,6 @@ var scanKeys = []strictyaml.Key{
 	{Path: "scan.waivers", Also: []string{"ignore", "exceptions", "allow"}, Doc: "Vulnerabilities that are accepted one by one, each for a reason and until a day.", Example: "waivers:\n  - {id: CVE-2026-1000, reason: not reachable, expires: 2026-12-31}"},
 	{Path: "scan.waivers[].id", Required: true, Pattern: `^[A-Za-z0-9][A-Za-z0-9._:-]{2,99}$`, Expect: "a name such as CVE-2026-1000 or GO-2026-0001", Also: []string{"cve", "name"}, Doc: "Name of the vulnerability, any of those that the database gives it.", Example: "id: CVE-2026-1000"},
 	{Path: "scan.waivers[].package", MinLen: 1, Default: "any", Also: []string{"source", "module"}, Doc: "Debian source package or Go module it is accepted for.", Example: "package: linux"},
-	{Path: "scan.waivers[].reason", Required: true, MinLen: 3, Also: []string{"why", "because", "comment"}, Doc: "Why it does no harm here.", Example: "reason: the driver is not among our modules"},
+	{Path: "scan.waivers[].reason", Required: true, MinLen: 1, Pattern: `...`, Expect: "a few words", Also: []string{"why", "because", "comment"}, Doc: "Why it does no harm here.", Example: "reason: the driver is not among our modules"},
 	{Path: "scan.waivers[].expires", Required: true, Pattern: `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`, Expect: "a day such as 2026-12-31", Also: []string{"until", "expiry"}, Doc: "Last day on which it holds, in UTC.", Example: "expires: 2026-12-31"},
 }
