@@ -67,6 +67,9 @@ func reach(ctx context.Context, uri string, pub crypto.PublicKey) (crypto.Signer
 		r.key, err = r.fetch()
 	}
 	if err != nil {
+		if before, _, secret := strings.Cut(uri, "pin-value="); secret {
+			uri = before + "pin-value=..." // it would go on into logs
+		}
 		return nil, fmt.Errorf("key %s: %w", uri, err)
 	}
 	return r, nil

@@ -248,3 +248,13 @@ func TestExecMisbehaves(t *testing.T) {
 		t.Errorf("PSS: %v", err)
 	}
 }
+
+// TestPINUnsaid: the refusal of a PIN in a URI does not repeat it.
+func TestPINUnsaid(t *testing.T) {
+	for _, uri := range []string{"pkcs11:token=x;id=%01?module-path=/x.so&pin-value=864209", "pkcs11:token=x;id=%01;pin-value=864209?module-path=/x.so"} {
+		_, err := Reach(t.Context(), uri, nil)
+		if err == nil || strings.Contains(err.Error(), "864209") || !strings.Contains(err.Error(), "pin-value") {
+			t.Errorf("%v", err)
+		}
+	}
+}
