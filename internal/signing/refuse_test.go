@@ -211,6 +211,9 @@ func TestParseRefuses(t *testing.T) {
 	message := base64.StdEncoding.EncodeToString(signed.Manifest.Message)
 	other := base64.StdEncoding.EncodeToString([]byte("DSSEv1 1 a 2 {}"))
 	otherSum := sha256.Sum256([]byte("DSSEv1 1 a 2 {}"))
+	_, payload, _ := bytes.Cut(signed.Manifest.Message, []byte(" {"))
+	twice := dsse.PAE(dsse.TypeManifest, append([]byte(`{"Version": "6.6.6",`), payload...))
+	twiceSum := sha256.Sum256(twice)
 	for _, c := range []struct {
 		name, doc string
 		replace   []string
@@ -229,6 +232,9 @@ func TestParseRefuses(t *testing.T) {
 		{"another message", string(manifest), []string{message, other}, "is not that of the message"},
 		{"no manifest", string(manifest), []string{message, other, signed.Manifest.SHA256, hex.EncodeToString(otherSum[:])}, "pre-authentication"},
 		{"message of another set", string(manifest), []string{`"version": "1.0.0"`, `"version": "1.0.1"`}, "the request of tiny 1.0.1"},
+		{"a name twice", string(manifest), []string{message, base64.StdEncoding.EncodeToString(twice), signed.Manifest.SHA256, hex.EncodeToString(twiceSum[:])}, "not in the encoding that ingot writes"},
+		{"set on two lines", string(manifest), []string{`"version": "1.0.0"`, `"version": "1.0.0\n\u001b[2K"`}, "cannot be printed"},
+		{"file", string(boot), []string{`"file": "`, `"file": "\u202e`}, "boot[0]: file: "},
 	} {
 		if _, err := signing.ParseRequest([]byte(strings.NewReplacer(c.replace...).Replace(c.doc))); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)

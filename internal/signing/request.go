@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/internal/dsse"
@@ -131,8 +133,14 @@ func (r *Request) check() error {
 	if (len(r.Boot) > 0) == (r.Manifest != nil) {
 		return errors.New("want boot files or a manifest, one of them")
 	}
+	if unprintable(r.Set.Name + r.Set.Version + r.Set.Arch + r.Set.Build) {
+		return fmt.Errorf("set: %q has characters that cannot be printed", r.Set)
+	}
 	for i, b := range r.Boot {
 		d, err := b.digest()
+		if err == nil && unprintable(b.File) {
+			err = fmt.Errorf("file: %q has characters that cannot be printed", b.File)
+		}
 		if err != nil {
 			return fmt.Errorf("boot[%d]: %w", i, err)
 		}
@@ -144,6 +152,11 @@ func (r *Request) check() error {
 		return nil
 	}
 	return r.Manifest.check(r.Set)
+}
+
+// unprintable finds what could mislead the person who reads what is to be signed.
+func unprintable(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (b *BootItem) digest() (authenticode.Digest, error) { return parseDigest(b.Authenticode) }
@@ -168,6 +181,9 @@ func (m *ManifestItem) check(set Subject) error {
 	manifest, err := release.Parse(payload)
 	if err != nil {
 		return fmt.Errorf("manifest.message: %w", err)
+	}
+	if again, err := manifest.Marshal(); err != nil || !bytes.Equal(again, payload) {
+		return errors.New("manifest.message: the manifest is not in the encoding that ingot writes") // two readers could read two things
 	}
 	if got := subjectOf(manifest); got != set {
 		return fmt.Errorf("manifest.message: it is of %v, the request of %v", got, set)
