@@ -81,6 +81,14 @@ func allocate(program, dir string, active []uint16) error {
 	if err == nil {
 		_, err = execute(conn, shutdownClear)
 	}
+	if err == nil {
+		return nil
+	}
+	conn.Close()
+	p.kill()
+	if words := p.tail.String(); words != "" {
+		return fmt.Errorf("%w: %s: %s", err, program, words)
+	}
 	return err
 }
 
