@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/ingot-os/ingot/internal/build"
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/ui"
 )
 
 type buildCmd struct {
@@ -77,11 +81,27 @@ func (c *buildCmd) sign(v *verb, o *build.Options) error {
 		return nil
 	}
 	a, err := c.authority(v.ctx)
-	if err != nil || a == nil {
+	if err != nil {
 		return err
+	}
+	if a == nil {
+		return c.keepSigned(o)
 	}
 	o.Authority, o.Identity = a, a.Identity()
 	return warnForeign(v, o.Recipe, c.Keys)
+}
+
+// keepSigned refuses to put an unsigned set in the place of a signed one: who
+// forgot --keys has lost signatures that may have taken two people and a token.
+func (c *buildCmd) keepSigned(o *build.Options) error {
+	dir := filepath.Join(o.Out, o.Lock.Name+"-"+o.Lock.Version)
+	if _, err := os.Stat(filepath.Join(dir, release.EnvelopeName)); err != nil {
+		return nil
+	}
+	return &ui.Error{
+		Err:  fmt.Errorf("%s is signed; a build without keys would take its place", dir),
+		Hint: "--keys DIR signs this build, --unsigned replaces the signed set, -o names another directory",
+	}
 }
 
 // traceFile is --trace: JSON lines, nothing when no file is named.
