@@ -57,10 +57,10 @@ var topKeys = []strictyaml.Key{
 		Example: `epoch: "2026-01-31T12:00:00Z"`},
 	{Path: "mirror", MinLen: 1, Default: "what the host's apt is configured with",
 		Doc:     "Debian mirror that packages are taken from. Signatures are checked whatever it is.",
-		Example: "mirror: https://deb.debian.org/debian"},
+		Example: "mirror: https://mirror.example.org/debian"},
 	{Path: "snapshot", MinLen: 1,
 		Doc:     "Snapshot service to ask for a locked package that the mirror has dropped since.",
-		Example: "snapshot: https://snapshot.debian.org/archive/debian"},
+		Example: "snapshot: https://snapshot.example.org/archive/debian"},
 }
 
 var inputKeys = []strictyaml.Key{

@@ -81,7 +81,7 @@ func (c *checker) address(at, text string) {
 	u, err := url.Parse(text)
 	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" || err == nil && u.Scheme == "file" && strings.HasPrefix(u.Path, "/")
 	if !ok {
-		c.add(at, "want an address such as https://deb.debian.org/debian", "%s is %q: not an http, https or file address", at, text)
+		c.add(at, "want an address such as https://mirror.example.org/debian", "%s is %q: not an http, https or file address", at, text)
 	}
 }
 

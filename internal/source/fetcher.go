@@ -39,7 +39,7 @@ type Options struct {
 	Mirror   string
 	Security string // root of the security archive, when it is elsewhere
 	// Snapshot is asked for a package that the mirrors have dropped: the root of
-	// a service with the interface of snapshot.debian.org, or of one archive in it
+	// a service with the interface of the Debian snapshot archive, or of one archive in it
 	// (".../archive/debian/20260912T000000Z").
 	Snapshot string
 	Vendor   string // directory written by lock.Vendor; "" = none

@@ -51,7 +51,7 @@ type Source interface {
 // Archive finds packages in a Debian archive. It keeps what it has read, so
 // one value sees one state of the archive. Methods may be called concurrently.
 type Archive struct {
-	Main     []string // mirrors, best first: "http://deb.debian.org/debian"
+	Main     []string // mirrors, best first: "http://mirror.example.org/debian"
 	Security []string // mirrors of the security archive
 	// Pockets are those to search; nil means all that the suite has.
 	Pockets []string
