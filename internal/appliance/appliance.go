@@ -28,6 +28,20 @@ type Spec struct {
 	Layout     Layout      `json:"layout"`
 	Boot       Boot        `json:"boot"`
 	Trust      *Trust      `json:"trust,omitempty"`
+	Attest     *Attest     `json:"attest,omitempty"`
+	// SecurityEpoch is 0 to 63. A machine whose floor is higher does not run
+	// the image (S8, S10).
+	SecurityEpoch int `json:"securityEpoch,omitempty"`
+}
+
+// Attest is how the machine proves to a server what it has booted. The server's
+// certificate must lead to one of Trust.Server.
+type Attest struct {
+	// Server is the base URL, used when neither machine.yaml nor DHCP name one
+	// (S14); empty waits for one of these.
+	Server string `json:"server,omitempty" yaml:"server"`
+	// Interval is the time between two proofs; the server may ask for another.
+	Interval Duration `json:"interval,omitempty" yaml:"interval"` // default 1m
 }
 
 // Trust are the public keys that the machine is given (S8): certificates in
@@ -104,10 +118,13 @@ type Service struct {
 	StateDirectory string   `json:"stateDirectory,omitempty" yaml:"stateDirectory"`
 	User           string   `json:"user,omitempty" yaml:"user"`                 // name from users; empty = root
 	Capabilities   []string `json:"capabilities,omitempty" yaml:"capabilities"` // kept as ambient, e.g. NET_BIND_SERVICE; all others dropped
-	Restart        Restart  `json:"restart" yaml:"restart"`
-	After          []string `json:"after,omitempty" yaml:"after"` // started once these are healthy (or running, without a check)
-	Health         *Health  `json:"health,omitempty" yaml:"health"`
-	StopTimeout    Duration `json:"stopTimeout,omitempty" yaml:"stopTimeout"` // SIGTERM to SIGKILL; default 10s
+	// Secrets are names of what the server gives to an attested machine, before
+	// the service starts: /run/ingot/secrets/SERVICE/NAME, mode 0400, of User.
+	Secrets     []string `json:"secrets,omitempty" yaml:"secrets"`
+	Restart     Restart  `json:"restart" yaml:"restart"`
+	After       []string `json:"after,omitempty" yaml:"after"` // started once these are healthy (or running, without a check)
+	Health      *Health  `json:"health,omitempty" yaml:"health"`
+	StopTimeout Duration `json:"stopTimeout,omitempty" yaml:"stopTimeout"` // SIGTERM to SIGKILL; default 10s
 }
 
 // Restart is what happens when a service exits.
@@ -155,6 +172,7 @@ type User struct {
 type Data struct {
 	Mount      string `json:"mount,omitempty" yaml:"mount"`           // default /data; "" after defaults means no data partition
 	Filesystem string `json:"filesystem,omitempty" yaml:"filesystem"` // ext4
+	Encrypt    string `json:"encrypt,omitempty" yaml:"encrypt"`       // "" or tpm (S3)
 }
 
 // Root is a read-only root payload under dm-verity.

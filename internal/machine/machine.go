@@ -36,7 +36,7 @@ func Parse(name string, data []byte) (*Machine, error) {
 	errs := doc.Decode(m, Keys())
 	errs = append(errs, CheckNetwork(doc, "network", m.Network)...)
 	errs = append(errs, CheckServers(doc, "ntp", m.NTP)...)
-	errs = append(errs, checkServer(doc, m.Server)...)
+	errs = append(errs, CheckServer(doc, "server", m.Server)...)
 	errs.Sort()
 	if err := errs.Err(); err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ var bad = []struct {
 	{"host too long", "hostname: a." + strings.Repeat("b", 63) + "\n", "m.yaml:1:11: hostname has 65 characters, the limit is 64", true},
 	{"label value", "labels: {rack: 7}\n", `m.yaml:1:16: labels.rack is a number (7), want text` + "\nhint: quote it: \"7\"", true},
 	{"label name", "labels: {\"a b\": x}\n", `m.yaml:1:10: name "a b" is not allowed in labels`, true},
-	{"no scheme", "server: ingot.example.com\n", `m.yaml:1:9: server is "ingot.example.com": not an http or https address`, false},
+	{"no scheme", "server: ingot.example.com\n", `m.yaml:1:9: server is "ingot.example.com": not an https address`, false},
 	{"password", "server: https://u:p@ingot.example.com\n", "a password in a file that is shown", false},
 	{"query", "server: https://ingot.example.com/?a=b\n", "no query or fragment", false},
 	{"ntp port", "ntp: [\"10.0.0.1:123\"]\n", `m.yaml:1:7: ntp[0] is "10.0.0.1:123": not a host`, false},

@@ -217,15 +217,17 @@ func isHost(s string) bool {
 	return true
 }
 
-func checkServer(doc *strictyaml.Document, server string) strictyaml.Errors {
+// CheckServer checks the base address of a server at a path of the document.
+// Only https is one: what a machine is told is as good as the server's key.
+func CheckServer(doc *strictyaml.Document, at, server string) strictyaml.Errors {
 	if server == "" {
 		return nil
 	}
 	u, err := url.Parse(server)
 	bad := ""
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		bad = "not an http or https address"
+	case err != nil || u.Host == "" || u.Scheme != "https":
+		bad = "not an https address"
 	case u.User != nil:
 		bad = "a password in a file that is shown in /v1/status"
 	case u.RawQuery != "" || u.Fragment != "":
@@ -234,6 +236,6 @@ func checkServer(doc *strictyaml.Document, server string) strictyaml.Errors {
 		return nil
 	}
 	n := &network{doc: doc}
-	n.add("server", `want "https://ingot.example.com"`, "server is %q: %s", server, bad)
+	n.add(at, `want "https://ingot.example.com"`, "%s is %q: %s", at, server, bad)
 	return n.errs
 }

@@ -41,7 +41,7 @@ func TestWarnings(t *testing.T) {
 
 // TestSkippedRulesAreListed: what could not be checked is said, never passed over.
 func TestSkippedRulesAreListed(t *testing.T) {
-	text := "root: {oci: docker.io/library/alpine:3.20}\nmodules: [wireguard]\nnetwork: [{match: {driver: igb}, dhcp: true}]\n" +
+	text := "root: {oci: registry.example.org/library/alpine:3.20}\nmodules: [wireguard]\nnetwork: [{match: {driver: igb}, dhcp: true}]\n" +
 		"kernel: {package: linux-image-amd64}\nfirmware: [{package: firmware-realtek, files: [x]}]\nservices: [{name: a, command: /usr/bin/a}]\n"
 	var got []string
 	for _, s := range examine(t, text, Facts{}).Skipped {
@@ -67,7 +67,7 @@ func TestSkippedRulesAreListed(t *testing.T) {
 func TestRootPayloadFromFacts(t *testing.T) {
 	facts := Facts{RootFiles: map[string]fs.FileMode{"usr/bin/a": 0o755, "srv": fs.ModeDir | 0o755}}
 	for command, bad := range map[string]bool{"/usr/bin/a": false, "/usr/bin/b": true, "/srv": true} {
-		rep := examine(t, "root: {oci: docker.io/library/alpine:3.20}\nservices: [{name: a, command: "+command+"}]\n", facts)
+		rep := examine(t, "root: {oci: registry.example.org/library/alpine:3.20}\nservices: [{name: a, command: "+command+"}]\n", facts)
 		if got := len(rep.Errors) > 0; got != bad {
 			t.Errorf("%s: %v", command, rep.Errors)
 		}

@@ -56,6 +56,9 @@ func (r *Recipe) applyDefaults() {
 		def(&r.Smoke[i].Timeout, seconds(30))
 		defaultHTTP(r.Smoke[i].HTTP)
 	}
+	if r.Attest != nil {
+		def(&r.Attest.Interval, seconds(60))
+	}
 	r.defaultDisk()
 }
 

@@ -13,7 +13,7 @@ import (
 var Keys = sync.OnceValue(func() *strictyaml.Table {
 	network := strictyaml.Under("network", machine.NetworkKeys)
 	network[0].Default = "DHCP on every Ethernet link; `network: []` for none"
-	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, scanKeys))...)
+	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, attestKeys, scanKeys))...)
 })
 
 // compiled gives every key with a pattern a function that matches it.
@@ -56,7 +56,7 @@ var topKeys = []strictyaml.Key{
 		Doc:     "The time that every file in the image carries, and the earliest time the machine's clock can show.",
 		Example: `epoch: "2026-01-31T12:00:00Z"`},
 	{Path: "mirror", MinLen: 1, Default: "what the host's apt is configured with",
-		Doc:     "Debian mirror that packages are taken from. Signatures are checked whatever it is.",
+		Doc:     "Debian mirror that packages are taken from; the security archive is looked for beside it. A host whose apt names no Debian mirror needs this key. Signatures are checked whatever it is.",
 		Example: "mirror: https://mirror.example.org/debian"},
 	{Path: "snapshot", MinLen: 1,
 		Doc:     "Snapshot service to ask for a locked package that the mirror has dropped since.",
@@ -193,6 +193,8 @@ var serviceKeys = slices.Concat([]strictyaml.Key{
 	{Path: "services[].user", Pattern: userPattern, Expect: userExpect, Default: "root", Doc: "Account the program runs as: one of `users`, `root` or `nobody`. Even root has no more rights than its `capabilities`.", Example: "user: app"},
 	{Path: "services[].capabilities", Default: "none, for root too", Also: []string{"caps", "cap_add"}, Doc: "Linux capabilities that the program keeps; all others are dropped, also from root. Names without `CAP_`.", Example: "capabilities: [NET_BIND_SERVICE]"},
 	{Path: "services[].capabilities[]", Enum: capabilities},
+	{Path: "services[].secrets", Doc: "Names of secrets that the server gives to an attested machine. The service starts when they are there: `/run/ingot/secrets/SERVICE/NAME`, readable by its `user` only, in memory only. Needs `attest`.", Example: "secrets: [db-password]"},
+	{Path: "services[].secrets[]", Pattern: `^[a-z0-9][a-z0-9._-]{0,62}$`, Expect: "lower case letters, digits, dots, dashes and underscores, at most 63"},
 	{Path: "services[].restart", Default: "always, after 1s doubling up to 30s", Doc: "What happens when the program ends.", Example: "restart: {policy: on-failure, backoff: 2s, max: 1m}"},
 	{Path: "services[].restart.policy", Enum: []string{"always", "on-failure", "never"}, Means: map[string]string{"no": "never", "none": "never", "oneshot": "never", "once": "never", "unless-stopped": "always", "yes": "always", "onfailure": "on-failure"}, Default: "always", Doc: "`on-failure` restarts unless it ended with status 0.", Example: "policy: on-failure"},
 	{Path: "services[].restart.backoff", Default: "1s", Also: []string{"delay", "interval"}, Doc: "Wait before the first restart. It doubles with each one in a row.", Example: "backoff: 2s"},
@@ -250,6 +252,8 @@ var diskKeys = []strictyaml.Key{
 	{Path: "data", Doc: "The writable partition. It is made on the first boot, grows to the end of the disk and survives updates.", Example: "data: {mount: /data, size: 1G}"},
 	{Path: "data.mount", Pattern: absPattern, Expect: "an absolute path such as /data", Default: "/data", Also: []string{"path", "mountpoint"}, Doc: "Where it is mounted.", Example: "mount: /data"},
 	{Path: "data.filesystem", Enum: []string{"ext4"}, Default: "ext4", Also: []string{"fs", "type", "format"}, Doc: "File system.", Example: "filesystem: ext4"},
+	{Path: "data.encrypt", Enum: []string{"tpm"}, Default: "not encrypted", Also: []string{"encryption", "crypt", "luks"}, Means: map[string]string{"tpm2": "tpm", "luks": "tpm", "yes": "tpm", "true": "tpm"},
+		Doc: "`tpm` makes the partition a LUKS2 volume whose key only this machine's TPM gives, and only to a release that the policy key has signed, under the site's own Secure Boot keys, at or above the machine's security epoch: [data-encryption.md](data-encryption.md). Needs `trust` with firmware and policy keys.", Example: "encrypt: tpm"},
 	{Path: "data.disabled", Default: "false", Doc: "`true` leaves the partition out: nothing written on the machine survives a reboot.", Example: "disabled: true"},
 	{Path: "data.size", Default: "64M", Doc: "Size in the image file; on the machine it grows.", Example: "size: 1G"},
 

@@ -49,8 +49,12 @@ type Recipe struct {
 	Root *Root `yaml:"root"`
 	Boot Boot  `yaml:"boot"`
 
-	Trust *Trust `yaml:"trust"`
-	Scan  Scan   `yaml:"scan"` // has no part in the image, nor in Digest
+	Trust  *Trust            `yaml:"trust"`
+	Attest *appliance.Attest `yaml:"attest"`
+	// SecurityEpoch is raised by a release that no machine may fall behind.
+	SecurityEpoch int `yaml:"securityEpoch"`
+
+	Scan Scan `yaml:"scan"` // has no part in the image, nor in Digest
 
 	// Outputs are further files of the same disk, by the names of Outputs.
 	Outputs []string `yaml:"outputs"`

@@ -22,6 +22,9 @@ func Spec(r *Recipe) appliance.Spec {
 		Data:       r.Data.Data,
 		Management: r.Management,
 		Boot:       bootSpec(r.Boot),
+		Attest:     r.Attest,
+
+		SecurityEpoch: r.SecurityEpoch,
 	}
 }
 

@@ -33,6 +33,8 @@ func Validate(r *Recipe) Errors {
 	c.root()
 	c.boot()
 	c.outputs()
+	c.attest()
+	c.encrypt()
 	c.scan()
 	c.errs.Sort()
 	return c.errs

@@ -44,7 +44,7 @@ var mountConflicts = append([]string{"/bin", "/bbin", "/sbin", "/lib", "/lib64",
 func (c *checker) data() {
 	d := c.r.Data
 	if d.Disabled {
-		for _, key := range []string{"mount", "filesystem", "size"} {
+		for _, key := range []string{"mount", "filesystem", "size", "encrypt"} {
 			if c.r.doc.Has("data." + key) {
 				c.add("data."+key, "remove one of the two", "data.%s is given, but data.disabled is true", key)
 			}
@@ -100,7 +100,7 @@ func (c *checker) remoteImage(at, ref, name string, pinned bool) {
 	repo, tag, tagged := strings.Cut(repo, ":")
 	switch {
 	case repo == "" || !strings.ContainsAny(host, ".:") && host != "localhost":
-		c.add(at, "name the registry: docker.io/library/alpine:3.20; a local OCI layout begins with ./", "root.oci is %q: no registry", ref)
+		c.add(at, "name the registry: registry.example.org/library/alpine:3.20; a local OCI layout begins with ./", "root.oci is %q: no registry", ref)
 	case !ociHost.MatchString(host) || !ociName.MatchString(repo):
 		c.add(at, "want registry.example.com/team/app in lower case", "root.oci is %q: not an image name", ref)
 	case tagged && !ociTag.MatchString(tag):

@@ -30,6 +30,7 @@ func (c *checker) services() {
 		c.health(at+".health", s)
 		c.noZero(at+".args", s.Args)
 		c.stateDirectory(at+".stateDirectory", s)
+		c.secrets(at+".secrets", s)
 	}
 	c.twice("services", "name", names)
 	c.dependencies(names)
