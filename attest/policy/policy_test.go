@@ -1,0 +1,312 @@
+package policy
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// tpm is an swtpm that tpm2-tools speak to: the oracle of every digest.
+type tpm struct {
+	t    *testing.T
+	dir  string
+	tcti string
+}
+
+func tool(t testing.TB, program, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
+			t.Fatalf("%s is missing (Debian package %s)", program, pkg)
+		}
+		t.Skipf("%s is missing (Debian package %s)", program, pkg)
+	}
+}
+
+func emulator(t *testing.T) *tpm {
+	t.Helper()
+	tool(t, "swtpm", "swtpm")
+	tool(t, "tpm2_policypcr", "tpm2-tools")
+	for range 5 { // somebody else may take a port that was free
+		if e := start(t); e != nil {
+			return e
+		}
+	}
+	t.Fatal("swtpm does not listen")
+	return nil
+}
+
+func start(t *testing.T) *tpm {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	dir := t.TempDir()
+	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
+		"--server", fmt.Sprintf("type=tcp,port=%d", port), "--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1),
+		"--flags", "not-need-init,startup-clear")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	e := &tpm{t, dir, fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", port)}
+	for range 100 {
+		if _, err := e.try("tpm2_pcrread", "sha256:0"); err == nil {
+			return e
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
+}
+
+func (e *tpm) try(program string, args ...string) (string, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = e.dir, append(os.Environ(), "TPM2TOOLS_TCTI="+e.tcti)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (e *tpm) run(program string, args ...string) {
+	e.t.Helper()
+	if out, err := e.try(program, args...); err != nil {
+		e.t.Fatalf("%s %q: %v\n%s", program, args, err, out)
+	}
+}
+
+func (e *tpm) file(name string) string { return filepath.Join(e.dir, name) }
+
+func (e *tpm) write(name string, b []byte) string {
+	e.t.Helper()
+	if err := os.WriteFile(e.file(name), b, 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+	return e.file(name)
+}
+
+func (e *tpm) read(name string) []byte {
+	e.t.Helper()
+	b, err := os.ReadFile(e.file(name))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return b
+}
+
+// value extends a register and gives what it holds.
+func (e *tpm) value(register int, text string) (out [32]byte) {
+	e.t.Helper()
+	sum := sha256.Sum256([]byte(text))
+	e.run("tpm2_pcrextend", fmt.Sprintf("%d:sha256=%x", register, sum))
+	e.run("tpm2_pcrread", fmt.Sprintf("sha256:%d", register), "-o", "pcr")
+	copy(out[:], e.read("pcr"))
+	return out
+}
+
+// counter is a new NV counter at the index, incremented once; it gives its
+// name and value.
+func (e *tpm) counter(index string) ([]byte, uint64) {
+	e.t.Helper()
+	e.run("tpm2_nvdefine", index, "-C", "o", "-s", "8", "-a", "ownerwrite|ownerread|authread|no_da|nt=counter")
+	e.run("tpm2_nvincrement", index, "-C", "o")
+	out, err := e.try("tpm2_nvreadpublic", index)
+	if err != nil {
+		e.t.Fatal(out)
+	}
+	_, name, _ := strings.Cut(out, "name: ")
+	name, _, _ = strings.Cut(name, "\n")
+	b, err := hex.DecodeString(strings.TrimSpace(name))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.run("tpm2_nvread", index, "-C", "o", "-o", "count")
+	return b, binary.BigEndian.Uint64(e.read("count"))
+}
+
+func tpm2b(b []byte) []byte { return append(be16(uint16(len(b))), b...) }
+
+// TestOracle compares every step with a trial session of a TPM.
+func TestOracle(t *testing.T) {
+	e := emulator(t)
+	key, spki := testKey(t)
+	pcr11, pcr7 := Values{11: e.value(11, "kernel")}, Values{7: e.value(7, "own keys")}
+	index, count := e.counter("0x1500016")
+	e.write("key", tpm2b(key.Public))
+	e.run("tpm2_loadexternal", "-C", "o", "-u", "key", "-c", "key.ctx", "-n", "name")
+	if got := e.read("name"); string(got) != string(key.Name) {
+		t.Fatalf("the TPM calls the key %x, we call it %x", got, key.Name)
+	}
+	step := func(name string, want Digest, program string, args ...string) {
+		t.Helper()
+		e.run(program, append(args, "-S", "session", "-L", "digest")...)
+		if got := e.read("digest"); string(got) != string(want[:]) {
+			t.Fatalf("%s: the TPM has %x, we have %x", name, got, want)
+		}
+	}
+	e.run("tpm2_startauthsession", "-S", "session", "-g", "sha256") // a trial
+	first := Digest{}.PCR(pcr11)
+	step("PCR", first, "tpm2_policypcr", "-l", "sha256:11")
+	e.write("first", first[:])
+	e.write("ref", []byte(Ref(3)))
+	step("Authorize", Authorized(key.Name, Ref(3)), "tpm2_policyauthorize", "-i", "first", "-n", "name", "-q", "ref")
+	step("PCR 7", Authorized(key.Name, Ref(3)).PCR(pcr7), "tpm2_policypcr", "-l", "sha256:7")
+	e.write("limit", binary.BigEndian.AppendUint64(nil, count+5))
+	step("NV", Sealed(key, Ref(3), pcr7, Counter{index, count + 5}), "tpm2_policynv", "0x1500016", "ule", "-C", "o", "-i", "limit")
+	e.run("tpm2_flushcontext", "session")
+	both := Digest{}.PCR(Values{0: {}, 7: pcr7[7], 11: pcr11[11], 23: {}})
+	e.run("tpm2_startauthsession", "-S", "session", "-g", "sha256")
+	step("several registers", both, "tpm2_policypcr", "-l", "sha256:0,7,11,23")
+	e.run("tpm2_flushcontext", "session")
+
+	f := signed(t, spki, first, 3)
+	s, _ := f.Find(first, 3)
+	e.write("sig", s.Signature)
+	e.write("approval", append(first[:], Ref(3)...))
+	e.run("tpm2_verifysignature", "-c", "key.ctx", "-g", "sha256", "-f", "rsassa", "-m", "approval", "-s", "sig")
+}
+
+var private = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+func testKey(t testing.TB) (Key, []byte) {
+	t.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(private().Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := ParseKey(spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, spki
+}
+
+// signed is the file of a release of an epoch.
+func signed(t testing.TB, spki []byte, d Digest, epoch int) File {
+	t.Helper()
+	f := File{Format: Format, PCR: Register, Bank: "sha256", Key: spki}
+	for floor := range epoch + 1 {
+		sum := Approval(d, Ref(floor))
+		sig, err := rsa.SignPKCS1v15(nil, private(), crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Policies = append(f.Policies, Signed{hex.EncodeToString(d[:]), floor, Ref(floor), sig})
+	}
+	return f
+}
+
+func encode(t testing.TB, f File) []byte {
+	t.Helper()
+	b, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestFile(t *testing.T) {
+	_, spki := testKey(t)
+	d := Digest{}.PCR(Values{11: {1}})
+	f, err := ParseFile(encode(t, signed(t, spki, d, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Verify(spki); err != nil || f.Epoch(d) != 2 || f.Epoch(Digest{}) != -1 {
+		t.Errorf("%v, epoch %d and %d", err, f.Epoch(d), f.Epoch(Digest{}))
+	}
+	if _, ok := f.Find(d, 3); ok {
+		t.Error("a release of epoch 2 has a signature for floor 3")
+	}
+	// A signature for a lower floor, told to be one for a higher, does not hold.
+	moved := f
+	moved.Policies = append([]Signed(nil), f.Policies...)
+	moved.Policies[2].Floor, moved.Policies[2].Ref = 3, Ref(3)
+	if err := moved.Verify(spki); !errors.Is(err, ErrSignature) {
+		t.Errorf("moved to another floor: %v", err)
+	}
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, _ := x509.MarshalPKIXPublicKey(other.Public())
+	if err := f.Verify(foreign); !errors.Is(err, ErrSignature) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestParseFileRefuses(t *testing.T) {
+	_, spki := testKey(t)
+	good := signed(t, spki, Digest{1}, 1)
+	for name, c := range map[string]struct {
+		change func(*File)
+		want   string
+	}{
+		"format":   {func(f *File) { f.Format = "x" }, "format"},
+		"register": {func(f *File) { f.PCR = 12 }, "PCR 12"},
+		"bank":     {func(f *File) { f.Bank = "sha1" }, "sha1"},
+		"none":     {func(f *File) { f.Policies = nil }, "0 policies"},
+		"ref":      {func(f *File) { f.Policies[1].Ref = Ref(0) }, "policies[1].ref"},
+		"floor":    {func(f *File) { f.Policies[1].Floor = 64 }, "policies[1].floor"},
+		"digest":   {func(f *File) { f.Policies[0].Digest = "00" }, "policies[0].digest"},
+	} {
+		f := good
+		f.Policies = append([]Signed(nil), good.Policies...)
+		c.change(&f)
+		if _, err := ParseFile(encode(t, f)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	for _, text := range []string{"", "{}", "[]", string(encode(t, good)) + "{}", strings.Replace(string(encode(t, good)), `"pcr"`, `"x":1,"pcr"`, 1)} {
+		if _, err := ParseFile([]byte(text)); err == nil {
+			t.Errorf("%.40q is taken", text)
+		}
+	}
+}
+
+func TestParseKeyRefuses(t *testing.T) {
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err == nil {
+		spki, _ := x509.MarshalPKIXPublicKey(small.Public())
+		if _, err := ParseKey(spki); err == nil {
+			t.Error("RSA-1024 is taken")
+		}
+	}
+	if _, err := ParseKey([]byte("no key")); err == nil {
+		t.Error("what is no key is taken")
+	}
+}
+
+func FuzzParseFile(f *testing.F) {
+	spki, _ := x509.MarshalPKIXPublicKey(private().Public())
+	f.Add(encode(f, signed(f, spki, Digest{1}, 1)))
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := ParseFile(b)
+		if err == nil && len(file.Policies) > maxPolicies {
+			t.Error("too many policies")
+		}
+	})
+}
