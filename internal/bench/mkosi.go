@@ -81,7 +81,11 @@ func newMkosi(ctx context.Context, l *lab) (*mkosi, error) {
 		return nil, errors.New("a Debian tree for it needs root")
 	}
 	m := &mkosi{root: filepath.Join(l.peerDir, "mkosi")}
-	mirror := debian.HostMirrors(os.DirFS("/")).Main[0]
+	mirrors := debian.HostMirrors(os.DirFS("/")).Main
+	if len(mirrors) == 0 {
+		return nil, errors.New("it installs from the Debian mirror of the host's apt, which names none")
+	}
+	mirror := mirrors[0]
 	if _, err := os.Stat(filepath.Join(m.root, "work/ready")); err != nil {
 		if err := m.install(ctx, mirror); err != nil {
 			return nil, err

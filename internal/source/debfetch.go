@@ -37,7 +37,8 @@ func (f *Fetcher) fetchDeb(ctx context.Context, in lock.Input) (string, error) {
 		return "", fmt.Errorf("fetch %s: %d bytes, the limit for a package is %d", in.Name, in.Size, int64(MaxDeb))
 	}
 	path, err := f.blob(ctx, w, under(f.archive.Roots(in.Pocket), in.Path))
-	if err == nil || !errors.Is(err, errMissing) {
+	unknown := errors.Is(err, noMirrorError{})
+	if err == nil || !errors.Is(err, errMissing) && !unknown || unknown && f.Snapshot == "" {
 		return path, err
 	}
 	if f.Snapshot != "" {

@@ -45,6 +45,18 @@ func (offlineError) Hint() string {
 	return "do it once without --offline (and without INGOT_OFFLINE), or name a bundle with --vendor DIR"
 }
 
+// noMirrorError says that nobody told where a Debian archive is.
+type noMirrorError struct{}
+
+func (noMirrorError) Error() string {
+	return "no Debian mirror to ask: the recipe names none, and the host's apt is not configured with one"
+}
+
+// Hint names the two ways to name one.
+func (noMirrorError) Hint() string {
+	return "set mirror: in the recipe (mirror: https://mirror.example.org/debian), or give --mirror URL"
+}
+
 // errMissing says that a server answered, and does not have the file.
 var errMissing = errors.New("not found")
 
@@ -155,7 +167,7 @@ func (f *Fetcher) keep(ctx context.Context, w want, from string, r io.Reader) (s
 // first error that says more.
 func (f *Fetcher) first(ctx context.Context, w want, urls []string, use func(from string, body io.Reader) error) error {
 	if len(urls) == 0 {
-		return fmt.Errorf("fetch %s: no address to ask", w.what)
+		return fmt.Errorf("fetch %s: %w", w.what, noMirrorError{})
 	}
 	var worst error
 	for _, u := range urls {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/lock"
@@ -166,7 +167,7 @@ func TestSupersededPackage(t *testing.T) {
 	}
 }
 
-// TestSnapshotService: with the interface of snapshot.debian.org.
+// TestSnapshotService: with the interface of Debian's snapshot service.
 func TestSnapshotService(t *testing.T) {
 	x := newFixture(t)
 	var deb []byte
@@ -347,9 +348,46 @@ func TestProgress(t *testing.T) {
 }
 
 func TestNewRefusesMirrorsItCannotAsk(t *testing.T) {
-	for _, m := range []string{"ftp://x/debian", "deb.debian.org/debian", "file:///srv", "http://"} {
+	for _, m := range []string{"ftp://x/debian", "deb.example.org/debian", "file:///srv", "http://"} {
 		if _, err := New(Options{Store: newStore(t), Mirror: m}); err == nil {
 			t.Errorf("accepted %q", m)
 		}
+	}
+}
+
+// TestNoMirror: a host without apt and a recipe without mirror: get an error
+// that says so and what to do; the cache and a snapshot service still serve.
+func TestNoMirror(t *testing.T) {
+	x := newFixture(t)
+	f, err := New(Options{Store: newStore(t), Keys: x.a.Keys(), Now: x.a.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.root = fstest.MapFS{}
+	_, _, errFind := f.Package(context.Background(), "trixie", "amd64", "stub")
+	_, errFetch := f.Fetch(context.Background(), x.in, "")
+	for name, err := range map[string]error{"find": errFind, "fetch": errFetch} {
+		var h interface{ Hint() string }
+		if err == nil || !strings.Contains(err.Error(), "no Debian mirror") || !errors.As(err, &h) || !strings.Contains(h.Hint(), "mirror: in the recipe") {
+			t.Errorf("%s: %v: want that no mirror is known, with a hint", name, err)
+		}
+	}
+
+	f, err = New(Options{Store: newStore(t), Snapshot: strings.TrimSuffix(x.a.Main, "/debian") + "/archive/debian/1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.root = fstest.MapFS{}
+	var deb []byte
+	x.a.Edit(".deb", func(b []byte) []byte { deb = b; return nil })
+	x.a.Intrude(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/archive/debian/1/"+x.in.Path {
+			return false
+		}
+		w.Write(deb)
+		return true
+	})
+	if _, err := f.Fetch(context.Background(), x.in, ""); err != nil {
+		t.Errorf("with a snapshot service: %v", err)
 	}
 }

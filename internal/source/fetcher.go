@@ -13,11 +13,11 @@ package source
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +35,7 @@ type Options struct {
 	// Mirror is the root of Debian's archive that the recipe or the operator
 	// names; the security archive is then expected beside it, with "-security"
 	// appended to its name, and else where the host has it. "" = the host's apt
-	// configuration, else Debian's default.
+	// configuration; without that either, packages cannot be fetched.
 	Mirror   string
 	Security string // root of the security archive, when it is elsewhere
 	// Snapshot is asked for a package that the mirrors have dropped: the root of
@@ -62,6 +62,7 @@ type Fetcher struct {
 	http    *http.Client
 	archive *debian.Archive
 	pause   time.Duration // before the first retry; tests shorten it
+	root    fs.FS         // the host's files; nil means "/"
 }
 
 // New checks the options and returns a Fetcher.
@@ -95,7 +96,10 @@ type Progress struct {
 
 // setup asks the host's configuration once.
 func (f *Fetcher) setup() {
-	host := debian.HostMirrors(os.DirFS("/"))
+	if f.root == nil {
+		f.root = os.DirFS("/")
+	}
+	host := debian.HostMirrors(f.root)
 	f.http = f.Client
 	if f.http == nil {
 		f.http = newClient(host.Proxy)
@@ -103,7 +107,7 @@ func (f *Fetcher) setup() {
 	main, security := host.Main, host.Security
 	if f.Mirror != "" {
 		main = []string{f.Mirror}
-		security = append([]string{strings.TrimSuffix(f.Mirror, "/") + "-security"}, security...)
+		security = append([]string{debian.SecurityOf(f.Mirror)}, security...)
 	}
 	if f.Security != "" {
 		security = []string{f.Security}

@@ -17,18 +17,13 @@ type Mirrors struct {
 	Proxy    string // apt's Acquire::http::Proxy, "" when apt sets none or DIRECT
 }
 
-// DefaultMain and DefaultSecurity are the mirrors that Debian's documentation
-// recommends; they are asked when the host's apt names no Debian mirror.
-const (
-	DefaultMain     = "http://deb.debian.org/debian"
-	DefaultSecurity = "http://deb.debian.org/debian-security"
-)
-
 // HostMirrors reads the configuration of apt below root, which is os.DirFS("/")
 // on a real host: sources.list, sources.list.d/*.list and *.sources
 // (sources.list(5)), and the proxy from apt.conf and apt.conf.d (apt.conf(5)).
-// Only http and https mirrors that look like a Debian archive count. Files that
-// are missing or malformed are passed over, as apt's own warnings are apt's job.
+// Only http and https mirrors that look like a Debian archive count; a host that
+// names none has none, and where it names only main mirrors the security archive
+// is expected beside them (SecurityOf). Files that are missing or malformed are
+// passed over, as apt's own warnings are apt's job.
 func HostMirrors(root fs.FS) Mirrors {
 	var m Mirrors
 	for _, e := range hostEntries(root) {
@@ -38,15 +33,18 @@ func HostMirrors(root fs.FS) Mirrors {
 			}
 		}
 	}
-	if len(m.Main) == 0 {
-		m.Main = []string{DefaultMain}
-	}
 	if len(m.Security) == 0 {
-		m.Security = []string{DefaultSecurity}
+		for _, main := range m.Main {
+			m.Security = append(m.Security, SecurityOf(main))
+		}
 	}
 	m.Proxy = hostProxy(root)
 	return m
 }
+
+// SecurityOf is where Debian's mirrors have the security archive: beside the
+// main one, "/debian-security" beside "/debian".
+func SecurityOf(main string) string { return strings.TrimSuffix(main, "/") + "-security" }
 
 // entry is one line of sources.list or one paragraph of a .sources file.
 type entry struct {
@@ -88,7 +86,7 @@ func (e entry) isDebian(uri string) bool {
 		}
 	}
 	last := path.Base(u.Path)
-	return last == "debian" || last == "debian-security" || strings.HasSuffix(u.Hostname(), "debian.org")
+	return last == "debian" || last == "debian-security"
 }
 
 func appendNew(list []string, s string) []string {

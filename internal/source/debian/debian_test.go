@@ -219,6 +219,9 @@ func TestRealArchive(t *testing.T) {
 		t.Skip("INGOT_OFFLINE=1: no network")
 	}
 	m := debian.HostMirrors(os.DirFS("/"))
+	if len(m.Main) == 0 {
+		t.Skip("the host's apt names no Debian mirror")
+	}
 	c := &debian.Archive{Main: m.Main, Security: m.Security, Pockets: []string{debian.PocketSecurity}, Source: plainSource{}}
 	for _, suite := range []string{"trixie", "bookworm"} {
 		p, err := c.Find(context.Background(), suite, "amd64", "linux-image-cloud-amd64")
