@@ -27,7 +27,7 @@ var layers = [][]string{
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
-		"attest/pcr", "attest/phase", "attest/eventlog", "attest/predict", "attest/quote",
+		"attest/pcr", "attest/phase", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild", "attest/tpm",
