@@ -119,6 +119,8 @@ func (k *check) secureBoot() {
 				k.at(e, SecureBootGrammar, "variable %q is out of order", v.Name)
 			}
 		case eventlog.VariableAuthority:
+		case eventlog.EFIAction:
+			k.platformAction(e)
 		default:
 			k.at(e, LogType, "%s in PCR 7", e.Type)
 		}
@@ -132,6 +134,21 @@ func (k *check) secureBoot() {
 	}
 	if k.c.Policy.SecureBoot && !k.v.SecureBoot {
 		k.refuse(SecureBootOff, 7, "Secure Boot is off, or not quoted")
+	}
+}
+
+// platformAction is what PCR 7 says about the platform beside its keys (PFP
+// section 3.3.4.8): two texts, which coverage has compared with the digest.
+func (k *check) platformAction(e *eventlog.Event) {
+	switch text := string(e.Data); {
+	case text == debugMode:
+		k.at(e, FirmwareDebug, "%q", text)
+	case text != unprotectedDMA:
+		k.at(e, LogType, "%s %.40q in PCR 7", e.Type, text)
+	case k.c.Policy.DMAProtection:
+		k.at(e, FirmwareDMA, "%q", text)
+	default:
+		k.note(FirmwareDMA, 7, "%q: a device could have written into memory while the firmware ran", text)
 	}
 }
 

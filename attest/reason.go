@@ -44,6 +44,7 @@ const (
 	FirmwareError      Code = "firmware.error"
 	FirmwareUnmeasured Code = "firmware.unmeasured"
 	FirmwareChanged    Code = "firmware.changed"
+	FirmwareDebug      Code = "firmware.debug"
 	SecureBootGrammar  Code = "secureboot.grammar"
 	SecureBootOff      Code = "secureboot.off"
 	SecureBootKeys     Code = "secureboot.keys"
@@ -69,9 +70,10 @@ const (
 	VersionFloor      Code = "version.floor"
 )
 
-// Reported without refusing.
+// Reported without refusing, unless the policy wants more.
 const (
 	ClockUnsafe Code = "clock.unsafe"
+	FirmwareDMA Code = "firmware.dma"
 )
 
 // Codes says of each code what it means.
@@ -110,6 +112,7 @@ var Codes = map[Code]string{
 	LogSeparator:       "a register of the firmware has no separator, or two",
 	FirmwareError:      "the firmware reported an error in a separator",
 	FirmwareUnmeasured: "the firmware did not measure itself",
+	FirmwareDebug:      "the firmware was in debug mode, in which whoever is at the machine can change what runs",
 	FirmwareChanged:    "firmware or option ROMs are not those of the enrolment; an operator approves",
 	SecureBootGrammar:  "the Secure Boot variables are not logged once, in order, before the separator",
 	SecureBootOff:      "Secure Boot is off and the policy wants it on",
@@ -145,4 +148,5 @@ var Codes = map[Code]string{
 	TPMDenied:     "this kind of TPM is on the list of denied ones",
 
 	ClockUnsafe: "reported: power was cut, the TPM's clock may have lost some minutes",
+	FirmwareDMA: "reported, a refusal where the policy has `dmaProtection`: the firmware ran without DMA protection",
 }

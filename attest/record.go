@@ -60,6 +60,8 @@ type Policy struct {
 	Paths []string `json:"paths,omitempty"`
 	// MachineConfig must be the registered one.
 	MachineConfig bool `json:"machineConfig,omitempty"`
+	// DMAProtection must not be off in the firmware.
+	DMAProtection bool `json:"dmaProtection,omitempty"`
 	AllowDebug    bool `json:"allowDebug,omitempty"`
 	AllowResumed  bool `json:"allowResumed,omitempty"`
 }

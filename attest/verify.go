@@ -156,6 +156,9 @@ func (k *check) refuse(code Code, register int, format string, args ...any) {
 }
 
 func (k *check) note(code Code, register int, format string, args ...any) {
+	if len(k.v.Notes) >= maxVerdict {
+		return
+	}
 	k.v.Notes = append(k.v.Notes, Finding{Code: code, PCR: register, Detail: fmt.Sprintf(format, args...)})
 }
 

@@ -18,10 +18,14 @@ const (
 	nameInitrd      = "Linux initrd"
 )
 
-// Texts of EV_EFI_ACTION events (PFP section 10.4.4).
+// Texts of EV_EFI_ACTION events (PFP section 10.4.4), and of
+// EV_OMIT_BOOT_DEVICE_EVENTS.
 const (
-	calling   = "Calling EFI Application from Boot Option"
-	returning = "Returning from EFI Application from Boot Option"
+	calling         = "Calling EFI Application from Boot Option"
+	returning       = "Returning from EFI Application from Boot Option"
+	unprotectedDMA  = "DMA Protection Disabled"
+	debugMode       = "UEFI Debug Mode"
+	attemptsOmitted = "BOOT ATTEMPTS OMITTED"
 )
 
 // releases asks which release the log is of, and by which way it was booted:

@@ -220,7 +220,7 @@ func (e *Event) Covered(bank pcr.Bank) Coverage {
 		if v, err := e.Variable(); err == nil && v.GUID != efivar.ImageSecurity {
 			return NotCovered
 		}
-	case VariableDriver, GPT, Separator, EFIAction:
+	case VariableDriver, GPT, Separator, EFIAction, OmitBootDevices:
 	default:
 		return NotCovered
 	}
