@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -126,10 +127,7 @@ func TestAssemble(t *testing.T) {
 // TestAssembleDebianStub puts a UKI on the stub of the installed package and
 // has binutils list it.
 func TestAssembleDebianStub(t *testing.T) {
-	stub, err := os.ReadFile(need(t, "systemd-boot-efi", "/"+boot.StubPath(boot.AMD64)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stub := oracle.ReadFile(t, "systemd-boot-efi", "/"+boot.StubPath(boot.AMD64))
 	u := example(t, boot.AMD64)
 	u.Stub = tree.Bytes(stub)
 	b := assemble(t, u)
@@ -141,7 +139,7 @@ func TestAssembleDebianStub(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(need(t, "binutils", "objdump"), "-h", path).CombinedOutput()
+	out, err := exec.Command(oracle.Need(t, "binutils", "objdump"), "-h", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("objdump: %v\n%s", err, out)
 	}
@@ -266,10 +264,7 @@ func TestInspectOthers(t *testing.T) {
 
 // TestInspectLoader reads systemd-boot of the installed package.
 func TestInspectLoader(t *testing.T) {
-	b, err := os.ReadFile(need(t, "systemd-boot-efi", "/"+boot.LoaderPath(boot.AMD64)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := oracle.ReadFile(t, "systemd-boot-efi", "/"+boot.LoaderPath(boot.AMD64))
 	if info := inspect(t, b); !strings.HasPrefix(info.Stub, "systemd-boot 25") || info.Arch != boot.AMD64 {
 		t.Errorf("loader: %+v", info)
 	}

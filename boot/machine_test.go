@@ -13,36 +13,9 @@ import (
 
 	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
-
-// need returns the first of the files that exists. Without one it skips the
-// test, or fails it where all tools are required.
-func need(t *testing.T, pkg string, files ...string) string {
-	t.Helper()
-	for _, f := range files {
-		if p, err := exec.LookPath(f); err == nil {
-			return p
-		}
-		if _, err := os.Stat(f); err == nil {
-			return f
-		}
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("none of %q: install %s", files, pkg)
-	}
-	t.Skipf("none of %q: install %s", files, pkg)
-	return ""
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
 
 // part is one FAT partition of a test disk.
 type part struct {
@@ -63,8 +36,8 @@ const partSize = 16 * mib
 // as a boot entry names them.
 func makeDisk(t *testing.T, path string, parts []part) []efivar.HDPartition {
 	t.Helper()
-	sgdisk, mformat := need(t, "gdisk", "sgdisk"), need(t, "mtools", "mformat")
-	mmd, mcopy := need(t, "mtools", "mmd"), need(t, "mtools", "mcopy")
+	sgdisk, mformat := oracle.Need(t, "gdisk", "sgdisk"), oracle.Need(t, "mtools", "mformat")
+	mmd, mcopy := oracle.Need(t, "mtools", "mmd"), oracle.Need(t, "mtools", "mcopy")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +51,10 @@ func makeDisk(t *testing.T, path string, parts []part) []efivar.HDPartition {
 		args = append(args, "-n", fmt.Sprintf("%d:%d:+%d", i+1, start/512, partSize/512-1), "-t", fmt.Sprintf("%d:%s", i+1, p.typ), "-u", fmt.Sprintf("%d:%s", i+1, p.guid))
 		out = append(out, efivar.HDPartition{Number: uint32(i + 1), Start: uint64(start / 512), Size: partSize / 512, GUID: gpt.MustGUID(p.guid)})
 	}
-	run(t, sgdisk, append(args, path)...)
+	oracle.Run(t, sgdisk, append(args, path)...)
 	for i, p := range parts {
 		at := fmt.Sprintf("%s@@%d", path, mib+i*partSize)
-		run(t, mformat, "-i", at, "-T", fmt.Sprint(partSize/512), "-h", "16", "-s", "32", "-v", "T", "::")
+		oracle.Run(t, mformat, "-i", at, "-T", fmt.Sprint(partSize/512), "-h", "16", "-s", "32", "-v", "T", "::")
 		for name, content := range p.files {
 			local := filepath.Join(t.TempDir(), "file")
 			if err := os.WriteFile(local, content, 0o644); err != nil {
@@ -91,7 +64,7 @@ func makeDisk(t *testing.T, path string, parts []part) []efivar.HDPartition {
 				exec.Command(mmd, "-D", "s", "-i", at, "::"+filepath.Dir(dir)).Run() // it may exist
 				exec.Command(mmd, "-D", "s", "-i", at, "::"+dir).Run()
 			}
-			run(t, mcopy, "-i", at, local, "::"+name)
+			oracle.Run(t, mcopy, "-i", at, local, "::"+name)
 		}
 	}
 	return out
@@ -117,11 +90,11 @@ func runVM(t *testing.T, arch, vars, disk, until string) string {
 		t.Skip("boots a machine")
 	}
 	f := firmwares[arch]
-	qemu := need(t, f.qemuPackage, f.qemu)
+	qemu := oracle.Need(t, f.qemuPackage, f.qemu)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	args := append(append([]string{}, f.args...), "-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio", "-net", "none",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+need(t, f.pkg, f.code),
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+oracle.Need(t, f.pkg, f.code),
 		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
 		"-drive", "if=none,id=d,format=raw,file="+disk, "-device", "virtio-blk-pci,drive=d")
 	cmd := exec.CommandContext(ctx, qemu, args...)

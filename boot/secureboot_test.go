@@ -21,6 +21,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -115,10 +116,7 @@ func TestSecureBoot(t *testing.T) {
 		entries[efivar.BootName(order[i])] = slot(t, parts[0], path(i), try.name)
 	}
 	entries[efivar.BootOrder] = efivar.MarshalOrder(order...)
-	blank, err := os.ReadFile(need(t, "ovmf", firmwares[secureBoot].vars))
-	if err != nil {
-		t.Fatal(err)
-	}
+	blank := oracle.ReadFile(t, "ovmf", firmwares[secureBoot].vars)
 	writeVars(t, vars, enrolled(t, blank, db.cert, req.Digest), entries)
 
 	console := runVM(t, secureBoot, vars, disk, "")

@@ -16,6 +16,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/pe"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -37,10 +38,7 @@ func testSlotsBoot(t *testing.T, arch string) {
 		{slotType, "11111111-0000-4000-8000-00000000000a", map[string][]byte{path: app(arch, "slot-a", resetShutdown)}},
 		{slotType, "11111111-0000-4000-8000-00000000000b", map[string][]byte{path: app(arch, "slot-b", resetCold)}},
 	})
-	image, err := os.ReadFile(need(t, firmwares[arch].pkg, firmwares[arch].vars))
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := oracle.ReadFile(t, firmwares[arch].pkg, firmwares[arch].vars)
 	writeVars(t, vars, image, map[string][]byte{
 		efivar.BootName(0x10): slot(t, parts[1], path, "ingot slot A"),
 		efivar.BootName(0x11): slot(t, parts[2], path, "ingot slot B"),
@@ -140,10 +138,7 @@ func uki(t *testing.T, name, version string, reset byte) []byte {
 // TestSystemdBoot boots a disk that has systemd-boot and no boot entries: the
 // newer image is tried once, then its counter is used up and the older one runs.
 func TestSystemdBoot(t *testing.T) {
-	loader, err := os.ReadFile(need(t, "systemd-boot-efi", "/"+boot.LoaderPath(boot.AMD64)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	loader := oracle.ReadFile(t, "systemd-boot-efi", "/"+boot.LoaderPath(boot.AMD64))
 	files, err := bls.Files(bls.ESP{
 		Fallback: boot.FallbackPath(boot.AMD64), Loader: tree.Bytes(loader),
 		Images: []bls.Image{
@@ -164,16 +159,13 @@ func TestSystemdBoot(t *testing.T) {
 	dir := t.TempDir()
 	disk, vars := filepath.Join(dir, "disk"), filepath.Join(dir, "vars")
 	makeDisk(t, disk, []part{{"ef00", "11111111-0000-4000-8000-000000000001", content}})
-	image, err := os.ReadFile(need(t, "ovmf", firmwares[boot.AMD64].vars))
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := oracle.ReadFile(t, "ovmf", firmwares[boot.AMD64].vars)
 	writeVars(t, vars, image, nil)
 	console := runVM(t, boot.AMD64, vars, disk, "")
 	if diff := cmp.Diff([]string{"app 2", "app 1"}, appsIn(console)); diff != "" {
 		t.Errorf("order of boots (-want +got):\n%s\n%s", diff, console)
 	}
-	listing := run(t, need(t, "mtools", "mdir"), "-b", "-i", fmt.Sprintf("%s@@%d", disk, mib), "::EFI/Linux")
+	listing := oracle.Run(t, oracle.Need(t, "mtools", "mdir"), "-b", "-i", fmt.Sprintf("%s@@%d", disk, mib), "::EFI/Linux")
 	if !strings.Contains(listing, "app_2+0-1.efi") {
 		t.Errorf("EFI/Linux after its one try:\n%s", listing)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -106,7 +107,7 @@ func withoutOwners(t *testing.T, tr *tree.Tree) *tree.Tree {
 }
 
 func TestGNUcpioLists(t *testing.T) {
-	cpio := tool(t, "cpio", "cpio")
+	cpio := oracle.Need(t, "cpio", "cpio")
 	segs := sample(t)
 	a := plan(t, segs, Options{})
 	raw, err := os.ReadFile(stored(t, a))
@@ -131,7 +132,7 @@ func TestGNUcpioLists(t *testing.T) {
 }
 
 func TestGNUcpioUnpacks(t *testing.T) {
-	cpio := tool(t, "cpio", "cpio")
+	cpio := oracle.Need(t, "cpio", "cpio")
 	segs := sample(t)
 	want := dump(t, canonical(t, withoutOwners(t, union(t, segs))))
 	dir := t.TempDir()
@@ -148,7 +149,7 @@ func TestGNUcpioUnpacks(t *testing.T) {
 // TestZstdTool unpacks each frame with zstd and each archive with cpio, one
 // after another into one directory, as the kernel does.
 func TestZstdTool(t *testing.T) {
-	cpio, zstd := tool(t, "cpio", "cpio"), tool(t, "zstd", "zstd")
+	cpio, zstd := oracle.Need(t, "cpio", "cpio"), oracle.Need(t, "zstd", "zstd")
 	segs := sample(t)
 	path := stored(t, plan(t, segs, Options{Compress: Zstd}))
 	raw, err := os.ReadFile(path)
@@ -176,7 +177,7 @@ func TestZstdTool(t *testing.T) {
 // TestReadGNUcpio reads what GNU cpio writes: content with the last of several
 // names, padding to 512 bytes, running inode numbers, "./" names.
 func TestReadGNUcpio(t *testing.T) {
-	cpio := tool(t, "cpio", "cpio")
+	cpio := oracle.Need(t, "cpio", "cpio")
 	dir := t.TempDir()
 	must := func(err error) {
 		t.Helper()

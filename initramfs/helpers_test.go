@@ -3,27 +3,12 @@ package initramfs
 import (
 	"io/fs"
 	"math/rand"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
 const epoch = 1700000000
-
-// tool finds an oracle program or skips; INGOT_REQUIRE_TOOLS=1 makes that fatal.
-func tool(t testing.TB, name, pkg string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s not found: install the package %s", name, pkg)
-		}
-		t.Skipf("%s not found: install the package %s", name, pkg)
-	}
-	return p
-}
 
 func mk(t testing.TB, nodes ...tree.Node) *tree.Tree {
 	t.Helper()

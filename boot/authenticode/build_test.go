@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
-	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -154,16 +153,4 @@ func trusting(who ...string) authenticode.Trust {
 		t.Certificates = append(t.Certificates, people()[w].cert)
 	}
 	return t
-}
-
-func need(t *testing.T, pkg, program string) string {
-	t.Helper()
-	p, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("no %s: install %s", program, pkg)
-		}
-		t.Skipf("no %s: install %s", program, pkg)
-	}
-	return p
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/boot/authenticode"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 // files writes the key and certificate of somebody, and images.
@@ -49,15 +50,7 @@ func run(t *testing.T, dir, program string, args ...string) (string, bool) {
 // stub is Debian's systemd-stub: what a linker and a distribution make.
 func stub(t *testing.T) []byte {
 	t.Helper()
-	const path = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%v: install systemd-boot-efi", err)
-		}
-		t.Skipf("%v: install systemd-boot-efi", err)
-	}
-	return b
+	return oracle.ReadFile(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 }
 
 func images(t *testing.T) map[string][]byte {
@@ -76,7 +69,7 @@ func TestOthersVerifyOurs(t *testing.T) {
 		{"osslsigncode", "osslsigncode", []string{"verify", "-CAfile", "cert", "-in"}, "MISMATCH"},
 	} {
 		t.Run(tool.program, func(t *testing.T) {
-			program := need(t, tool.pkg, tool.program)
+			program := oracle.Need(t, tool.pkg, tool.program)
 			for name, b := range images(t) {
 				signed := sign(t, b, "db")
 				changed := bytes.Clone(signed)
@@ -95,7 +88,7 @@ func TestOthersVerifyOurs(t *testing.T) {
 
 // TestPesignReadsOurs: pesign lists the signer of an image with two signatures.
 func TestPesignReadsOurs(t *testing.T) {
-	pesign := need(t, "pesign", "pesign")
+	pesign := oracle.Need(t, "pesign", "pesign")
 	dir := files(t, "db", map[string][]byte{"image": sign(t, sign(t, stub(t), "other"), "db")})
 	out, ok := run(t, dir, pesign, "--show-signature", "--in", "image")
 	for _, want := range []string{"common name is other", "common name is db", "No signer email address"} {
@@ -116,7 +109,7 @@ func TestWeVerifyOthers(t *testing.T) {
 		{"osslsigncode", "osslsigncode", []string{"sign", "-certs", "cert", "-key", "key", "-h", "sha256", "-in", "image", "-out", "signed"}},
 	} {
 		t.Run(tool.program, func(t *testing.T) {
-			program := need(t, tool.pkg, tool.program)
+			program := oracle.Need(t, tool.pkg, tool.program)
 			for name, b := range images(t) {
 				dir := files(t, "db", map[string][]byte{"image": b})
 				if out, ok := run(t, dir, program, tool.args...); !ok {
@@ -140,7 +133,7 @@ func TestWeVerifyOthers(t *testing.T) {
 // TestOpensslSigns: the raw signature of a request made by hand with openssl
 // gives the bytes that Sign gives.
 func TestOpensslSigns(t *testing.T) {
-	openssl, b := need(t, "openssl", "openssl"), plain()
+	openssl, b := oracle.Need(t, "openssl", "openssl"), plain()
 	req := request(t, b)
 	dir := files(t, "db", map[string][]byte{"message": req.Message})
 	if out, ok := run(t, dir, openssl, "dgst", "-sha256", "-sign", "key", "-out", "sig", "message"); !ok {

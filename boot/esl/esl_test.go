@@ -23,6 +23,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/pkcs7"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -180,13 +181,7 @@ func TestSignRefuses(t *testing.T) {
 // tool runs a program of efitools in a folder with keys and certificates.
 func tool(t *testing.T, dir, program string, args ...string) []byte {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("no %s: install efitools", program)
-		}
-		t.Skipf("no %s: install efitools", program)
-	}
+	path := oracle.Need(t, "efitools", program)
 	out := filepath.Join(dir, "out")
 	if err := os.WriteFile(out, []byte("left from before"), 0o600); err != nil {
 		t.Fatal(err)

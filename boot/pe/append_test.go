@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -151,7 +152,7 @@ func checkObjdump(t *testing.T, image []byte) {
 	if err := os.WriteFile(path, image, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(need(t, "binutils", "objdump"), "-h", path).CombinedOutput()
+	out, err := exec.Command(oracle.Need(t, "binutils", "objdump"), "-h", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("objdump: %v\n%s", err, out)
 	}

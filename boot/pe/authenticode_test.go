@@ -20,6 +20,7 @@ import (
 	saferwall "github.com/saferwall/pe"
 
 	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 func digest(t *testing.T, b []byte, h crypto.Hash) []byte {
@@ -84,7 +85,7 @@ func gapImage() []byte {
 // TestSbsign signs with sbsigntool: its signature holds our digest, and the
 // signed image has the same digest as the unsigned one (no padding was needed).
 func TestSbsign(t *testing.T) {
-	sbsign, dir := need(t, "sbsigntool", "sbsign"), t.TempDir()
+	sbsign, dir := oracle.Need(t, "sbsigntool", "sbsign"), t.TempDir()
 	key, cert := writeKey(t, dir)
 	for name, image := range map[string][]byte{
 		"plain": buildStub(stubSpec{}),

@@ -3,11 +3,10 @@ package pe_test
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 var le = binary.LittleEndian
@@ -89,29 +88,10 @@ func buildStub(s stubSpec) []byte {
 	return append(append(head, body...), trailer...)
 }
 
-// need returns the path of a program or file of a Debian package.
-func need(t *testing.T, pkg, file string) string {
-	t.Helper()
-	if p, err := exec.LookPath(file); err == nil {
-		return p
-	}
-	if _, err := os.Stat(file); err == nil {
-		return file
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("no %s: install %s", file, pkg)
-	}
-	t.Skipf("no %s: install %s", file, pkg)
-	return ""
-}
-
 // debianStub is the stub of the installed systemd-boot-efi.
 func debianStub(t *testing.T) []byte {
 	t.Helper()
-	b, err := os.ReadFile(need(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := oracle.ReadFile(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 	return b
 }
 

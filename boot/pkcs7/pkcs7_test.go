@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/boot/pkcs7"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 type identity struct {
@@ -132,13 +133,7 @@ func TestAttributesOfAnotherType(t *testing.T) {
 
 // TestOpenssl: openssl verifies ours, and we verify openssl's.
 func TestOpenssl(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal("no openssl: install openssl")
-		}
-		t.Skip("no openssl: install openssl")
-	}
+	openssl := oracle.Need(t, "openssl", "openssl")
 	dir, content := t.TempDir(), []byte("what is signed")
 	path := func(name string) string { return filepath.Join(dir, name) }
 	for name, b := range map[string][]byte{

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -271,7 +272,7 @@ func TestDebianImages(t *testing.T) {
 	} {
 		image, err := os.ReadFile(c.path)
 		if err != nil {
-			missing(t, c.pkg, err)
+			oracle.Missing(t, "%v: install the package %s", err, c.pkg)
 		}
 		s := mustOpen(t, image)
 		if c.has == "" {
@@ -287,14 +288,6 @@ func TestDebianImages(t *testing.T) {
 			t.Errorf("%s: written and read again (-first +second):\n%s", c.path, diff)
 		}
 	}
-}
-
-func missing(t *testing.T, pkg string, err error) {
-	t.Helper()
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%v: install %s", err, pkg)
-	}
-	t.Skipf("%v: install %s", err, pkg)
 }
 
 // FuzzOpen: what is read can be changed, written, and read again.

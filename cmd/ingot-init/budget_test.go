@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 // The budget of PID 1, in bytes. The hard limit is what was promised; the aim
@@ -25,13 +27,7 @@ var update = flag.Bool("update", false, "rewrite testdata/deps.txt")
 // build compiles the program as a release does.
 func build(t *testing.T, goarch string) string {
 	t.Helper()
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal("go is missing: install golang-go")
-		}
-		t.Skip("go is missing: install golang-go")
-	}
+	goTool := oracle.Need(t, "golang-go", "go")
 	out := filepath.Join(t.TempDir(), "ingot-init")
 	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")

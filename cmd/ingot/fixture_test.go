@@ -18,6 +18,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/initbin"
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/source"
 )
 
@@ -60,10 +61,7 @@ func warm(t testing.TB) *fixture {
 	sharedOnce.Do(func() { shared, errShared = newFixture() })
 	switch {
 	case errors.Is(errShared, source.ErrOffline) || errors.Is(errShared, errNotBuilt):
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal(errShared)
-		}
-		t.Skip(errShared)
+		oracle.Missing(t, "%v", errShared)
 	case errShared != nil:
 		t.Fatal(errShared)
 	}

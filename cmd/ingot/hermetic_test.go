@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 const nobody = 65534
@@ -78,10 +80,7 @@ func needStatic(t testing.TB, exe string) {
 	if libs, err := f.ImportedLibraries(); err == nil && len(libs) == 0 {
 		return
 	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatal("the test binary needs a libc: set CGO_ENABLED=0")
-	}
-	t.Skip("the test binary needs a libc: set CGO_ENABLED=0")
+	oracle.Missing(t, "the test binary needs a libc: set CGO_ENABLED=0")
 }
 
 // withoutGo replaces the recipe in a directory by one that compiles nothing.

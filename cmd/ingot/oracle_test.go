@@ -15,33 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/release"
 )
-
-// need skips a test without a tool of another party.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install %s", tool, pkg)
-}
-
-// oracle runs a tool that must agree and returns what it says.
-func oracle(t testing.TB, stdin []byte, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "MTOOLS_SKIP_CHECK=0", "TZ=UTC")
-	cmd.Stdin = bytes.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %s: %v\n%.2000s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
 
 // extract copies a range of a file into one of its own.
 func extract(t testing.TB, from string, off, n int64, to string) string {
@@ -96,20 +72,20 @@ func TestOracles(t *testing.T) {
 }
 
 func judgeTable(t *testing.T, p product, m *release.Manifest) {
-	need(t, "sfdisk", "fdisk")
-	need(t, "sgdisk", "gdisk")
+	oracle.Need(t, "fdisk", "sfdisk")
+	oracle.Need(t, "gdisk", "sgdisk")
 	image := p.image(m)
 	if m.Disk.SectorSize != 512 {
 		image = loop(t, image, strconv.Itoa(m.Disk.SectorSize))
 	}
-	if out := oracle(t, nil, "sfdisk", "--verify", image); !strings.Contains(out, "No errors detected.") {
+	if out := oracle.Run(t, "sfdisk", "--verify", image); !strings.Contains(out, "No errors detected.") {
 		t.Errorf("sfdisk --verify: %s", out)
 	}
-	if out := oracle(t, nil, "sgdisk", "-v", image); !strings.Contains(out, "No problems found.") {
+	if out := oracle.Run(t, "sgdisk", "-v", image); !strings.Contains(out, "No problems found.") {
 		t.Errorf("sgdisk -v: %s", out)
 	}
 	for _, part := range m.Disk.Partitions {
-		out := strings.ToLower(oracle(t, nil, "sgdisk", "-i", strconv.Itoa(part.Index), image))
+		out := strings.ToLower(oracle.Run(t, "sgdisk", "-i", strconv.Itoa(part.Index), image))
 		first := fmt.Sprintf("first sector: %d ", part.Start/int64(m.Disk.SectorSize))
 		for _, want := range []string{part.GUID, part.Type, "partition name: '" + part.Role + "'", first} {
 			if !strings.Contains(out, want) {
@@ -134,8 +110,8 @@ func loop(t *testing.T, image, sector string) string {
 }
 
 func judgeFAT(t *testing.T, p product, m *release.Manifest) {
-	need(t, "fsck.fat", "dosfstools")
-	need(t, "mcopy", "mtools")
+	oracle.Need(t, "dosfstools", "fsck.fat")
+	oracle.Need(t, "mtools", "mcopy")
 	uki, err := os.ReadFile(p.uki(m))
 	if err != nil {
 		t.Fatal(err)
@@ -146,15 +122,15 @@ func judgeFAT(t *testing.T, p product, m *release.Manifest) {
 		i := slices.IndexFunc(m.Disk.Partitions, func(p release.Partition) bool { return p.Role == role })
 		part := m.Disk.Partitions[i]
 		vol := extract(t, p.image(m), part.Start, part.Size, filepath.Join(t.TempDir(), role))
-		if out := oracle(t, nil, "fsck.fat", "-n", "-v", vol); strings.Contains(out, "Dirty bit") || strings.Contains(out, "differences") {
+		if out := oracle.Run(t, "fsck.fat", "-n", "-v", vol); strings.Contains(out, "Dirty bit") || strings.Contains(out, "differences") {
 			t.Errorf("%s: fsck.fat: %s", role, out)
 		}
-		if got := fatFiles(oracle(t, nil, "mdir", "-/", "-b", "-a", "-i", vol, "::/")); !slices.Equal(got, slices.Sorted(slices.Values(files))) {
+		if got := fatFiles(oracle.Run(t, "mdir", "-/", "-b", "-a", "-i", vol, "::/")); !slices.Equal(got, slices.Sorted(slices.Values(files))) {
 			t.Errorf("%s: mdir lists %v, want %v", role, got, files)
 		}
 		for _, file := range files {
 			copied := filepath.Join(t.TempDir(), path.Base(file))
-			oracle(t, nil, "mcopy", "-i", vol, file, copied)
+			oracle.Run(t, "mcopy", "-i", vol, file, copied)
 			if got, err := os.ReadFile(copied); err != nil || !bytes.Equal(got, uki) {
 				t.Errorf("%s: %s is not the UKI (%d bytes, %v)", role, file, len(got), err)
 			}
@@ -177,9 +153,9 @@ func fatFiles(out string) []string {
 var objdumpLine = regexp.MustCompile(`(?m)^\s*\d+ (\.\S+)\s+([0-9a-f]{8})`)
 
 func judgeUKI(t *testing.T, p product, m *release.Manifest) {
-	need(t, "objdump", "binutils")
+	oracle.Need(t, "binutils", "objdump")
 	var got, want []string
-	for _, l := range objdumpLine.FindAllStringSubmatch(oracle(t, nil, "objdump", "-h", "-w", p.uki(m)), -1) {
+	for _, l := range objdumpLine.FindAllStringSubmatch(oracle.Run(t, "objdump", "-h", "-w", p.uki(m)), -1) {
 		n, err := strconv.ParseInt(l[2], 16, 64)
 		if err != nil {
 			t.Fatal(err)
@@ -195,11 +171,11 @@ func judgeUKI(t *testing.T, p product, m *release.Manifest) {
 }
 
 func judgeInitramfs(t *testing.T, p product, m *release.Manifest) {
-	need(t, "cpio", "cpio")
+	oracle.Need(t, "cpio", "cpio")
 	_, content := sections(t, p.uki(m))
 	archive := content[".initrd"]
 	if bytes.HasPrefix(archive, []byte("\x28\xb5\x2f\xfd")) {
-		need(t, "zstd", "zstd")
+		oracle.Need(t, "zstd", "zstd")
 		archive = unzstd(t, archive)
 	}
 	var got []string
@@ -210,7 +186,7 @@ func judgeInitramfs(t *testing.T, p product, m *release.Manifest) {
 			t.Fatalf("%d bytes without a trailer", len(archive))
 		}
 		end = min(len(archive), (end+11+3)&^3)
-		got = append(got, strings.Split(strings.TrimSpace(oracle(t, archive[:end], "cpio", "-t", "--quiet")), "\n")...)
+		got = append(got, strings.Split(strings.TrimSpace(oracle.Pipe(t, archive[:end], "cpio", "-t", "--quiet")), "\n")...)
 		archive = bytes.TrimLeft(archive[end:], "\x00")
 	}
 	var want []string
@@ -258,7 +234,7 @@ func unzstd(t *testing.T, b []byte) []byte {
 // judgeRoot takes the payload out of both root partitions: they hold it and
 // zeros behind it.
 func judgeRoot(t *testing.T, p product, m *release.Manifest) {
-	need(t, "veritysetup", "cryptsetup-bin")
+	oracle.Need(t, "cryptsetup-bin", "veritysetup")
 	payload := filepath.Join(p.set, m.Name+"-"+m.Version+".root")
 	for _, part := range m.Disk.Partitions {
 		if !strings.HasPrefix(part.Role, "root-") {
@@ -269,18 +245,18 @@ func judgeRoot(t *testing.T, p product, m *release.Manifest) {
 			t.Errorf("%s does not begin with the payload: %v", part.Role, err)
 		}
 		hash := cmdlineWord(m.Cmdline, "ingot.roothash")
-		oracle(t, nil, "veritysetup", "verify", "--hash-offset", strconv.FormatInt(m.Root.HashStart, 10), vol, vol, hash)
+		oracle.Run(t, "veritysetup", "verify", "--hash-offset", strconv.FormatInt(m.Root.HashStart, 10), vol, vol, hash)
 		data := extract(t, vol, 0, m.Root.DataSize, filepath.Join(t.TempDir(), "data"))
 		switch m.Root.Format {
 		case "squashfs":
-			need(t, "unsquashfs", "squashfs-tools")
+			oracle.Need(t, "squashfs-tools", "unsquashfs")
 			to := filepath.Join(t.TempDir(), "unpacked")
-			oracle(t, nil, "unsquashfs", "-no-progress", "-strict-errors", "-d", to, data)
+			oracle.Run(t, "unsquashfs", "-no-progress", "-strict-errors", "-d", to, data)
 			sameTree(t, filepath.Join(p.recipe, "rootfs"), to)
 		case "erofs":
-			need(t, "fsck.erofs", "erofs-utils")
+			oracle.Need(t, "erofs-utils", "fsck.erofs")
 			to := filepath.Join(t.TempDir(), "unpacked")
-			oracle(t, nil, "fsck.erofs", "--extract="+to, data)
+			oracle.Run(t, "fsck.erofs", "--extract="+to, data)
 			sameTree(t, filepath.Join(p.recipe, "rootfs"), to)
 		}
 	}

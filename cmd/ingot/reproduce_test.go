@@ -19,6 +19,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/provenance"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
@@ -402,8 +403,8 @@ func shuffle(t testing.TB, recipe string) {
 func arm64(t testing.TB, f *fixture) string {
 	dir := f.copyOf(t, "testdata/arm64")
 	switch err := f.fetchLocked(dir, "ingot"); {
-	case errors.Is(err, source.ErrOffline) && os.Getenv("INGOT_REQUIRE_TOOLS") != "1":
-		t.Skip(err)
+	case errors.Is(err, source.ErrOffline):
+		oracle.Missing(t, "%v", err)
 	case err != nil:
 		t.Fatal(err)
 	}

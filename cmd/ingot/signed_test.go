@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/fat"
@@ -19,7 +20,7 @@ import (
 // the boot file itself, its copies on the ESP and in both slots, and the
 // loader, when there is one.
 func TestSbverify(t *testing.T) {
-	need(t, "sbverify", "sbsigntool")
+	oracle.Need(t, "sbsigntool", "sbverify")
 	f := warm(t)
 	keys := filepath.Join(tempDir(t), "keys")
 	if res := run1(f.exe, f.root, nil, "keys", "init", keys, "--test"); res.code != 0 {
@@ -41,7 +42,7 @@ func TestSbverify(t *testing.T) {
 			var names []string
 			for _, path := range programsOf(t, w.build(t, f)) {
 				names = append(names, filepath.Base(path))
-				if out := oracle(t, nil, "sbverify", "--cert", filepath.Join(keys, "db.crt"), path); !strings.Contains(out, "Signature verification OK") {
+				if out := oracle.Run(t, "sbverify", "--cert", filepath.Join(keys, "db.crt"), path); !strings.Contains(out, "Signature verification OK") {
 					t.Errorf("%s: %s", path, out)
 				}
 				if out, err := exec.Command("sbverify", "--cert", filepath.Join(keys, "kek.crt"), path).CombinedOutput(); err == nil {

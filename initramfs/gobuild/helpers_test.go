@@ -13,14 +13,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
-// toolchain finds Go or skips; INGOT_REQUIRE_TOOLS=1 makes that fatal.
+// toolchain finds Go.
 func toolchain(t testing.TB) Toolchain {
 	t.Helper()
 	tc, err := Find()
-	if errors.Is(err, ErrNoGo) && os.Getenv("INGOT_REQUIRE_TOOLS") != "1" {
-		t.Skip(err)
+	if errors.Is(err, ErrNoGo) {
+		oracle.Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -46,7 +47,7 @@ func unpack(t *testing.T, tr *tree.Tree) string {
 // depmod runs the real one over dir and returns the lines of its text files.
 func depmod(t *testing.T, dir, version string) map[string][]string {
 	t.Helper()
-	cmd := exec.Command(tool(t, "depmod", "kmod"), "-b", dir, version)
+	cmd := exec.Command(oracle.Need(t, "kmod", "depmod"), "-b", dir, version)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("depmod: %v\n%s", err, out)
 	}

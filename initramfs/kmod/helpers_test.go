@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,21 +16,6 @@ import (
 
 	"github.com/ingot-os/ingot/partition/tree"
 )
-
-// tool finds an oracle program or skips; INGOT_REQUIRE_TOOLS=1 makes that fatal.
-func tool(t testing.TB, name, pkg string) string {
-	t.Helper()
-	for _, p := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
-		if p, err := exec.LookPath(p); err == nil {
-			return p
-		}
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s not found: install the package %s", name, pkg)
-	}
-	t.Skipf("%s not found: install the package %s", name, pkg)
-	return ""
-}
 
 // ko writes a module: an ELF object with .modinfo, and with the symbols that
 // depmod goes by. It exports f_NAME and uses f_D for each d of depends.

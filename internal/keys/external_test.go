@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
@@ -21,8 +23,8 @@ const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
 // what follows the object in its URIs.
 func newToken(t *testing.T, rsaLabels, ecLabels []string) string {
 	t.Helper()
-	need(t, "softhsm2", softHSM)
-	util, tool, dir := need(t, "softhsm2", "softhsm2-util"), need(t, "opensc", "pkcs11-tool"), t.TempDir()
+	oracle.Need(t, "softhsm2", softHSM)
+	util, tool, dir := oracle.Need(t, "softhsm2", "softhsm2-util"), oracle.Need(t, "opensc", "pkcs11-tool"), t.TempDir()
 	conf, pin := filepath.Join(dir, "conf"), filepath.Join(dir, "pin")
 	for path, text := range map[string]string{conf: "directories.tokendir = " + dir + "\n", pin: "1234\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -30,9 +32,9 @@ func newToken(t *testing.T, rsaLabels, ecLabels []string) string {
 		}
 	}
 	t.Setenv("SOFTHSM2_CONF", conf)
-	run(t, util, "--init-token", "--free", "--label", "fleet:1", "--pin", "1234", "--so-pin", "5678")
+	oracle.Run(t, util, "--init-token", "--free", "--label", "fleet:1", "--pin", "1234", "--so-pin", "5678")
 	make := func(kind, label, id string) {
-		run(t, tool, "--module", softHSM, "--token-label", "fleet:1", "--login", "--pin", "1234", "--keypairgen", "--key-type", kind, "--label", label, "--id", id)
+		oracle.Run(t, tool, "--module", softHSM, "--token-label", "fleet:1", "--login", "--pin", "1234", "--keypairgen", "--key-type", kind, "--label", label, "--id", id)
 	}
 	for i, l := range rsaLabels {
 		make("rsa:2048", l, "a"+string(rune('0'+i)))
@@ -99,14 +101,14 @@ func TestPKCS11(t *testing.T) {
 // key in a file would, so a signed image does not depend on where the key is.
 func TestPKCS11Deterministic(t *testing.T) {
 	where := newToken(t, nil, nil)
-	tool := need(t, "opensc", "pkcs11-tool")
+	tool := oracle.Need(t, "opensc", "pkcs11-tool")
 	for kind, name := range map[string]string{"privkey": "db.key", "pubkey": "db.crt"} {
 		path := filepath.Join(testDir, name)
 		if kind == "pubkey" {
 			path = filepath.Join(t.TempDir(), "pub")
-			run(t, need(t, "openssl", "openssl"), "pkey", "-in", filepath.Join(testDir, "db.key"), "-pubout", "-outform", "DER", "-out", path)
+			oracle.Run(t, oracle.Need(t, "openssl", "openssl"), "pkey", "-in", filepath.Join(testDir, "db.key"), "-pubout", "-outform", "DER", "-out", path)
 		}
-		run(t, tool, "--module", softHSM, "--token-label", "fleet:1", "--login", "--pin", "1234", "--write-object", path, "--type", kind, "--label", "db", "--id", "01")
+		oracle.Run(t, tool, "--module", softHSM, "--token-label", "fleet:1", "--login", "--pin", "1234", "--write-object", path, "--type", kind, "--label", "db", "--id", "01")
 	}
 	s := open(t, testDir)
 	inFile, err := s.Signer(context.Background(), DB, "test")
@@ -173,7 +175,7 @@ func helper(t *testing.T, script string) string {
 // TestExec signs with openssl behind the protocol of the package comment, with
 // each algorithm.
 func TestExec(t *testing.T) {
-	need(t, "openssl", "openssl")
+	oracle.Need(t, "openssl", "openssl")
 	from := filepath.Join(t.TempDir(), "set")
 	o := Options{Name: "acme", Test: true, Now: now, Rand: rand.Reader, Algorithms: map[Purpose]Algorithm{Image: Ed25519}}
 	if _, err := Init(context.Background(), from, o); err != nil {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/pkcs7"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 var now = time.Date(2026, 3, 14, 15, 9, 26, 535, time.UTC)
@@ -65,30 +65,6 @@ func copyOf(t *testing.T, dir string) string {
 		}
 	}
 	return out
-}
-
-func need(t *testing.T, pkg, file string) string {
-	t.Helper()
-	if p, err := exec.LookPath(file); err == nil {
-		return p
-	}
-	if _, err := os.Stat(file); err == nil {
-		return file
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("no %s: install %s", file, pkg)
-	}
-	t.Skipf("no %s: install %s", file, pkg)
-	return ""
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
 }
 
 // signs uses a key as its owner would.
@@ -163,9 +139,9 @@ func TestCertificates(t *testing.T) {
 			}
 		}
 	}
-	openssl := need(t, "openssl", "openssl")
+	openssl := oracle.Need(t, "openssl", "openssl")
 	at := []string{"verify", "-x509_strict", "-attime", "1800000000", "-CAfile", filepath.Join(realDir, "fleet.crt")}
-	run(t, openssl, append(at, filepath.Join(realDir, "operator.crt"), filepath.Join(realDir, "server.crt"))...)
+	oracle.Run(t, openssl, append(at, filepath.Join(realDir, "operator.crt"), filepath.Join(realDir, "server.crt"))...)
 }
 
 func TestInitRefuses(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
@@ -142,7 +143,7 @@ func openLoader(t *testing.T, loader string) (*release.Set, *appliance.Spec) {
 		t.Skip("boots a machine")
 	}
 	for _, m := range qemu.Tools("amd64") {
-		absent(t, m.Name, m.Package)
+		oracle.Need(t, m.Package, m.Name)
 	}
 	dir, err := evidenceSets[loader]()
 	if err != nil {
@@ -157,23 +158,6 @@ func openLoader(t *testing.T, loader string) (*release.Set, *appliance.Spec) {
 		t.Fatal(err)
 	}
 	return set, spec
-}
-
-func absent(t *testing.T, name, pkg string) {
-	t.Helper()
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed (Debian package %s)", name, pkg)
-	}
-	t.Skipf("%s is not installed (Debian package %s)", name, pkg)
-}
-
-// need is a file of a Debian package.
-func need(t *testing.T, pkg, file string) string {
-	t.Helper()
-	if _, err := os.Stat(file); err != nil {
-		absent(t, file, pkg)
-	}
-	return file
 }
 
 func read(t *testing.T, name string) []byte {

@@ -26,6 +26,7 @@ import (
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/pe"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/partition/gpt"
@@ -93,7 +94,7 @@ func TestSecureBoot(t *testing.T) {
 		return s.Bytes(), err
 	}
 	e := record(t, qemu.Machine{Image: withUKI(t, set, signed.Bytes()), Vars: vars, Firmware: &qemu.Firmware{
-		Code: need(t, "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: need(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd"), Secure: true}})
+		Code: oracle.Need(t, "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: oracle.Need(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd"), Secure: true}})
 	// From the unsigned file: signing changes nothing that is measured.
 	compare(t, must(t, set.Dir, Options{Boot: predict.Disk, SecureBoot: true, Keys: &predict.Keys{PK: list, KEK: list, DB: list}}), e)
 }
@@ -179,7 +180,7 @@ func stored(flash []byte, vars map[string][]byte) ([]byte, error) {
 // name as the command line.
 func TestIPXE(t *testing.T) {
 	set, _ := openSet(t)
-	rom := need(t, "ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom")
+	rom := oracle.Need(t, "ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom")
 	name := filepath.Base(set.UKI())
 	e := record(t, qemu.Machine{Image: blank(t), ExtraArgs: []string{
 		"-netdev", "user,id=pxe,net=10.0.9.0/24,tftp=" + set.Dir + ",bootfile=/" + name,
@@ -195,7 +196,7 @@ func TestIPXE(t *testing.T) {
 // 12, with files for the initrd and white space around its command line.
 func TestStub252(t *testing.T) {
 	set, spec := openSet(t)
-	stub := read(t, need(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	stub := read(t, oracle.Need(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
 	if !bytes.Contains(stub, []byte("systemd-stub 252.")) {
 		t.Skip("the installed systemd-boot-efi is not 252, as in Debian 12")
 	}

@@ -71,13 +71,14 @@ func find(name string) (string, bool) {
 }
 
 // Command prepares a program to run in English and UTC, so that what it says is
-// the same everywhere. A name without a slash is looked for as Need does.
+// the same everywhere; mtools check the volume first, whatever their
+// configuration says. A name without a slash is looked for as Need does.
 func Command(name string, args ...string) *exec.Cmd {
 	if path, ok := find(name); ok {
 		name = path
 	}
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLS_SKIP_CHECK=0")
 	return cmd
 }
 

@@ -7,20 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// need skips a test whose program is not installed, unless INGOT_REQUIRE_TOOLS
-// demands all of them.
-func need(t *testing.T, program, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed (Debian package %s)", program, pkg)
-	}
-	t.Skipf("%s is not installed (Debian package %s)", program, pkg)
-}
+	"github.com/ingot-os/ingot/internal/oracle"
+)
 
 // needMachine wants all that a machine of arch needs.
 func needMachine(t *testing.T, arch string) {
@@ -29,7 +18,7 @@ func needMachine(t *testing.T, arch string) {
 		t.Skip("boots a machine")
 	}
 	if m := Tools(arch); len(m) > 0 {
-		need(t, m[0].Name, m[0].Package)
+		oracle.Need(t, m[0].Package, m[0].Name)
 	}
 }
 

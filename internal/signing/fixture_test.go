@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -237,30 +236,6 @@ func verifies(t *testing.T, set *release.Set, db *x509.Certificate, image crypto
 	if manifest := files(t, set.Dir)[release.ManifestName]; manifest != string(v.Payload) {
 		t.Error("the envelope is of another manifest")
 	}
-}
-
-func need(t *testing.T, pkg, file string) string {
-	t.Helper()
-	if p, err := exec.LookPath(file); err == nil {
-		return p
-	}
-	if _, err := os.Stat(file); err == nil {
-		return file
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("no %s: install %s", file, pkg)
-	}
-	t.Skipf("no %s: install %s", file, pkg)
-	return ""
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
 }
 
 func unhex(t *testing.T, s string) []byte {

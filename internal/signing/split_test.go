@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/keys"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
 )
@@ -201,7 +202,7 @@ func TestNoBlindRSA(t *testing.T) {
 
 // TestOpenSSL makes the raw signatures by hand, as docs/signing.md says.
 func TestOpenSSL(t *testing.T) {
-	openssl := need(t, "openssl", "openssl")
+	openssl := oracle.Need(t, "openssl", "openssl")
 	s, dir := open(t, keySet), t.TempDir()
 	set := unsigned(t)
 	digest := func(sum string) string {
@@ -213,7 +214,7 @@ func TestOpenSSL(t *testing.T) {
 	}
 	sign := func(key, sum string) []byte {
 		out := filepath.Join(dir, "signature")
-		run(t, openssl, "pkeyutl", "-sign", "-inkey", filepath.Join(keySet, key), "-pkeyopt", "digest:sha256", "-in", digest(sum), "-out", out)
+		oracle.Run(t, openssl, "pkeyutl", "-sign", "-inkey", filepath.Join(keySet, key), "-pkeyopt", "digest:sha256", "-in", digest(sum), "-out", out)
 		sig, err := os.ReadFile(out)
 		if err != nil {
 			t.Fatal(err)
@@ -243,9 +244,9 @@ const softHSM = "/usr/lib/softhsm/libsofthsm2.so"
 
 // TestSoftHSM signs through PKCS #11 with the same keys on a token.
 func TestSoftHSM(t *testing.T) {
-	need(t, "softhsm2", softHSM)
-	need(t, "opensc", "pkcs11-tool")
-	util, openssl, dir := need(t, "softhsm2", "softhsm2-util"), need(t, "openssl", "openssl"), t.TempDir()
+	oracle.Need(t, "softhsm2", softHSM)
+	oracle.Need(t, "opensc", "pkcs11-tool")
+	util, openssl, dir := oracle.Need(t, "softhsm2", "softhsm2-util"), oracle.Need(t, "openssl", "openssl"), t.TempDir()
 	conf, pin := filepath.Join(dir, "conf"), filepath.Join(dir, "pin")
 	for path, text := range map[string]string{conf: "directories.tokendir = " + dir + "\n", pin: "1234\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -253,12 +254,12 @@ func TestSoftHSM(t *testing.T) {
 		}
 	}
 	t.Setenv("SOFTHSM2_CONF", conf)
-	run(t, util, "--init-token", "--free", "--label", "fleet", "--pin", "1234", "--so-pin", "5678")
+	oracle.Run(t, util, "--init-token", "--free", "--label", "fleet", "--pin", "1234", "--so-pin", "5678")
 	uris := map[keys.Purpose]string{}
 	for id, p := range map[string]keys.Purpose{"01": keys.DB, "02": keys.Image} {
 		private, public := filepath.Join(keySet, string(p)+".key"), filepath.Join(dir, "pub")
-		run(t, openssl, "pkey", "-in", private, "-pubout", "-outform", "DER", "-out", public)
-		run(t, util, "--import", private, "--token", "fleet", "--label", string(p), "--id", id, "--pin", "1234")
+		oracle.Run(t, openssl, "pkey", "-in", private, "-pubout", "-outform", "DER", "-out", public)
+		oracle.Run(t, util, "--import", private, "--token", "fleet", "--label", string(p), "--id", id, "--pin", "1234")
 		uris[p] = "pkcs11:token=fleet;id=%" + id + "?module-path=" + softHSM + "&pin-source=file:" + pin
 	}
 	s, onToken := open(t, keySet), publicHalf(t, keySet, uris)

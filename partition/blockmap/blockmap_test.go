@@ -14,20 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
 
 // disk has data at its start, over a step and at its end, and is not a multiple
 // of the block size.
@@ -145,7 +134,7 @@ func TestBadMaps(t *testing.T) {
 }
 
 func TestBmaptoolCopies(t *testing.T) {
-	need(t, "bmaptool", "bmap-tools")
+	oracle.Need(t, "bmap-tools", "bmaptool")
 	b, dir := disk(), t.TempDir()
 	img, to := filepath.Join(dir, "disk.img"), filepath.Join(dir, "target")
 	os.WriteFile(img, b, 0o666)

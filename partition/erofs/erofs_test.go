@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -231,29 +232,12 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-func tool(t testing.TB, pkg, name string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is missing: install the package %s", name, pkg)
-		}
-		t.Skipf("%s is missing: install the package %s", name, pkg)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "TZ=UTC")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
 // TestFsck: the reference implementation finds no fault and unpacks the same files.
 func TestFsck(t *testing.T) {
 	tr := sampleTree(t, false)
 	img := write(t, tr, Options{Epoch: testEpoch})
-	tool(t, "erofs-utils", "fsck.erofs", img.Name())
-	out := tool(t, "erofs-utils", "dump.erofs", "-s", img.Name())
+	oracle.Run(t, oracle.Need(t, "erofs-utils", "fsck.erofs"), img.Name())
+	out := oracle.Run(t, oracle.Need(t, "erofs-utils", "dump.erofs"), "-s", img.Name())
 	for _, want := range []string{"Filesystem created:                           Tue Jul 15 10:44:05 2025", fmt.Sprintf("Filesystem inode count:                       %d", tr.Len())} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("dump.erofs: want %q in\n%s", want, out)
@@ -263,7 +247,7 @@ func TestFsck(t *testing.T) {
 		t.Skip("unpacking owners and devices needs root")
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	tool(t, "erofs-utils", "fsck.erofs", "--extract="+dir, img.Name())
+	oracle.Run(t, oracle.Need(t, "erofs-utils", "fsck.erofs"), "--extract="+dir, img.Name())
 	noSetuid := tr.Get("bin/tool") // fsck.erofs 1.5 sets the owner last, which clears the bit
 	noSetuid.Mode &^= fs.ModeSetuid
 	compareDir(t, dir, tr, false)
@@ -334,7 +318,7 @@ func TestReadsMkfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	img := filepath.Join(t.TempDir(), "img")
-	tool(t, "erofs-utils", "mkfs.erofs", "-U", "01234567-89ab-cdef-0123-456789abcdef", img, dir)
+	oracle.Run(t, oracle.Need(t, "erofs-utils", "mkfs.erofs"), "-U", "01234567-89ab-cdef-0123-456789abcdef", img, dir)
 	f, err := os.Open(img)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -22,16 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden listings")
 // tool runs a program of a Debian package and returns what it prints.
 func tool(t testing.TB, pkg, name string, args ...string) (string, error) {
 	t.Helper()
-	p, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is missing: install the package %s", name, pkg)
-		}
-		t.Skipf("%s is missing: install the package %s", name, pkg)
-	}
-	cmd := exec.Command(p, args...)
-	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C.UTF-8", "MTOOLS_SKIP_CHECK=0")
-	out, err := cmd.CombinedOutput()
+	out, err := oracle.Command(oracle.Need(t, pkg, name), args...).CombinedOutput()
 	return string(out), err
 }
 

@@ -14,22 +14,9 @@ import (
 	"github.com/diskfs/go-diskfs"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
-
-// hostFile reads a file of a Debian package.
-func hostFile(t *testing.T, pkg, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	if err == nil {
-		return b
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%v: install the package %s", err, pkg)
-	}
-	t.Skipf("%v: install the package %s", err, pkg)
-	return nil
-}
 
 // TestFirmwareReads4Kn: slot bytes do not depend on the disk's sector size
 // because EDK2 reads 512-byte FAT sectors on a disk of 4096-byte sectors. The
@@ -39,9 +26,9 @@ func TestFirmwareReads4Kn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a virtual machine")
 	}
-	loader := hostFile(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
-	vars := hostFile(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd")
-	hostFile(t, "qemu-system-x86", "/usr/bin/qemu-system-x86_64")
+	loader := oracle.ReadFile(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	vars := oracle.ReadFile(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+	oracle.Need(t, "qemu-system-x86", "qemu-system-x86_64")
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk.img")
 	makeDisk(t, disk, loader)

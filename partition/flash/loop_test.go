@@ -13,41 +13,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition"
 )
-
-// need skips the test without the tool, or fails it where CI requires all tools.
-func need(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
-		if err != nil {
-			path, err = exec.LookPath(dir + tool)
-		}
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("INGOT_REQUIRE_TOOLS") == "1":
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	default:
-		t.Skipf("%s is missing: install package %s", tool, pkg)
-	}
-	return path
-}
-
-func run(t *testing.T, tool string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %v: %v\n%s", tool, args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
 
 // loop is a real block device of 40 MiB full of 0xAA.
 func loop(t *testing.T, sectorSize string) string {
 	t.Helper()
-	losetup := need(t, "losetup", "mount")
+	losetup := oracle.Need(t, "mount", "losetup")
 	if os.Geteuid() != 0 {
 		t.Skip("loop devices need root")
 	}
@@ -56,7 +29,7 @@ func loop(t *testing.T, sectorSize string) string {
 		t.Skipf("no loop device here: %v %s", err, out)
 	}
 	dev := strings.TrimSpace(string(out))
-	t.Cleanup(func() { run(t, losetup, "--detach", dev) })
+	t.Cleanup(func() { oracle.Run(t, losetup, "--detach", dev) })
 	return dev
 }
 
@@ -76,10 +49,10 @@ func TestWriteToBlockDevice(t *testing.T) {
 			if res.Device.Kind != Disk || !res.Direct || res.Layout.SectorSize != map[string]int{"512": 512, "4096": 4096}[ss] {
 				t.Errorf("result = %+v", res)
 			}
-			if out := run(t, need(t, "sgdisk", "gdisk"), "-v", dev); !strings.Contains(out, "No problems found") {
+			if out := oracle.Run(t, oracle.Need(t, "gdisk", "sgdisk"), "-v", dev); !strings.Contains(out, "No problems found") {
 				t.Errorf("sgdisk -v:\n%s", out)
 			}
-			if out := run(t, need(t, "sfdisk", "fdisk"), "--verify", dev); !strings.Contains(out, "No errors detected") {
+			if out := oracle.Run(t, oracle.Need(t, "fdisk", "sfdisk"), "--verify", dev); !strings.Contains(out, "No errors detected") {
 				t.Errorf("sfdisk --verify:\n%s", out)
 			}
 		})
@@ -100,7 +73,7 @@ func TestBusyBlockDevice(t *testing.T) {
 		_, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{dev}})
 		return err
 	}
-	run(t, need(t, "mkfs.ext4", "e2fsprogs"), "-q", "-F", dev)
+	oracle.Run(t, oracle.Need(t, "e2fsprogs", "mkfs.ext4"), "-q", "-F", dev)
 	dir := t.TempDir()
 	if err := unix.Mount(dev, dir, "ext4", 0, ""); err != nil {
 		t.Skipf("no mounts here: %v", err)
@@ -111,14 +84,14 @@ func TestBusyBlockDevice(t *testing.T) {
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
-	run(t, need(t, "mkswap", "util-linux"), dev)
-	if out, err := exec.Command(need(t, "swapon", "mount"), dev).CombinedOutput(); err != nil {
+	oracle.Run(t, oracle.Need(t, "util-linux", "mkswap"), dev)
+	if out, err := exec.Command(oracle.Need(t, "mount", "swapon"), dev).CombinedOutput(); err != nil {
 		t.Logf("no swap here: %v %s", err, out)
 	} else {
 		if err := flash(); !Refused(err, Swap) {
 			t.Errorf("swap: %v", err)
 		}
-		run(t, need(t, "swapoff", "mount"), dev)
+		oracle.Run(t, oracle.Need(t, "mount", "swapoff"), dev)
 	}
 	f, err := os.OpenFile(dev, os.O_RDONLY|unix.O_EXCL, 0) // as a mount in another namespace holds it
 	if err != nil {
@@ -184,7 +157,7 @@ func TestMountedPartition(t *testing.T) {
 	}
 	data, _ := res.Layout.Part(partition.Data)
 	if _, err := os.Stat("/sys/class/block/" + filepath.Base(dev) + "p7"); err != nil { // a kernel that does not know GPT
-		run(t, need(t, "addpart", "util-linux"), dev, "7", fmt.Sprint(data.Start/512), fmt.Sprint(data.Size/512))
+		oracle.Run(t, oracle.Need(t, "util-linux", "addpart"), dev, "7", fmt.Sprint(data.Start/512), fmt.Sprint(data.Size/512))
 	} else if !res.Reread {
 		t.Error("the kernel shows the new partitions, but Reread is false")
 	}
@@ -192,7 +165,7 @@ func TestMountedPartition(t *testing.T) {
 	if _, err := Write(context.Background(), image, part, Options{Confirm: Confirm{part}}); !Refused(err, NotWhole) {
 		t.Errorf("partition as target: %v", err)
 	}
-	run(t, need(t, "mkfs.ext4", "e2fsprogs"), "-q", "-F", part)
+	oracle.Run(t, oracle.Need(t, "e2fsprogs", "mkfs.ext4"), "-q", "-F", part)
 	dir := t.TempDir()
 	if err := unix.Mount(part, dir, "ext4", 0, ""); err != nil {
 		t.Skipf("no mounts here: %v", err)

@@ -12,20 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
 
 // memory is a file that grows.
 type memory []byte
@@ -115,7 +104,7 @@ func TestCheckKeepsBytesBack(t *testing.T) {
 }
 
 func TestZstdReadsTheSameDisk(t *testing.T) {
-	need(t, "zstd", "zstd")
+	oracle.Need(t, "zstd", "zstd")
 	want := disk()
 	name := filepath.Join(t.TempDir(), "disk.img.zst")
 	if err := os.WriteFile(name, written(t, want, 0), 0o666); err != nil {

@@ -12,26 +12,9 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
-)
 
-// need skips the test without the tool, or fails it where CI requires all tools.
-func need(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
-		if err != nil {
-			path, err = exec.LookPath(dir + tool)
-		}
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("INGOT_REQUIRE_TOOLS") == "1":
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	default:
-		t.Skipf("%s is missing: install package %s", tool, pkg)
-	}
-	return path
-}
+	"github.com/ingot-os/ingot/internal/oracle"
+)
 
 // noisyDisk is a sparse file whose first and last MiB hold random bytes, so
 // that a byte the writer forgets shows; the boot code area is left zero.
@@ -55,19 +38,8 @@ func noisyDisk(t *testing.T, size int64) *os.File {
 	return f
 }
 
-func run(t *testing.T, tool string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(tool, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %v: %v\n%s", tool, args, err, out)
-	}
-	return string(out)
-}
-
 func TestSgdiskAndSfdisk(t *testing.T) {
-	sgdisk, sfdisk := need(t, "sgdisk", "gdisk"), need(t, "sfdisk", "fdisk")
+	sgdisk, sfdisk := oracle.Need(t, "gdisk", "sgdisk"), oracle.Need(t, "fdisk", "sfdisk")
 	for _, size := range []int64{24 * mib, 1<<30 + 512, 3 << 40} {
 		disk := noisyDisk(t, size)
 		if err := testTable(512, size).Write(disk); err != nil {
@@ -79,7 +51,7 @@ func TestSgdiskAndSfdisk(t *testing.T) {
 
 // A loop device gives the tools 4096-byte sectors; it needs root.
 func TestSgdiskAndSfdisk4096(t *testing.T) {
-	sgdisk, sfdisk, losetup := need(t, "sgdisk", "gdisk"), need(t, "sfdisk", "fdisk"), need(t, "losetup", "mount")
+	sgdisk, sfdisk, losetup := oracle.Need(t, "gdisk", "sgdisk"), oracle.Need(t, "fdisk", "sfdisk"), oracle.Need(t, "mount", "losetup")
 	const size = 24 * mib
 	disk := noisyDisk(t, size)
 	if err := testTable(4096, size).Write(disk); err != nil {
@@ -90,19 +62,19 @@ func TestSgdiskAndSfdisk4096(t *testing.T) {
 		t.Skipf("no loop device with 4096-byte sectors here (needs root): %v", err)
 	}
 	loop := strings.TrimSpace(string(out))
-	defer run(t, losetup, "--detach", loop)
+	defer oracle.Run(t, losetup, "--detach", loop)
 	checkOracles(t, sgdisk, sfdisk, loop)
 }
 
 func checkOracles(t *testing.T, sgdisk, sfdisk, path string) {
 	t.Helper()
-	if out := run(t, sgdisk, "-v", path); !strings.Contains(out, "No problems found") {
+	if out := oracle.Run(t, sgdisk, "-v", path); !strings.Contains(out, "No problems found") {
 		t.Errorf("sgdisk -v:\n%s", out)
 	}
-	if out := run(t, sfdisk, "--verify", path); !strings.Contains(out, "No errors detected") {
+	if out := oracle.Run(t, sfdisk, "--verify", path); !strings.Contains(out, "No errors detected") {
 		t.Errorf("sfdisk --verify:\n%s", out)
 	}
-	dump := run(t, sfdisk, "-d", path)
+	dump := oracle.Run(t, sfdisk, "-d", path)
 	for _, p := range testTable(512, 24*mib).Partitions {
 		line := regexp.MustCompile(`(?m)^.*(loop\d+p|img)` + string(rune('0'+p.Index)) + ` : .*$`).FindString(dump)
 		for _, want := range []string{strings.ToUpper(p.GUID.String()), strings.ToUpper(p.Type.String()), `name="` + sfdiskName(p.Name) + `"`} {

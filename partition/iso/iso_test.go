@@ -10,19 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
+	"github.com/ingot-os/ingot/internal/oracle"
+)
 
 const epoch = 1_700_000_000 // 2023-11-14 22:13:20 UTC
 
@@ -80,15 +70,6 @@ func TestOpenReadsWhatWriteWrites(t *testing.T) {
 	}
 }
 
-func toolOutput(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-	return string(out)
-}
-
 func wants(t *testing.T, text string, words ...string) {
 	t.Helper()
 	for _, w := range words {
@@ -99,14 +80,14 @@ func wants(t *testing.T, text string, words ...string) {
 }
 
 func TestToolsReadTheCD(t *testing.T) {
-	need(t, "xorriso", "xorriso")
-	need(t, "isoinfo", "genisoimage")
-	need(t, "sfdisk", "fdisk")
+	oracle.Need(t, "xorriso", "xorriso")
+	oracle.Need(t, "genisoimage", "isoinfo")
+	oracle.Need(t, "fdisk", "sfdisk")
 	dir := t.TempDir()
 	name := filepath.Join(dir, "cd.iso")
 	os.WriteFile(name, written(t), 0o666)
 
-	out := toolOutput(t, "xorriso", "-indev", name, "-toc", "-report_el_torito", "plain", "-report_system_area", "plain", "-pvd_info")
+	out := oracle.Run(t, "xorriso", "-indev", name, "-toc", "-report_el_torito", "plain", "-report_system_area", "plain", "-pvd_info")
 	wants(t, out, "Volume Id    : HELLO_1_0", "El Torito boot img :   1  UEFI  y   none", "El Torito img path :   1  /EFI.IMG",
 		"Creation Time: 2023111422132000", "MBR partition      :   1   0x00  0xef         2048        81920")
 	for _, bad := range []string{"WARNING", "FAILURE", "SORRY"} {
@@ -114,13 +95,13 @@ func TestToolsReadTheCD(t *testing.T) {
 			t.Errorf("xorriso complains:\n%s", out)
 		}
 	}
-	wants(t, toolOutput(t, "isoinfo", "-d", "-i", name), "El Torito VD version 1 found, boot catalog is in sector 22", "Arch 239", "Bootid 88 (bootable)", "Bootoff 200 512")
-	wants(t, toolOutput(t, "isoinfo", "-l", "-i", name), "BOOT.CAT;1", "EFI.IMG;1", "Nov 14 2023")
+	wants(t, oracle.Run(t, "isoinfo", "-d", "-i", name), "El Torito VD version 1 found, boot catalog is in sector 22", "Arch 239", "Bootid 88 (bootable)", "Bootoff 200 512")
+	wants(t, oracle.Run(t, "isoinfo", "-l", "-i", name), "BOOT.CAT;1", "EFI.IMG;1", "Nov 14 2023")
 	got, err := exec.Command("isoinfo", "-i", name, "-x", "/EFI.IMG;1").Output()
 	if err != nil || !bytes.Equal(got, bootImage()) {
 		t.Errorf("isoinfo gives other bytes: %d, %v", len(got), err)
 	}
-	wants(t, toolOutput(t, "sfdisk", "-d", name), "label-id: 0x12345678", "start=        2048, size=       81920, type=ef")
+	wants(t, oracle.Run(t, "sfdisk", "-d", name), "label-id: 0x12345678", "start=        2048, size=       81920, type=ef")
 }
 
 func TestBadInput(t *testing.T) {

@@ -7,24 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
 
 // disk writes a sparse disk of size bytes with data in some places.
 func disk(t testing.TB, size int64) *os.File {
@@ -70,20 +58,13 @@ func sum(t testing.TB, r io.ReaderAt, n int64) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-func run(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Errorf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
 func TestQEMUReadsTheSameDisk(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	for _, size := range []int64{1 << 20, 1<<30 + 512*3} {
 		img := disk(t, size)
 		f := container(t, blocks.Disk{R: img, Size: size})
-		run(t, "qemu-img", "check", "-f", "qcow2", f.Name())
-		run(t, "qemu-img", "compare", "-f", "raw", "-F", "qcow2", img.Name(), f.Name())
+		oracle.Run(t, "qemu-img", "check", "-f", "qcow2", f.Name())
+		oracle.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "qcow2", img.Name(), f.Name())
 	}
 }
 
@@ -109,11 +90,11 @@ func TestReadsWhatItWrites(t *testing.T) {
 }
 
 func TestReadsWhatQEMUWrites(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	const size = 64 << 20
 	img := disk(t, size)
 	name := filepath.Join(t.TempDir(), "qemu.qcow2")
-	run(t, "qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=4k", img.Name(), name)
+	oracle.Run(t, "qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=4k", img.Name(), name)
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -60,8 +61,8 @@ func benchRoot(b *testing.B) string {
 	if dir := os.Getenv("INGOT_BENCH_TREE"); dir != "" {
 		return dir
 	}
-	requireTool(b, "golang-go", "go")
-	return strings.TrimSpace(run(b, "go", "env", "GOROOT"))
+	oracle.Need(b, "golang-go", "go")
+	return strings.TrimSpace(oracle.Run(b, "go", "env", "GOROOT"))
 }
 
 func BenchmarkWrite(b *testing.B) {
@@ -79,12 +80,12 @@ func BenchmarkWrite(b *testing.B) {
 }
 
 func BenchmarkMksquashfs(b *testing.B) {
-	requireTool(b, "squashfs-tools", "mksquashfs")
+	oracle.Need(b, "squashfs-tools", "mksquashfs")
 	_, size := hostTree(b, benchRoot(b))
 	b.SetBytes(size)
 	img := filepath.Join(b.TempDir(), "img")
 	for b.Loop() {
-		run(b, "mksquashfs", benchRoot(b), img, "-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress")
+		oracle.Run(b, "mksquashfs", benchRoot(b), img, "-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-quiet", "-no-progress")
 		st, err := os.Stat(img)
 		if err != nil {
 			b.Fatal(err)

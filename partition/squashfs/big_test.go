@@ -9,12 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // TestBigDirectory: more than 65536 entries, far beyond what a plain directory inode can say.
 func TestBigDirectory(t *testing.T) {
-	requireTool(t, "squashfs-tools", "unsquashfs")
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
 	const n = 70_000
 	tr := &tree.Tree{}
 	for i := range n {
@@ -24,14 +25,14 @@ func TestBigDirectory(t *testing.T) {
 	if got, err := open(t, img).Tree(); err != nil || got.Len() != n+2 {
 		t.Errorf("read back: %v", err)
 	}
-	if got := strings.Count(run(t, "unsquashfs", "-lln", img.Name()), "\n"); got != n+2 {
+	if got := strings.Count(oracle.Run(t, "unsquashfs", "-lln", img.Name()), "\n"); got != n+2 {
 		t.Errorf("unsquashfs lists %d, want %d", got, n+2)
 	}
 	dir := t.TempDir()
 	if os.Geteuid() != 0 || exec.Command("mount", "-t", "squashfs", "-o", "loop,ro", img.Name(), dir).Run() != nil {
 		t.Skip("no loop mount of squashfs here")
 	}
-	defer run(t, "umount", dir)
+	defer oracle.Run(t, "umount", dir)
 	for i := 0; i < n; i += 997 {
 		if _, err := os.Lstat(filepath.Join(dir, fmt.Sprintf("d/entry-%06d", i))); err != nil {
 			t.Error(err)
@@ -56,7 +57,7 @@ func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // TestBigFile: a file longer than 32 bits can say takes next to no space.
 func TestBigFile(t *testing.T) {
-	requireTool(t, "squashfs-tools", "unsquashfs")
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
 	const hole = 4<<30 + 4096
 	tr := &tree.Tree{}
 	add(t, tr, file("big", mostlyHole(hole)))
@@ -64,7 +65,7 @@ func TestBigFile(t *testing.T) {
 	if st, err := img.Stat(); err != nil || st.Size() > 64<<10 {
 		t.Errorf("size %d, %v", st.Size(), err)
 	}
-	if out := run(t, "unsquashfs", "-lln", img.Name()); !strings.Contains(out, fmt.Sprint(hole+5)) {
+	if out := oracle.Run(t, "unsquashfs", "-lln", img.Name()); !strings.Contains(out, fmt.Sprint(hole+5)) {
 		t.Errorf("unsquashfs:\n%s", out)
 	}
 	got, err := open(t, img).Tree()

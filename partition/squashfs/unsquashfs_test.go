@@ -15,31 +15,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
-func requireTool(t testing.TB, pkg, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is missing: install the package %s", name, pkg)
-		}
-		t.Skipf("%s is missing: install the package %s", name, pkg)
-	}
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
 // TestUnsquashfs unpacks with the reference implementation and compares everything.
 func TestUnsquashfs(t *testing.T) {
-	requireTool(t, "squashfs-tools", "unsquashfs")
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
 	if os.Geteuid() != 0 {
 		t.Skip("owners, devices and trusted attributes need root")
 	}
@@ -47,7 +29,7 @@ func TestUnsquashfs(t *testing.T) {
 	for _, o := range []Options{{Epoch: testEpoch}, {Epoch: testEpoch, BlockSize: 1 << 20, Level: 15}} {
 		img := write(t, tr, o)
 		dir := filepath.Join(t.TempDir(), "out")
-		run(t, "unsquashfs", "-no-progress", "-d", dir, img.Name())
+		oracle.Run(t, "unsquashfs", "-no-progress", "-d", dir, img.Name())
 		compareDir(t, dir, tr)
 	}
 }
@@ -69,7 +51,7 @@ func TestKernel(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		run(t, "umount", dir)
+		oracle.Run(t, "umount", dir)
 	}
 }
 
@@ -148,7 +130,7 @@ func compareFile(p string, want *tree.Node) error {
 
 // TestListing is a golden of names, modes, owners, sizes and times.
 func TestListing(t *testing.T) {
-	requireTool(t, "squashfs-tools", "unsquashfs")
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
 	var tr tree.Tree
 	add(t, &tr, tree.Node{Path: "bin/tool", Mode: 0o755 | fs.ModeSetuid, Content: text(1, 300_000), UID: 1000, GID: 70000})
 	add(t, &tr, tree.Node{Path: "bin/alias", Mode: 0o755, Link: "bin/tool"})
@@ -180,17 +162,17 @@ func TestListing(t *testing.T) {
 
 // TestReadsMksquashfs reads what the reference implementation wrote, zstd and gzip.
 func TestReadsMksquashfs(t *testing.T) {
-	requireTool(t, "squashfs-tools", "mksquashfs")
-	requireTool(t, "squashfs-tools", "unsquashfs")
+	oracle.Need(t, "squashfs-tools", "mksquashfs")
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
 	if os.Geteuid() != 0 {
 		t.Skip("owners and devices need root")
 	}
 	tr := sampleTree(t)
 	dir := filepath.Join(t.TempDir(), "out")
-	run(t, "unsquashfs", "-no-progress", "-d", dir, write(t, tr, Options{Epoch: testEpoch}).Name())
+	oracle.Run(t, "unsquashfs", "-no-progress", "-d", dir, write(t, tr, Options{Epoch: testEpoch}).Name())
 	for _, comp := range []string{"zstd", "gzip"} {
 		img := filepath.Join(t.TempDir(), comp)
-		run(t, "mksquashfs", dir, img, "-comp", comp, "-quiet", "-no-progress")
+		oracle.Run(t, "mksquashfs", dir, img, "-comp", comp, "-quiet", "-no-progress")
 		f, err := os.Open(img)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 func TestStructSize(t *testing.T) {
@@ -195,19 +197,9 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-func requireTool(t testing.TB, pkg, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is missing: install the package %s", name, pkg)
-		}
-		t.Skipf("%s is missing: install the package %s", name, pkg)
-	}
-}
-
 // TestVeritysetup: the same bytes as cryptsetup's own program, and it agrees with ours.
 func TestVeritysetup(t *testing.T) {
-	requireTool(t, "cryptsetup-bin", "veritysetup")
+	oracle.Need(t, "cryptsetup-bin", "veritysetup")
 	dir := t.TempDir()
 	for _, c := range []struct{ blocks, salt int }{{2, 32}, {128, 32}, {129, 0}, {300, 256}, {300, 1}, {16385, 32}} {
 		t.Run(fmt.Sprintf("%d blocks salt %d", c.blocks, c.salt), func(t *testing.T) {
@@ -263,7 +255,7 @@ func BenchmarkBuild(b *testing.B) {
 }
 
 func BenchmarkVeritysetup(b *testing.B) {
-	requireTool(b, "cryptsetup-bin", "veritysetup")
+	oracle.Need(b, "cryptsetup-bin", "veritysetup")
 	dir := b.TempDir()
 	data := filepath.Join(dir, "data")
 	if err := os.WriteFile(data, noise(1, benchBlocks*BlockSize), 0o644); err != nil {

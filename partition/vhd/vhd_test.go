@@ -13,20 +13,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
 
 // disk writes a sparse disk of size bytes with data in some places.
 func disk(t testing.TB, size int64) *os.File {
@@ -82,15 +71,8 @@ func sum(t testing.TB, r io.ReaderAt, n int64) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-func run(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Errorf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
 func TestQEMUReadsTheSameDisk(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	for _, size := range []int64{1 << 20, 1<<30 + 1<<20, 131 << 30} {
 		img := disk(t, size)
 		f := container(t, blocks.Disk{R: img, Size: size, Data: data(size)})
@@ -100,7 +82,7 @@ func TestQEMUReadsTheSameDisk(t *testing.T) {
 		if size > 2<<30 { // qemu-img compare reads the holes, too
 			continue
 		}
-		run(t, "qemu-img", "compare", "-f", "raw", "-F", "vpc", img.Name(), f.Name())
+		oracle.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "vpc", img.Name(), f.Name())
 	}
 }
 
@@ -126,11 +108,11 @@ func TestReadsWhatItWrites(t *testing.T) {
 }
 
 func TestReadsWhatQEMUWrites(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	const size = 64 << 20
 	img := disk(t, size)
 	name := filepath.Join(t.TempDir(), "qemu.vhd")
-	run(t, "qemu-img", "convert", "-O", "vpc", "-o", "force_size", img.Name(), name)
+	oracle.Run(t, "qemu-img", "convert", "-O", "vpc", "-o", "force_size", img.Name(), name)
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -172,10 +154,10 @@ func TestStructs(t *testing.T) {
 
 // Without force_size qemu-img rounds the disk up to what its geometry holds.
 func TestGeometry(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	for _, mib := range []int64{1, 30, 100, 757, 5000, 40_000} {
 		name := filepath.Join(t.TempDir(), "x.vhd")
-		run(t, "qemu-img", "create", "-q", "-f", "vpc", name, fmt.Sprintf("%dM", mib))
+		oracle.Run(t, "qemu-img", "create", "-q", "-f", "vpc", name, fmt.Sprintf("%dM", mib))
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -13,20 +13,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// need skips without the tool, or fails where all tools are wanted.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing: install package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing: install package %s", tool, pkg)
-}
 
 // disk writes a sparse disk of size bytes with data in some places.
 func disk(t testing.TB, size int64) *os.File {
@@ -82,26 +71,19 @@ func sum(t testing.TB, r io.ReaderAt, n int64) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-func run(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Errorf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
 func TestQEMUReadsTheSameDisk(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	for _, size := range []int64{1 << 20, 1<<30 + 1<<20, 131 << 30} {
 		img := disk(t, size)
 		f := container(t, blocks.Disk{R: img, Size: size, Data: data(size)})
 		if got := virtualSize(t, f.Name()); got != size {
 			t.Errorf("qemu sees %d bytes, want %d", got, size)
 		}
-		run(t, "qemu-img", "check", "-f", "vmdk", f.Name())
+		oracle.Run(t, "qemu-img", "check", "-f", "vmdk", f.Name())
 		if size > 2<<30 { // qemu-img compare reads the holes, too
 			continue
 		}
-		run(t, "qemu-img", "compare", "-f", "raw", "-F", "vmdk", img.Name(), f.Name())
+		oracle.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "vmdk", img.Name(), f.Name())
 	}
 }
 
@@ -127,11 +109,11 @@ func TestReadsWhatItWrites(t *testing.T) {
 }
 
 func TestReadsWhatQEMUWrites(t *testing.T) {
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	const size = 64 << 20
 	img := disk(t, size)
 	name := filepath.Join(t.TempDir(), "qemu.vmdk")
-	run(t, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicSparse", img.Name(), name)
+	oracle.Run(t, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicSparse", img.Name(), name)
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)

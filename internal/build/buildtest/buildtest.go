@@ -22,6 +22,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/initbin"
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/recipe"
 	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/source/debian/debiantest"
@@ -54,10 +55,7 @@ type Appliance struct {
 func New(tb testing.TB, more string) *Appliance {
 	tb.Helper()
 	if _, err := initbin.Digest("amd64"); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			tb.Fatal(err)
-		}
-		tb.Skip(err)
+		oracle.Missing(tb, "%v", err)
 	}
 	root := tb.TempDir()
 	a := &Appliance{

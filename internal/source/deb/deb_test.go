@@ -7,34 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/source/debian/debiantest"
 	"github.com/ingot-os/ingot/partition/tree"
 )
-
-func need(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing; it is in Debian's package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing; it is in Debian's package %s", tool, pkg)
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
 
 // source makes a directory to package: what kernels and stubs have, and more.
 func source(t *testing.T) string {
@@ -67,12 +47,12 @@ func source(t *testing.T) string {
 // TestAgreesWithDpkg packs with dpkg-deb in every compression and compares
 // listing, control fields and content with what dpkg-deb says of its work.
 func TestAgreesWithDpkg(t *testing.T) {
-	need(t, "dpkg-deb", "dpkg")
+	oracle.Need(t, "dpkg", "dpkg-deb")
 	src := source(t)
 	for _, z := range []string{"none", "gzip", "xz", "zstd"} {
 		t.Run(z, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s.deb")
-			run(t, "dpkg-deb", "--root-owner-group", "-Z"+z, "-b", src, path)
+			oracle.Run(t, "dpkg-deb", "--root-owner-group", "-Z"+z, "-b", src, path)
 			checkControl(t, path)
 			got, cleanup, err := Tree(path)
 			if err != nil {
@@ -83,7 +63,7 @@ func TestAgreesWithDpkg(t *testing.T) {
 				t.Errorf("got\n%swant\n%s", g, w)
 			}
 			out := filepath.Join(t.TempDir(), "x")
-			run(t, "dpkg-deb", "-x", path, out)
+			oracle.Run(t, "dpkg-deb", "-x", path, out)
 			compareFiles(t, got, out)
 		})
 	}
@@ -97,7 +77,7 @@ func checkControl(t *testing.T, path string) {
 	}
 	defer f.Close()
 	for _, k := range []string{"Package", "Version", "Architecture", "Maintainer"} {
-		if got, want := p.Control[k], strings.TrimSpace(run(t, "dpkg-deb", "-f", path, k)); got != want {
+		if got, want := p.Control[k], strings.TrimSpace(oracle.Run(t, "dpkg-deb", "-f", path, k)); got != want {
 			t.Errorf("%s %q, want %q", k, got, want)
 		}
 	}
@@ -130,7 +110,7 @@ func listing(t *tree.Tree) string {
 func dpkgListing(t *testing.T, path string) string {
 	t.Helper()
 	sorted := &tree.Tree{}
-	for line := range strings.Lines(run(t, "dpkg-deb", "-c", path)) {
+	for line := range strings.Lines(oracle.Run(t, "dpkg-deb", "-c", path)) {
 		f := strings.Fields(line)
 		n := tree.Node{Path: filepath.Clean(f[5]), Mode: mode(t, f[0])}
 		if len(f) > 6 && f[6] == "->" {

@@ -1,24 +1,11 @@
 package debian
 
 import (
-	"os"
 	"os/exec"
 	"testing"
-)
 
-// need skips a test whose oracle is not installed, except where tools are required.
-func need(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing; it is in Debian's package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing; it is in Debian's package %s", tool, pkg)
-	return ""
-}
+	"github.com/ingot-os/ingot/internal/oracle"
+)
 
 var versions = []string{
 	"0", "1", "1.0", "1.0-0", "1.0-1", "1.0-1~deb13u1", "1.0-1+deb13u1", "1.0~rc1", "1.0~~", "1.0~~a", "1.0~", "1.0a", "1.0+", "1.0.0",
@@ -27,7 +14,7 @@ var versions = []string{
 }
 
 func TestCompareAgreesWithDpkg(t *testing.T) {
-	dpkg := need(t, "dpkg", "dpkg")
+	dpkg := oracle.Need(t, "dpkg", "dpkg")
 	for i, a := range versions {
 		for _, b := range versions[i:] {
 			want := 1

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -206,7 +207,7 @@ func TestSparseFilesAreRefused(t *testing.T) {
 
 func sparseTar(t *testing.T, path string) []byte {
 	t.Helper()
-	need(t, "tar", "tar")
+	oracle.Need(t, "tar", "tar")
 	d := t.TempDir()
 	name := filepath.Join(d, "hole")
 	if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
@@ -225,21 +226,10 @@ func sparseTar(t *testing.T, path string) []byte {
 	return b
 }
 
-func need(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is missing; it is in Debian's package %s", tool, pkg)
-	}
-	t.Skipf("%s is missing; it is in Debian's package %s", tool, pkg)
-}
-
 // TestIndexOffsets compares the sections that Index computes with what a
 // streaming read gives, for archives of three formats made by GNU tar.
 func TestIndexOffsets(t *testing.T) {
-	need(t, "tar", "tar")
+	oracle.Need(t, "tar", "tar")
 	d := t.TempDir()
 	for i, n := range []int{0, 1, 511, 512, 513, 10240, 100_000} {
 		name := filepath.Join(d, strings.Repeat("long-name-", 12)+fmt.Sprint(i))

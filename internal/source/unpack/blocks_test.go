@@ -9,18 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-)
 
-func needXZ(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("xz"); err == nil {
-		return
-	}
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatal("xz is missing; it is in Debian's package xz-utils")
-	}
-	t.Skip("xz is missing; it is in Debian's package xz-utils")
-}
+	"github.com/ingot-os/ingot/internal/oracle"
+)
 
 // compress runs the real xz.
 func compress(t *testing.T, plain []byte, args ...string) []byte {
@@ -57,7 +48,7 @@ func readAll(b []byte, form Form) ([]byte, error) {
 // TestParallelAgreesWithXZ decompresses what the real xz wrote, in one block
 // and many, with every kind of check.
 func TestParallelAgreesWithXZ(t *testing.T) {
-	needXZ(t)
+	oracle.Need(t, "xz-utils", "xz")
 	plain := content(500_003)
 	for _, args := range [][]string{
 		{"-T1"}, {"-T2", "--block-size=100000"}, {"-T2", "--block-size=65536", "--check=none"}, {"-T1", "--block-size=300000", "--check=crc32"},
@@ -89,7 +80,7 @@ func TestParallelAgreesWithXZ(t *testing.T) {
 
 // TestDamageIsFound flips one byte in every part of a file of many blocks.
 func TestDamageIsFound(t *testing.T) {
-	needXZ(t)
+	oracle.Need(t, "xz-utils", "xz")
 	plain := content(20_000)
 	b := compress(t, plain, "-T2", "--block-size=5000")
 	for at := 0; at < len(b); at += 41 {
@@ -112,7 +103,7 @@ func TestDamageIsFound(t *testing.T) {
 }
 
 func TestCloseEarly(t *testing.T) {
-	needXZ(t)
+	oracle.Need(t, "xz-utils", "xz")
 	b := compress(t, content(200_000), "-T2", "--block-size=10000")
 	for range 5 {
 		r, err := ReaderAt(bytes.NewReader(b), int64(len(b)), XZ)

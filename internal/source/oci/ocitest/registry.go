@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 const registryConfig = `version: 0.1
@@ -18,17 +20,10 @@ http: {addr: %q}
 `
 
 // Registry starts docker-registry on a free port of the loopback interface with
-// an empty storage and returns its host:port. It is stopped with the test. When
-// the program is missing the test is skipped, or fails if INGOT_REQUIRE_TOOLS=1.
+// an empty storage and returns its host:port. It is stopped with the test.
 func Registry(tb testing.TB) string {
 	tb.Helper()
-	program, err := exec.LookPath("docker-registry")
-	if err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			tb.Fatal("docker-registry is missing; it is in Debian's package docker-registry")
-		}
-		tb.Skip("docker-registry is missing; it is in Debian's package docker-registry")
-	}
+	program := oracle.Need(tb, "docker-registry", "docker-registry")
 	dir := tb.TempDir()
 	host := freePort(tb)
 	config := filepath.Join(dir, "config.yml")
