@@ -26,6 +26,7 @@ type cli struct {
 	Keys       keysCmd       `cmd:"" help:"Make, list and export the keys of a fleet."`
 	Sign       signCmd       `cmd:"" help:"Sign an image set with keys that are elsewhere."`
 	Measure    measureCmd    `cmd:"" help:"Predict what a boot measures into the TPM."`
+	Attest     attestCmd     `cmd:"" help:"Prove and judge what a machine has booted, by its TPM."`
 	Verify     verifyCmd     `cmd:"" help:"Check signature, digests and contents of an image set, image or disk."`
 	Scan       scanCmd       `cmd:"" help:"Match what an image set consists of against known vulnerabilities."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`

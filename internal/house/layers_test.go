@@ -41,12 +41,12 @@ var layers = [][]string{
 	{ // 4 composition; order matters
 		"internal/house", "internal/oracle", "internal/sparse", "internal/appliance", "internal/attestapi", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
-		"internal/dsse", "internal/sbom", "internal/provenance", "internal/verify", "internal/vuln", "internal/measure", "internal/reference", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
+		"internal/dsse", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/evidence", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
 		"internal/qemu", "internal/rig", "internal/smoke",
 		"internal/ui", "internal/agent", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
-		"cmd/ingot", "cmd/ingot-init",
+		"cmd/ingot", "cmd/ingot-init", "cmd/ingot-init-fleet",
 	},
 }
 
