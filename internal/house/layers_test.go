@@ -22,7 +22,7 @@ const module = "github.com/ingot-os/ingot/"
 // A package that is not listed is an error, so the table stays complete.
 var layers = [][]string{
 	{ // 0 pure: no os, net, exec, log, clock, randomness
-		"partition/tree", "partition/gpt", "partition/fat", "partition/squashfs", "partition/verity", "partition/state",
+		"partition/tree", "partition/gpt", "partition/fat", "partition/squashfs", "partition/verity", "partition/state", "partition/luks",
 		"partition/blocks", "partition/qcow2", "partition/vhd", "partition/vmdk", "partition/iso", "partition/frames", "partition/blockmap",
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
@@ -39,7 +39,7 @@ var layers = [][]string{
 		"partition/flash",
 	},
 	{ // 4 composition; order matters
-		"internal/house", "internal/oracle", "internal/sparse", "internal/appliance", "internal/attestapi", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
+		"internal/house", "internal/oracle", "internal/disktest", "internal/sparse", "internal/appliance", "internal/attestapi", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/evidence", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
 		"internal/qemu", "internal/rig", "internal/smoke",
