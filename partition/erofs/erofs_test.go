@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/internal/disktest"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -213,20 +214,9 @@ type lying struct {
 
 func (l lying) Size() int64 { return l.size }
 
-type full int64
-
-var errFull = errors.New("no space left")
-
-func (f full) WriteAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > int64(f) {
-		return 0, errFull
-	}
-	return len(p), nil
-}
-
 func TestDiskFull(t *testing.T) {
 	for _, end := range []int64{0, 100_000, 400_000} {
-		if _, err := Write(full(end), sampleTree(t, false), Options{}); !errors.Is(err, errFull) {
+		if _, err := Write(disktest.Full(end), sampleTree(t, false), Options{}); !errors.Is(err, disktest.ErrFull) {
 			t.Errorf("disk of %d bytes: %v", end, err)
 		}
 	}

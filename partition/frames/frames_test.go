@@ -12,19 +12,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/disktest"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
-
-// memory is a file that grows.
-type memory []byte
-
-func (m *memory) WriteAt(b []byte, off int64) (int, error) {
-	if end := int(off) + len(b); end > len(*m) {
-		*m = append(*m, make([]byte, end-len(*m))...)
-	}
-	return copy((*m)[off:], b), nil
-}
 
 // disk has data in its first, third and last frame; frame 5 has one byte.
 func disk() []byte {
@@ -37,9 +28,9 @@ func disk() []byte {
 	return b
 }
 
-func written(t testing.TB, b []byte, workers int) memory {
+func written(t testing.TB, b []byte, workers int) disktest.Memory {
 	t.Helper()
-	var m memory
+	var m disktest.Memory
 	n, err := Write(&m, blocks.Disk{R: bytes.NewReader(b), Size: int64(len(b))}, workers)
 	if err != nil || n != int64(len(m)) {
 		t.Fatalf("%d of %d bytes, %v", n, len(m), err)

@@ -11,22 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/disktest"
 	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 const epoch = 1_700_000_000 // 2023-11-14 22:13:20 UTC
 
-// memory is a file that grows.
-type memory []byte
-
-func (m *memory) WriteAt(b []byte, off int64) (int, error) {
-	if end := int(off) + len(b); end > len(*m) {
-		*m = append(*m, make([]byte, end-len(*m))...)
-	}
-	return copy((*m)[off:], b), nil
-}
-
-// volume is a boot image held in memory.
+// volume is a boot image held in disktest.Memory.
 type volume []byte
 
 func (v volume) Size() int64 { return int64(len(v)) }
@@ -41,9 +32,9 @@ func bootImage() []byte {
 	return append(b, make([]byte, 40<<20-len(b))...) // more than 65535 sectors of 512 bytes
 }
 
-func written(t testing.TB) memory {
+func written(t testing.TB) disktest.Memory {
 	t.Helper()
-	var m memory
+	var m disktest.Memory
 	n, err := Write(&m, Options{Label: "hello-1.0", Epoch: epoch, Boot: volume(bootImage()), Disk: 0x12345678})
 	if err != nil || n != int64(len(m)) {
 		t.Fatalf("%d of %d bytes, %v", n, len(m), err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/disktest"
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
@@ -280,18 +281,6 @@ type lying struct {
 
 func (l lying) Size() int64 { return l.size }
 
-// full is a disk that ends.
-type full int64
-
-var errFull = errors.New("no space left")
-
-func (f full) WriteAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > int64(f) {
-		return 0, errFull
-	}
-	return len(p), nil
-}
-
 func TestDiskFull(t *testing.T) {
 	tr := sampleTree(t)
 	st, err := write(t, tr, Options{}).Stat()
@@ -299,7 +288,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, end := range []int64{0, 100, 200_000, 1 << 20, st.Size() - 1} {
-		if _, err := Write(full(end), tr, Options{}); !errors.Is(err, errFull) {
+		if _, err := Write(disktest.Full(end), tr, Options{}); !errors.Is(err, disktest.ErrFull) {
 			t.Errorf("disk of %d bytes: %v", end, err)
 		}
 	}

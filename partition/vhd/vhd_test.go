@@ -2,146 +2,33 @@ package vhd
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/disktest"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
 )
 
-// disk writes a sparse disk of size bytes with data in some places.
-func disk(t testing.TB, size int64) *os.File {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "disk.img"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	f.Truncate(size)
-	chunk := make([]byte, 150_000)
-	r := rand.NewChaCha8([32]byte{1})
-	for _, off := range []int64{0, 512 << 10, size/2 - 70_000, size - 150_000} {
-		r.Read(chunk)
-		f.WriteAt(chunk, off)
-	}
-	return f
-}
-
 var options = Options{ID: [16]byte{1, 2, 3}, Epoch: 1_700_000_000}
 
-// data is where disk writes.
-func data(size int64) []blocks.Range {
-	if size < 2<<20 {
-		return nil
-	}
-	return []blocks.Range{{Off: 0, End: 1 << 20}, {Off: size/2 - 1<<18, End: size/2 + 1<<18}, {Off: size - 1<<18, End: size}}
+var format = disktest.Format{
+	Name:  "vpc",
+	Write: func(w io.WriterAt, d blocks.Disk) (int64, error) { return Write(w, d, options) },
+	Open:  func(r io.ReaderAt, size int64) (disktest.Image, error) { return Open(r, size) },
 }
 
-func container(t testing.TB, d blocks.Disk) *os.File {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "disk.vhd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	size, err := Write(f, d, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, _ := f.Stat(); info.Size() != size {
-		t.Fatalf("file has %d bytes, want %d", info.Size(), size)
-	}
-	return f
-}
-
-func sum(t testing.TB, r io.ReaderAt, n int64) [32]byte {
-	t.Helper()
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(r, 0, n)); err != nil {
-		t.Fatal(err)
-	}
-	return [32]byte(h.Sum(nil))
-}
-
-func TestQEMUReadsTheSameDisk(t *testing.T) {
-	oracle.Need(t, "qemu-utils", "qemu-img")
-	for _, size := range []int64{1 << 20, 1<<30 + 1<<20, 131 << 30} {
-		img := disk(t, size)
-		f := container(t, blocks.Disk{R: img, Size: size, Data: data(size)})
-		if got := virtualSize(t, f.Name()); got != size {
-			t.Errorf("qemu sees %d bytes, want %d", got, size)
-		}
-		if size > 2<<30 { // qemu-img compare reads the holes, too
-			continue
-		}
-		oracle.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "vpc", img.Name(), f.Name())
-	}
-}
+func TestQEMUReadsTheSameDisk(t *testing.T) { format.QEMUReads(t, false, 1<<20, 1<<30+1<<20, 131<<30) }
 
 func TestReadsWhatItWrites(t *testing.T) {
-	const size = 601 << 20 // the last block is a half
-	img := disk(t, size)
-	f := container(t, blocks.Disk{R: img, Size: size})
-	info, _ := f.Stat()
-	if info.Size() > 9<<20 {
-		t.Errorf("file has %d bytes for 0.6 MB of data", info.Size())
-	}
-	m, err := Open(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.Size() != size || sum(t, m, size) != sum(t, img, size) {
-		t.Error("the disk differs")
-	}
-	again := container(t, blocks.Disk{R: img, Size: size})
-	if sum(t, again, info.Size()) != sum(t, f, info.Size()) {
-		t.Error("a second write gives other bytes")
-	}
+	format.RoundTrip(t, 601<<20, 9<<20) // the last block is a half
 }
 
-func TestReadsWhatQEMUWrites(t *testing.T) {
-	oracle.Need(t, "qemu-utils", "qemu-img")
-	const size = 64 << 20
-	img := disk(t, size)
-	name := filepath.Join(t.TempDir(), "qemu.vhd")
-	oracle.Run(t, "qemu-img", "convert", "-O", "vpc", "-o", "force_size", img.Name(), name)
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, _ := f.Stat()
-	m, err := Open(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sum(t, m, m.Size()) != sum(t, img, size) {
-		t.Error("the disk differs")
-	}
-}
-
-func virtualSize(t testing.TB, name string) int64 {
-	t.Helper()
-	out, err := exec.Command("qemu-img", "info", "--output=json", "-f", "vpc", name).Output()
-	var info struct {
-		Size int64 `json:"virtual-size"`
-	}
-	if err == nil {
-		err = json.Unmarshal(out, &info)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Size
-}
+func TestReadsWhatQEMUWrites(t *testing.T) { format.ReadsQEMU(t, "force_size") }
 
 func TestStructs(t *testing.T) {
 	if n := binary.Size(footer{}); n != 512 {
@@ -171,7 +58,7 @@ func TestGeometry(t *testing.T) {
 }
 
 func TestHeadSaysWhatWasGiven(t *testing.T) {
-	f := container(t, blocks.Disk{R: disk(t, 1<<20), Size: 1 << 20})
+	f := format.Container(t, blocks.Disk{R: disktest.Disk(t, 1<<20), Size: 1 << 20})
 	info, _ := f.Stat()
 	m, err := Open(f, info.Size())
 	if err != nil || m.ID() != options.ID || m.Created() != options.Epoch {
@@ -192,7 +79,7 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("a disk of %d bytes is taken", size)
 		}
 	}
-	f := container(t, blocks.Disk{R: disk(t, 1<<20), Size: 1 << 20})
+	f := format.Container(t, blocks.Disk{R: disktest.Disk(t, 1<<20), Size: 1 << 20})
 	good, _ := os.ReadFile(f.Name())
 	for _, at := range []int{0, 16, 48, 60, 64, 512, 512 + 16, 512 + 28, 512 + 32, 512 + 36} {
 		b := bytes.Clone(good)
@@ -204,7 +91,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	var small memory
+	var small disktest.Memory
 	disk := make([]byte, 1<<20)
 	disk[5], disk[700_000] = 1, 2
 	if _, err := Write(&small, blocks.Disk{R: bytes.NewReader(disk), Size: 1 << 20}, options); err != nil {
@@ -224,19 +111,6 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		buf := make([]byte, 8192)
-		for _, off := range []int64{0, 65536, m.Size() / 2, m.Size() - 1} {
-			m.ReadAt(buf, off)
-		}
+		disktest.Read(m)
 	})
-}
-
-// memory is a file that grows.
-type memory []byte
-
-func (m *memory) WriteAt(b []byte, off int64) (int, error) {
-	if end := int(off) + len(b); end > len(*m) {
-		*m = append(*m, make([]byte, end-len(*m))...)
-	}
-	return copy((*m)[off:], b), nil
 }
