@@ -75,6 +75,11 @@ func TestReadsWhatItWrites(t *testing.T) {
 	if len(holes) != 8 || holes[0] != 1 || holes[7] != 10 {
 		t.Errorf("holes are the frames %v", holes)
 	}
+	for _, off := range []int64{-1, m.Size(), m.Size() + Size} { // callers step from hole to hole
+		if hole, until := m.Hole(off); hole || until < m.Size() {
+			t.Errorf("at %d: %v until %d", off, hole, until)
+		}
+	}
 }
 
 func TestCheckKeepsBytesBack(t *testing.T) {

@@ -145,8 +145,12 @@ func (m *Image) FrameSize() int64 { return m.frame }
 func (m *Image) Frames() int64 { return int64(len(m.offsets) - 1) }
 
 // Hole says whether the frame at off is known to be zeros without being
-// decompressed, and where it ends on the disk.
+// decompressed, and where it ends on the disk. There is none where there is no
+// disk.
 func (m *Image) Hole(off int64) (hole bool, until int64) {
+	if off < 0 || off >= m.size {
+		return false, max(off, m.size)
+	}
 	i := off / m.frame
 	until = min((i+1)*m.frame, m.size)
 	if m.offsets[i+1]-m.offsets[i] != int64(len(m.empty)) || until-i*m.frame != m.frame {

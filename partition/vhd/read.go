@@ -16,10 +16,12 @@ type Image struct {
 	h dynamicHeader
 }
 
-// Open reads and checks both headers of a dynamic disk in a file of size bytes.
+// Open reads and checks both headers of a dynamic disk in a file of size bytes,
+// and the footer in its last sector, which must be what its copy at the start
+// says: programs differ in which of the two they believe.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m := &Image{r: r}
-	if err := m.load(&m.f, 0, 512, 64); err != nil {
+	if err := m.load(&m.f, 0, sector, 64); err != nil {
 		return nil, fmt.Errorf("open vhd: footer copy: %w", err)
 	}
 	switch {
@@ -47,7 +49,19 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	case h.TableOffset > uint64(size) || h.TableOffset+4*uint64(h.MaxTableEntries) > uint64(size):
 		return nil, fmt.Errorf("open vhd: offset %d: the table at %d is beyond the end of the file", at+16, h.TableOffset)
 	}
-	return m, nil
+	return m, m.checkFooter(size - sector)
+}
+
+// checkFooter compares the footer at the end of the file with its copy.
+func (m *Image) checkFooter(at int64) error {
+	var end footer
+	if err := m.load(&end, max(at, 0), sector, 64); err != nil {
+		return fmt.Errorf("open vhd: footer: %w", err)
+	}
+	if end != m.f {
+		return fmt.Errorf("open vhd: offset %d: the footer says something else than its copy at offset 0", at)
+	}
+	return nil
 }
 
 // load reads a structure of n bytes whose checksum is at offset sum in it.

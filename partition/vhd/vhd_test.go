@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ingot-os/ingot/internal/disktest"
@@ -90,6 +91,26 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// TestFooters: the footer is read at both ends, and both must say the same.
+func TestFooters(t *testing.T) {
+	f := format.Container(t, blocks.Disk{R: disktest.Disk(t, 1<<20), Size: 1 << 20})
+	good, _ := os.ReadFile(f.Name())
+	end := len(good) - 512
+	other := bytes.Clone(good)
+	copy(other[end:], encodeFooter(1<<20, Options{ID: [16]byte{9}, Epoch: options.Epoch})) // with a right checksum
+	torn := bytes.Clone(good)
+	torn[end+64] ^= 1
+	for want, b := range map[string][]byte{
+		fmt.Sprintf("offset %d: the footer says something else", end): other,
+		fmt.Sprintf("offset %d: checksum", end+64):                    torn,
+		fmt.Sprintf("footer: offset %d: ", end-512+64):                good[:end], // cut off
+	} {
+		if _, err := Open(bytes.NewReader(b), int64(len(b))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	var small disktest.Memory
 	disk := make([]byte, 1<<20)
@@ -106,6 +127,9 @@ func FuzzOpen(f *testing.F) {
 				clear(b[s.sum : s.sum+4])
 				binary.BigEndian.PutUint32(b[s.sum:], checksum(b[s.from:s.to]))
 			}
+		}
+		if len(b) >= 512 {
+			b = append(b, b[:512]...)
 		}
 		m, err := Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
