@@ -1,8 +1,6 @@
 package attest
 
 import (
-	"bytes"
-
 	"github.com/ingot-os/ingot/attest/eventlog"
 )
 
@@ -11,7 +9,6 @@ import (
 // number of them; nothing else may be there that the release does not measure.
 func (w *walk) applications(register int) {
 	events, expected := w.events[register], w.expected(register)
-	called := w.bank.Sum([]byte(calling))
 	n, started, booting, silent := 0, 0, false, false
 	for i := 0; i < len(events) && !w.full(); i++ {
 		e := events[i]
@@ -24,7 +21,7 @@ func (w *walk) applications(register int) {
 				started++
 				w.images = append(w.images, e)
 			}
-			booting = booting || bytes.Equal(e.Digest(w.bank), called)
+			booting = booting || w.bank.Is(e.Digest(w.bank), []byte(calling))
 		case !silent && w.failedOption(events[i:]) && n > 0 && expected[n-1].Type == eventlog.Separator:
 			w.failed++
 			i++
@@ -57,7 +54,7 @@ func (w *walk) applications(register int) {
 // EV_OMIT_BOOT_DEVICE_EVENTS), and then it logs none of them.
 func (w *walk) omitted(e *eventlog.Event, x *Expected) bool {
 	return e.Type == eventlog.OmitBootDevices && x.Type == eventlog.EFIAction && x.Name == calling &&
-		bytes.Equal(e.Digest(w.bank), w.bank.Sum([]byte(attemptsOmitted)))
+		w.bank.Is(e.Digest(w.bank), []byte(attemptsOmitted))
 }
 
 // failedOption reports whether events begin with a boot option that came back,
@@ -67,7 +64,7 @@ func (w *walk) failedOption(events []*eventlog.Event) bool {
 		return false
 	}
 	for i, text := range []string{returning, calling} {
-		if e := events[i]; e.Type != eventlog.EFIAction || !bytes.Equal(e.Digest(w.bank), w.bank.Sum([]byte(text))) {
+		if e := events[i]; e.Type != eventlog.EFIAction || !w.bank.Is(e.Digest(w.bank), []byte(text)) {
 			return false
 		}
 	}

@@ -3,11 +3,9 @@ package attest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
 )
 
@@ -116,24 +114,5 @@ func judge(t *testing.T, c Case, good Evidence) {
 	}
 	if !v.Trusted && v.Reason() == "" {
 		t.Error("refused without a reason")
-	}
-}
-
-// BenchmarkVerify is one core judging quote, log and policy: the recorded boot,
-// and one whose log has 34 KB, as servers have them.
-func BenchmarkVerify(b *testing.B) {
-	large := genuine(b)
-	for len(large.log) < 83 {
-		large.log = append(large.log, measured(1, eventlog.Action, strings.Repeat("x", 480)))
-	}
-	for _, c := range []Case{genuine(b).build(), large.build()} {
-		b.Run(fmt.Sprintf("%dKB", len(c.Evidence.EventLog)/1000), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if v := Verify(c); !v.Trusted {
-					b.Fatal(v.Findings)
-				}
-			}
-		})
 	}
 }

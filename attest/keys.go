@@ -41,13 +41,16 @@ func (w *walk) keys() {
 		w.keysOfRelease(expected)
 		return
 	}
-	var best []Finding
-	for i := range w.c.Policy.Keys { // of several, during a rotation, one must fit
-		if f := w.keysOfPolicy(&w.c.Policy.Keys[i]); i == 0 || len(f) < len(best) {
-			best = f
+	if w.policyKeys == nil { // the same for every release and path
+		best := []Finding{}
+		for i := range w.c.Policy.Keys { // of several, during a rotation, one must fit
+			if f := w.keysOfPolicy(&w.c.Policy.Keys[i]); i == 0 || len(f) < len(best) {
+				best = f
+			}
 		}
+		w.policyKeys = &best
 	}
-	w.findings = append(w.findings, best...)
+	w.findings = append(w.findings, *w.policyKeys...)
 }
 
 func (w *walk) keysOfRelease(expected []*Expected) {
@@ -77,9 +80,12 @@ func (w *walk) keysOfPolicy(k *Keys) []Finding {
 		if w.full() {
 			break
 		}
+		if e.Type != eventlog.VariableDriver && e.Type != eventlog.VariableAuthority {
+			continue
+		}
 		v, err := e.Variable()
 		switch digest, known := want[v.Name]; {
-		case err != nil || e.Type == eventlog.Separator:
+		case err != nil:
 		case e.Type == eventlog.VariableAuthority:
 			a, ok := v.Authority()
 			if accepted = true; !ok || !slices.ContainsFunc(k.Authorities, func(d pcr.Digest) bool { return same(d, a.Certificate) }) {

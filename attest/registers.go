@@ -140,6 +140,7 @@ func (k *check) replay() {
 		}
 		k.sort(later)
 	}
+	k.v.Registers = make([]Register, 0, 16)
 	for i := range pcr.Count {
 		if k.quoted.Has(i) && i != imaPCR && i < 16 {
 			k.explain(i)
@@ -181,8 +182,24 @@ func (k *check) extend(log *eventlog.Log) bool {
 	return true
 }
 
-// sort puts the events that extend beside their registers.
+// sort puts the events that extend beside their registers, in one piece of memory.
 func (k *check) sort(log *eventlog.Log) {
+	var n [pcr.Count]int
+	total := 0
+	for r := range k.events {
+		n[r] = len(k.events[r]) // those of an earlier log stay before
+		total += n[r]
+	}
+	for i := range log.Events {
+		if e := &log.Events[i]; e.Extends() && e.PCR < pcr.Count {
+			n[e.PCR]++
+			total++
+		}
+	}
+	all := make([]*eventlog.Event, 0, total)
+	for r, count := range n {
+		k.events[r], all = append(all[:0:count], k.events[r]...), all[count:count]
+	}
 	for i := range log.Events {
 		if e := &log.Events[i]; e.Extends() && e.PCR < pcr.Count {
 			k.events[e.PCR] = append(k.events[e.PCR], e)

@@ -60,7 +60,7 @@ func (k *check) statement() {
 	}
 	for i, e := range k.events[statementPCR] {
 		switch {
-		case !bytes.Equal(k.bank.Sum(e.Data), e.Digest(k.bank)):
+		case !k.bank.Is(e.Digest(k.bank), e.Data):
 			k.at(e, LogData, "the digest is not of the data")
 		case i == 0:
 			s, err := ParseStatement(e.Data)

@@ -143,6 +143,8 @@ type check struct {
 	events  [pcr.Count][]*eventlog.Event // by register, the firmware's and then init's
 	walking bool                         // from here on findings are collected
 	skipped []string
+
+	policyKeys *[]Finding // nil: not compared yet
 }
 
 // maxVerdict bounds the findings of a verdict.
@@ -267,17 +269,26 @@ func (k *check) skip(format string, args ...any) {
 	k.skipped = append(k.skipped, fmt.Sprintf(format, args...))
 }
 
+// What notChecked says about each register, made once.
+var comparedWithNothing, notQuoted = func() (a, b [pcr.Count]string) {
+	for i := range pcr.Count {
+		a[i] = fmt.Sprintf("PCR %d: its events were compared with nothing", i)
+		b[i] = fmt.Sprintf("PCR %d: not quoted", i)
+	}
+	return a, b
+}()
+
 // notChecked lists what a reader of the verdict could take for checked.
 func (k *check) notChecked() []string {
-	out := k.skipped
+	out := append(make([]string, 0, len(k.skipped)+17), k.skipped...)
 	for _, r := range k.v.Registers {
 		if r.Against == "" {
-			out = append(out, fmt.Sprintf("PCR %d: its events were compared with nothing", r.PCR))
+			out = append(out, comparedWithNothing[r.PCR])
 		}
 	}
 	for i := range pcr.Count {
 		if k.quote != nil && !k.quoted.Has(i) && i < 16 {
-			out = append(out, fmt.Sprintf("PCR %d: not quoted", i))
+			out = append(out, notQuoted[i])
 		}
 	}
 	return append(out, "firmware below PCR 0, the wires between TPM and processor")

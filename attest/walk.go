@@ -1,13 +1,13 @@
 package attest
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/attest/pcr"
 )
 
 // Names of expected events that have a meaning here; they are those of package
@@ -82,6 +82,7 @@ type walk struct {
 	ref      *Reference
 	path     *Path
 	findings []Finding
+	expects  [pcr.Count][]*Expected // the path's events by register
 	compared []int
 	skips    []string
 	failed   int
@@ -90,6 +91,7 @@ type walk struct {
 
 // run puts the registers first that say most about the image.
 func (w *walk) run() {
+	w.group()
 	w.keys()
 	for _, r := range []struct {
 		pcr  int
@@ -110,8 +112,9 @@ func (w *walk) settle() {
 	v.FailedBootOptions = w.failed
 	v.Compared = len(w.compared)
 	w.skipped = append(w.skipped, w.skips...)
+	release := fmt.Sprintf("%s %s, boot path %s", w.ref.Name, w.ref.Version, w.path.Boot)
 	for _, i := range w.compared {
-		w.against(i, fmt.Sprintf("%s %s, boot path %s", w.ref.Name, w.ref.Version, w.path.Boot))
+		w.against(i, release)
 	}
 	if w.ref.Epoch < w.c.Record.Floor {
 		w.refuse(VersionFloor, -1, "%s has the epoch %d, the floor is %d", w.ref.Version, w.ref.Epoch, w.c.Record.Floor)
@@ -133,14 +136,25 @@ const maxFindings = 32
 
 func (w *walk) full() bool { return len(w.findings) >= maxFindings }
 
-func (w *walk) expected(register int) []*Expected {
-	var out []*Expected
+func (w *walk) expected(register int) []*Expected { return w.expects[register] }
+
+// group puts the path's events beside their registers, in one piece of memory.
+func (w *walk) group() {
+	var n [pcr.Count]int
 	for i := range w.path.Events {
-		if x := &w.path.Events[i]; x.PCR == register {
-			out = append(out, x)
+		if r := w.path.Events[i].PCR; r >= 0 && r < pcr.Count {
+			n[r]++
 		}
 	}
-	return out
+	all := make([]*Expected, 0, len(w.path.Events))
+	for r, count := range n {
+		w.expects[r], all = all[:0:count], all[count:count]
+	}
+	for i := range w.path.Events {
+		if r := w.path.Events[i].PCR; r >= 0 && r < pcr.Count {
+			w.expects[r] = append(w.expects[r], &w.path.Events[i])
+		}
+	}
 }
 
 func (w *walk) logged(x *Expected) bool {
@@ -163,7 +177,7 @@ func (w *walk) sections(register int) {
 		if w.full() {
 			return
 		}
-		at := slices.IndexFunc(phases, func(word string) bool { return bytes.Equal(w.bank.Sum([]byte(word)), e.Digest(w.bank)) })
+		at := slices.IndexFunc(phases, func(word string) bool { return w.bank.Is(e.Digest(w.bank), []byte(word)) })
 		switch {
 		case at >= 0 && e.Type == eventlog.IPL:
 			phases = phases[at+1:]
@@ -183,7 +197,7 @@ func (w *walk) sectionName(e *eventlog.Event, expected []*Expected) string {
 			return name
 		}
 	}
-	if name := e.Text(); e.Type == eventlog.IPL && strings.HasPrefix(name, ".") && bytes.Equal(w.bank.Sum(append([]byte(name), 0)), e.Digest(w.bank)) {
+	if name := e.Text(); e.Type == eventlog.IPL && strings.HasPrefix(name, ".") && w.bank.Is(e.Digest(w.bank), append([]byte(name), 0)) {
 		return name
 	}
 	return ""

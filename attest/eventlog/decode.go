@@ -37,19 +37,28 @@ type Variable struct {
 
 // Variable decodes a UEFI_VARIABLE_DATA.
 func (e *Event) Variable() (v Variable, err error) {
+	name, data, err := e.variable()
+	if err != nil {
+		return v, err
+	}
+	return Variable{GUID: gpt.GUID(e.Data[:16]), Name: text16(name), Data: data}, nil
+}
+
+// variable finds name and content.
+func (e *Event) variable() (name, data []byte, err error) {
 	d := e.Data
 	if len(d) < variableHeadSize {
-		return v, e.dataf(0, "UEFI_VARIABLE_DATA", "truncated: %d bytes", len(d))
+		return nil, nil, e.dataf(0, "UEFI_VARIABLE_DATA", "truncated: %d bytes", len(d))
 	}
-	name, data, rest := le.Uint64(d[16:]), le.Uint64(d[24:]), uint64(len(d)-variableHeadSize)
+	names, size, rest := le.Uint64(d[16:]), le.Uint64(d[24:]), uint64(len(d)-variableHeadSize)
 	switch {
-	case name > rest/2:
-		return v, e.dataf(16, "UnicodeNameLength", "%d characters in %d bytes", name, rest)
-	case data > rest-2*name:
-		return v, e.dataf(24, "VariableDataLength", "%d bytes, the event has %d", data, rest-2*name)
+	case names > rest/2:
+		return nil, nil, e.dataf(16, "UnicodeNameLength", "%d characters in %d bytes", names, rest)
+	case size > rest-2*names:
+		return nil, nil, e.dataf(24, "VariableDataLength", "%d bytes, the event has %d", size, rest-2*names)
 	}
-	at := variableHeadSize + int(2*name)
-	return Variable{GUID: gpt.GUID(d[:16]), Name: text16(d[variableHeadSize:at]), Data: d[at : at+int(data)]}, nil
+	at := variableHeadSize + int(2*names)
+	return d[variableHeadSize:at], d[at : at+int(size)], nil
 }
 
 // Authority is the entry of the db by which an image was accepted.
@@ -181,13 +190,24 @@ func (e *Event) Text() string {
 }
 
 func text16(b []byte) string {
-	var units []uint16
-	for i := 0; i+1 < len(b); i += 2 {
-		u := le.Uint16(b[i:])
+	n, ascii := 0, true
+	for ; 2*n+1 < len(b); n++ {
+		u := le.Uint16(b[2*n:])
 		if u == 0 {
 			break
 		}
-		units = append(units, u)
+		ascii = ascii && u < 0x80
+	}
+	var short [64]byte // what names of variables and sections fit into
+	if ascii && n <= len(short) {
+		for i := range n {
+			short[i] = b[2*i]
+		}
+		return string(short[:n])
+	}
+	units := make([]uint16, n)
+	for i := range units {
+		units[i] = le.Uint16(b[2*i:])
 	}
 	return string(utf16.Decode(units))
 }
@@ -212,19 +232,19 @@ func (e *Event) Covered(bank pcr.Bank) Coverage {
 	}
 	switch e.Type {
 	case VariableBoot, VariableBoot2:
-		if v, err := e.Variable(); err == nil && bytes.Equal(bank.Sum(v.Data), d) {
+		if _, v, err := e.variable(); err == nil && bank.Is(d, v) {
 			return Covered
 		}
 	case VariableAuthority:
 		// shim measures its lists under this type, too, by digests of its own.
-		if v, err := e.Variable(); err == nil && v.GUID != efivar.ImageSecurity {
+		if _, _, err := e.variable(); err == nil && gpt.GUID(e.Data[:16]) != efivar.ImageSecurity {
 			return NotCovered
 		}
 	case VariableDriver, GPT, Separator, EFIAction, OmitBootDevices:
 	default:
 		return NotCovered
 	}
-	if bytes.Equal(bank.Sum(e.Data), d) {
+	if bank.Is(d, e.Data) {
 		return Covered
 	}
 	return Altered

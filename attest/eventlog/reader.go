@@ -67,7 +67,7 @@ func (p *parser) header() error {
 			return err
 		}
 	}
-	p.log.Events = make([]Event, 0, min(len(p.b)/128, 1024))
+	p.log.Events = make([]Event, 0, min(16+len(p.b)/400, 1024))
 	return p.add(e, end)
 }
 
@@ -231,7 +231,8 @@ func (p *parser) startup(e Event) error {
 // would be an EV_PREBOOT_CERT, which nothing has used, without data.
 func (p *parser) padding() bool {
 	rest := p.b[p.off:]
-	if v := rest[0]; v != 0 && v != 0xff || bytes.Count(rest, rest[:1]) != len(rest) {
+	head := rest[:min(len(rest), 8)] // index and type: most events are told by them
+	if v := rest[0]; v != 0 && v != 0xff || bytes.Count(head, rest[:1]) != len(head) || bytes.Count(rest, rest[:1]) != len(rest) {
 		return false
 	}
 	p.log.Padding = len(rest)

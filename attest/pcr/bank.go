@@ -16,8 +16,8 @@ package pcr
 import (
 	"crypto"
 	_ "crypto/sha1" // each bank's hash is linked in
-	_ "crypto/sha256"
-	_ "crypto/sha512"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -36,8 +36,6 @@ const (
 	SHA512 Bank = 0x000d
 )
 
-var hashes = map[Bank]crypto.Hash{SHA1: crypto.SHA1, SHA256: crypto.SHA256, SHA384: crypto.SHA384, SHA512: crypto.SHA512}
-
 var names = map[Bank]string{SHA1: "sha1", SHA256: "sha256", SHA384: "sha384", SHA512: "sha512"}
 
 // ParseBank reads "sha1", "sha256", "sha384" or "sha512".
@@ -51,27 +49,53 @@ func ParseBank(s string) (Bank, error) {
 }
 
 // Known reports whether values of the bank can be computed.
-func (b Bank) Known() bool { return hashes[b] != 0 }
+func (b Bank) Known() bool { return b.Hash() != 0 }
 
 // Size is the length of a digest in bytes; 0 for a bank that is not Known.
 func (b Bank) Size() int {
-	if !b.Known() {
-		return 0
+	if h := b.Hash(); h != 0 {
+		return h.Size()
 	}
-	return hashes[b].Size()
+	return 0
 }
 
 // Hash is the algorithm; 0 for a bank that is not Known.
-func (b Bank) Hash() crypto.Hash { return hashes[b] }
+func (b Bank) Hash() crypto.Hash {
+	switch b {
+	case SHA1:
+		return crypto.SHA1
+	case SHA256:
+		return crypto.SHA256
+	case SHA384:
+		return crypto.SHA384
+	case SHA512:
+		return crypto.SHA512
+	}
+	return 0
+}
 
 // New starts a digest. It panics for a bank that is not Known.
-func (b Bank) New() hash.Hash { return hashes[b].New() }
+func (b Bank) New() hash.Hash { return b.Hash().New() }
 
 // Sum is the digest of data. It panics for a bank that is not Known.
 func (b Bank) Sum(data []byte) Digest {
 	h := b.New()
 	h.Write(data)
 	return h.Sum(nil)
+}
+
+// Is reports whether digest is that of data, without making one; false for a
+// bank that is not Known.
+func (b Bank) Is(digest, data []byte) bool {
+	switch b {
+	case SHA256:
+		sum := sha256.Sum256(data)
+		return string(sum[:]) == string(digest)
+	case SHA384:
+		sum := sha512.Sum384(data)
+		return string(sum[:]) == string(digest)
+	}
+	return b.Known() && string(b.Sum(data)) == string(digest)
 }
 
 func (b Bank) String() string {
