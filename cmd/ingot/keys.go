@@ -17,6 +17,7 @@ import (
 
 type keysCmd struct {
 	Init   keysInitCmd   `cmd:"" help:"Make a key set: Secure Boot, manifests, TPM policies, management."`
+	Add    keysAddCmd    `cmd:"" help:"Add a key that a set of an earlier ingot lacks."`
 	List   keysListCmd   `cmd:"" help:"Print the keys of a set; reads no private key."`
 	Export keysExportCmd `cmd:"" help:"Write certificates, signature lists and .auth files for firmware."`
 }
@@ -26,7 +27,7 @@ type keysInitCmd struct {
 	Name     string   `default:"ingot" help:"Name of the fleet, in every certificate (default ${default})."`
 	Test     bool     `help:"Mark all keys TEST: they sign for the environments dev and test only."`
 	ImageKey string   `enum:"p256,ed25519" default:"p256" help:"Kind of the key that signs manifests: ${enum}."`
-	PKCS11   []string `name:"pkcs11" sep:"none" placeholder:"PURPOSE=URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI, as pk, kek, db, image, policy, fleet, operator or server key."`
+	PKCS11   []string `name:"pkcs11" sep:"none" placeholder:"PURPOSE=URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI, as pk, kek, db, image, policy, fleet, operator, server or hosts key."`
 }
 
 // Run makes the keys and says which.
@@ -55,6 +56,25 @@ func (c *keysInitCmd) Run(v *verb) error {
 	next(v, "ingot build --keys %s", c.Dir)
 	next(v, "ingot keys export %s OUT   writes what firmware enrols", c.Dir)
 	return nil
+}
+
+type keysAddCmd struct {
+	Dir     string `arg:"" help:"Key set." type:"path"`
+	Purpose string `arg:"" help:"Purpose of the key, such as hosts."`
+	URI     string `name:"pkcs11" placeholder:"URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI."`
+}
+
+// Run adds the key and prints the set.
+func (c *keysAddCmd) Run(v *verb) error {
+	o := keys.Options{Now: time.Now(), Rand: rand.Reader}
+	if c.URI != "" {
+		o.URIs = map[keys.Purpose]string{keys.Purpose(c.Purpose): c.URI}
+	}
+	set, err := keys.Add(v.ctx, c.Dir, keys.Purpose(c.Purpose), o)
+	if err != nil {
+		return keysError(err)
+	}
+	return printKeys(v, c.Dir, set)
 }
 
 type keysListCmd struct {
@@ -98,7 +118,7 @@ func printKeys(v *verb, dir string, set *keys.Set) error {
 // keyUses says in two or three words what each key is for.
 var keyUses = map[keys.Purpose]string{
 	keys.PK: "updates of PK and KEK", keys.KEK: "updates of db and dbx", keys.DB: "boot files", keys.Image: "manifests",
-	keys.Policy: "TPM policies", keys.Fleet: "authorities", keys.Operator: "operators", keys.Server: "servers",
+	keys.Policy: "TPM policies", keys.Fleet: "authorities", keys.Operator: "operators", keys.Server: "servers", keys.Hosts: "attested hosts",
 }
 
 type keysExportCmd struct {

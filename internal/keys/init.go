@@ -220,10 +220,10 @@ func (m *maker) template(r role) (*x509.Certificate, error) {
 	switch r.purpose {
 	case Fleet:
 		t.MaxPathLen = 1
-	case Operator, Server:
+	case Operator, Server, Hosts:
 		t.NotAfter = from.AddDate(issuedYears, 0, 0)
 		t.MaxPathLenZero = true
-		t.ExtKeyUsage = []x509.ExtKeyUsage{map[Purpose]x509.ExtKeyUsage{Operator: x509.ExtKeyUsageClientAuth, Server: x509.ExtKeyUsageServerAuth}[r.purpose]}
+		t.ExtKeyUsage = []x509.ExtKeyUsage{map[Purpose]x509.ExtKeyUsage{Operator: x509.ExtKeyUsageClientAuth, Server: x509.ExtKeyUsageServerAuth, Hosts: x509.ExtKeyUsageClientAuth}[r.purpose]}
 	}
 	return t, nil
 }

@@ -35,6 +35,7 @@
 //
 //	set, err := keys.Init(ctx, dir, keys.Options{Name: "acme", Now: now, Rand: rand.Reader})
 //	set, err = keys.Open(dir)
+//	set, err = keys.Add(ctx, dir, keys.Hosts, keys.Options{Now: now, Rand: rand.Reader}) // to a set of an earlier ingot
 //	signer, err := set.Signer(ctx, keys.DB, "prod")
 //	files, err := set.Export(ctx, dir)
 package keys
@@ -67,6 +68,7 @@ const (
 	Fleet    Purpose = "fleet"    // root of the management connections
 	Operator Purpose = "operator" // issues clients
 	Server   Purpose = "server"   // issues servers
+	Hosts    Purpose = "hosts"    // issues hosts that were attested
 )
 
 // Algorithm names a kind of key.
@@ -101,6 +103,7 @@ var roles = []role{
 	{Fleet, []Algorithm{P256, RSA2048}, "fleet root", ""},
 	{Operator, []Algorithm{P256, RSA2048}, "operator authority", Fleet},
 	{Server, []Algorithm{P256, RSA2048}, "server authority", Fleet},
+	{Hosts, []Algorithm{P256, RSA2048}, "host authority", Fleet},
 }
 
 // Index is keys.json.

@@ -92,7 +92,7 @@ func signs(t *testing.T, s *Set, p Purpose) {
 
 func TestInit(t *testing.T) {
 	s := open(t, realDir)
-	if len(s.Keys) != 8 || s.Test || s.Name != "acme" || !s.Created.Equal(now.Truncate(time.Second)) || s.Owner.IsZero() {
+	if len(s.Keys) != 9 || s.Test || s.Name != "acme" || !s.Created.Equal(now.Truncate(time.Second)) || s.Owner.IsZero() {
 		t.Errorf("index %+v", s.Index)
 	}
 	for _, k := range s.Keys {
@@ -128,7 +128,7 @@ func TestCertificates(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate(Fleet))
-	for p, usage := range map[Purpose]x509.ExtKeyUsage{Operator: x509.ExtKeyUsageClientAuth, Server: x509.ExtKeyUsageServerAuth} {
+	for p, usage := range map[Purpose]x509.ExtKeyUsage{Operator: x509.ExtKeyUsageClientAuth, Server: x509.ExtKeyUsageServerAuth, Hosts: x509.ExtKeyUsageClientAuth} {
 		if c := s.Certificate(p); c.MaxPathLen != 0 || !c.MaxPathLenZero {
 			t.Errorf("%s may issue authorities: path length %d", p, c.MaxPathLen)
 		}
@@ -141,7 +141,7 @@ func TestCertificates(t *testing.T) {
 	}
 	openssl := oracle.Need(t, "openssl", "openssl")
 	at := []string{"verify", "-x509_strict", "-attime", "1800000000", "-CAfile", filepath.Join(realDir, "fleet.crt")}
-	oracle.Run(t, openssl, append(at, filepath.Join(realDir, "operator.crt"), filepath.Join(realDir, "server.crt"))...)
+	oracle.Run(t, openssl, append(at, filepath.Join(realDir, "operator.crt"), filepath.Join(realDir, "server.crt"), filepath.Join(realDir, "hosts.crt"))...)
 }
 
 func TestInitRefuses(t *testing.T) {
@@ -280,7 +280,7 @@ func TestSignerRefuses(t *testing.T) {
 func TestExport(t *testing.T) {
 	s, parent := open(t, realDir), t.TempDir()
 	names, err := s.Export(context.Background(), filepath.Join(parent, "one"))
-	if err != nil || len(names) != 9+8 {
+	if err != nil || len(names) != 9+9 {
 		t.Fatalf("%q, %v", names, err)
 	}
 	if _, err := s.Export(context.Background(), filepath.Join(parent, "one")); !errors.Is(err, ErrExists) {
