@@ -49,6 +49,13 @@ bench-reproduce: tools-test build ## make hello 100 times from nothing, count ot
 bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (root, downloads)
 	$(SUDO) env "PATH=$$PATH" go run ./internal/bench -peers
 
+FUZZ_EXECS ?= 10000000
+
+fuzz: ## mutate what hosts send: FUZZ_EXECS (10 million) event logs, a tenth of that for the rest
+	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -parallel 1; }; \
+	run eventlog FuzzParse $(FUZZ_EXECS); \
+	for t in "quote FuzzParse" ". FuzzParseEvidence" ". FuzzVerify"; do run $$t $$(( $(FUZZ_EXECS) / 10 )); done
+
 clean: ## remove what make made
 	rm -rf bin out examples/*/out internal/initbin/bin/*.zst
 
@@ -75,4 +82,4 @@ tools-test:
 tools-peers:
 	$(call install,debootstrap)
 
-.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-peers clean tools-demo tools-test tools-peers need-go
+.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-peers fuzz clean tools-demo tools-test tools-peers need-go

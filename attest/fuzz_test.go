@@ -72,6 +72,23 @@ func TestParseEvidenceRefuses(t *testing.T) {
 	}
 }
 
+// FuzzParseEvidence: what is read is written and read again as the same text.
+func FuzzParseEvidence(f *testing.F) {
+	f.Add(encode(f, genuine(f).build().Evidence))
+	f.Add([]byte(`{"format":"ingot-evidence/1","pcrs":{"sha256":{"0":"00"}},"clock":{"clock":1,"safe":true}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, err := ParseEvidence(text)
+		if err != nil {
+			return
+		}
+		b := encode(t, e)
+		again, err := ParseEvidence(b)
+		if err != nil || !bytes.Equal(encode(t, again), b) {
+			t.Errorf("%v: %s", err, b)
+		}
+	})
+}
+
 // FuzzVerify: whatever a host sends, there is a verdict, and it is a refusal
 // unless the signed parts are those that were signed.
 func FuzzVerify(f *testing.F) {

@@ -216,6 +216,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(plain(entry{0, SCRTMVersion, []byte("v"), nil}, startupAt(0xffffffff, "x"), separator))
 	f.Add(append(agile(f, separator), make([]byte, 64)...))
 	f.Add(plain(startup(3)))
+	for _, name := range []string{"boot-257-secureboot", "boot-257-ipxe", "boot-252"} {
+		f.Add(recorded(f, name).Log)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := Parse(b)
 		if err != nil {

@@ -12,18 +12,8 @@ import (
 // TestRecordedBoots replays the logs of two boots to the registers that were
 // read on the machine, in three banks, and decodes every event.
 func TestRecordedBoots(t *testing.T) {
-	for _, name := range []string{"../testdata/boot-252.json", "../testdata/boot-257.json"} {
-		var boot struct {
-			Log  []byte
-			PCRs map[string]map[int]string
-		}
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(b, &boot); err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"boot-252", "boot-257"} {
+		boot := recorded(t, name)
 		l := mustParse(t, boot.Log)
 		if len(l.Banks) != 3 || len(boot.PCRs) != 3 {
 			t.Fatalf("%s: banks %v, registers of %d", name, l.Banks, len(boot.PCRs))
@@ -31,6 +21,24 @@ func TestRecordedBoots(t *testing.T) {
 		replayed(t, name, l, boot.PCRs)
 		decoded(t, name, l)
 	}
+}
+
+// recording is the log of a boot and the registers that were read after it.
+type recording struct {
+	Log  []byte
+	PCRs map[string]map[int]string
+}
+
+func recorded(t testing.TB, name string) (r recording) {
+	t.Helper()
+	b, err := os.ReadFile("../testdata/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func replayed(t *testing.T, name string, l *Log, registers map[string]map[int]string) {
