@@ -433,6 +433,12 @@ func TestReadsCryptsetup(t *testing.T) {
 	}
 }
 
+// zeros is a device without end and content.
+type zeros struct{}
+
+func (zeros) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
+
+// FuzzRead is for the metadata.
 func FuzzRead(f *testing.F) {
 	d := newDisk(testSize)
 	if _, err := Format(d, noise(1), volume()); err != nil {
@@ -446,27 +452,15 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"segments":{"0":{}},"tokens":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := c
-		if c.json = b; len(b) >= headerSize-binarySize {
-			return
-		}
-		d := newDisk(testSize)
-		if err := c.writeBoth(d); err != nil {
-			t.Fatal(err)
-		}
-		h, err := Read(d)
+		h, err := parse(copyOf{binaryHeader: binaryHeader{Size: headerSize}, json: b})
 		if err != nil {
 			return
 		}
-		h.Slots()
 		h.Token("ingot-tpm2")
-		for _, k := range h.meta.Keyslots {
-			if k.KDF != nil && k.KDF.Iterations > 2000 {
-				return // bounded, but slow
-			}
-		}
 		for _, n := range h.Slots() {
-			h.Unlock(d, n, slotKey)
+			if k := h.meta.Keyslots[fmt.Sprint(n)]; n < 2 && (k.KDF == nil || k.KDF.Iterations <= 1000) { // more is bounded, but slow
+				h.Unlock(zeros{}, n, slotKey)
+			}
 		}
 	})
 }
