@@ -50,10 +50,10 @@ func (m Model) matches(x Model) bool {
 
 // Certified is what came of a certificate.
 type Certified struct {
-	Chained bool   // it leads to a configured root
-	Model   Model  // what it says about the TPM
-	Issuer  string // of the certificate
-	Why     string // it is not chained, for an operator
+	Chained bool   `json:"chained,omitempty"` // it leads to a configured root
+	Model   Model  `json:"model,omitzero"`    // what it says about the TPM
+	Issuer  string `json:"issuer,omitempty"`  // of the certificate
+	Why     string `json:"why,omitempty"`     // it is not chained, for an operator
 }
 
 // Chain checks the certificate of an endorsement key: about this key, of the

@@ -48,23 +48,37 @@ type Request struct {
 	EKCertificate []byte `json:"ekCertificate,omitempty"` // DER
 }
 
-// Offer is an enrolment that waits for proof: the secret, encrypted to EK for
-// the key AKName (MakeCredential), must come back from the machine.
-type Offer struct {
-	EK     []byte
-	AKName []byte
-	// Certified tells an operator who vouches for the TPM.
-	Certified Certified
-	Expires   time.Time
+// Names computes the names of both keys, by which a store looks for what is
+// Known. Errors are *EnrolError.
+func (r *Request) Names() (ak, ek []byte, err error) {
+	a, e, err := readKeys(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.Name(), e.Name(), nil
+}
 
-	record Record
-	secret [sha256.Size]byte
+// Offer is an enrolment that waits for proof: the secret, encrypted to EK for
+// the key AKName (MakeCredential), must come back from the machine, on the same
+// channel.
+type Offer struct {
+	EK     []byte `json:"ek"` // TPMT_PUBLIC
+	AKName []byte `json:"akName"`
+	// Certified tells an operator who vouches for the TPM.
+	Certified  Certified         `json:"certified"`
+	Expires    time.Time         `json:"expires"`
+	ChannelKey []byte            `json:"channelKey"` // as in Challenge
+	Record     Record            `json:"record"`     // of the host that is to be
+	SecretSum  [sha256.Size]byte `json:"secretSum"`
 }
 
 // Host is an enrolled host with what was last seen of it.
 type Host struct {
-	Record   Record    `json:"record"`
-	LastSeen *LastSeen `json:"lastSeen,omitempty"`
+	Record Record `json:"record"`
+	// EK is the endorsement key, a TPMT_PUBLIC, and Certified who vouches for it.
+	EK        []byte    `json:"ek,omitempty"`
+	Certified Certified `json:"certified,omitzero"`
+	LastSeen  *LastSeen `json:"lastSeen,omitempty"`
 	// Trusted is the newest verdict, At its time.
 	Trusted bool      `json:"trusted"`
 	At      time.Time `json:"at,omitzero"`
@@ -72,75 +86,60 @@ type Host struct {
 	Reenrol bool `json:"reenrol,omitempty"`
 }
 
-// Hosts is the state of enrolment. Its methods say what changed; keeping it
-// over a restart is for the caller. It is for one goroutine.
-type Hosts struct {
+// Known is what a store has when somebody wants to be enrolled.
+type Known struct {
+	Host    *Host  // of the name; nil: the name is free
+	EKOwner string // name of the host that has the endorsement key; empty: none
+	Pending int    // hosts that wait for an operator
+}
+
+// Rules are those of enrolment. Its decisions depend on their arguments alone,
+// so that any number of servers can share one store.
+type Rules struct {
 	Roots Roots
 	// RequireChain refuses what no root vouches for; else it waits for an
 	// operator.
 	RequireChain bool
-
-	hosts map[string]*Host
-	names map[string]string // by the name of the EK
-	open  map[string]Offer  // by host
-}
-
-// Load brings back a host that was kept.
-func (h *Hosts) Load(host Host) {
-	if h.hosts == nil {
-		h.hosts, h.names = map[string]*Host{}, map[string]string{}
-	}
-	h.hosts[host.Record.Name] = &host
-	h.names[string(host.Record.EKName)] = host.Record.Name
-}
-
-// Get gives a host by name.
-func (h *Hosts) Get(name string) (Host, bool) {
-	host, ok := h.hosts[name]
-	if !ok {
-		return Host{}, false
-	}
-	return *host, true
 }
 
 // ekNeeds are the attributes of an endorsement key that proves anything.
 const ekNeeds = quote.FixedTPM | quote.FixedParent | quote.SensitiveDataOrigin | quote.Restricted | quote.Decrypt
 
 // Begin looks at a request and offers to enrol the host when it gives the
-// secret back, which must be 16 to 32 bytes that nobody can guess. An earlier
-// offer to the name is void. Errors are *EnrolError.
-func (h *Hosts) Begin(r Request, secret []byte, now time.Time) (Offer, error) {
-	if !validName(r.Name) {
-		return Offer{}, enrolf(EnrolName, "%.70q is no host name", r.Name)
+// secret back, which must be 16 to 32 bytes that nobody can guess, on the
+// channel of the key. Errors are *EnrolError.
+func (r *Rules) Begin(q Request, k Known, channelKey, secret []byte, now time.Time) (Offer, error) {
+	if !ValidName(q.Name) {
+		return Offer{}, enrolf(EnrolName, "%.70q is no host name", q.Name)
 	}
 	if len(secret) < 16 || len(secret) > sha256.Size {
 		return Offer{}, enrolf(EnrolSecret, "a secret of %d bytes", len(secret))
 	}
-	ak, ek, err := readKeys(r)
+	ak, ek, err := readKeys(&q)
 	if err != nil {
 		return Offer{}, err
 	}
-	if err := h.allowed(r.Name, ak.Name(), ek.Name()); err != nil {
+	o := Offer{EK: q.EK, AKName: ak.Name(), Expires: now.Add(Lifetime), ChannelKey: channelKey, SecretSum: sha256.Sum256(secret),
+		Record: Record{Name: q.Name, State: Pending, AKName: ak.Name(), EKName: ek.Name()}}
+	if err := k.allow(&o.Record); err != nil {
 		return Offer{}, err
 	}
-	o := Offer{EK: r.EK, AKName: ak.Name(), Expires: now.Add(Lifetime), secret: sha256.Sum256(secret),
-		record: Record{Name: r.Name, State: Pending, AKName: ak.Name(), EKName: ek.Name()}}
-	if len(r.EKCertificate) > 0 {
-		if o.Certified, err = h.Roots.Chain(r.EKCertificate, ek, now); err != nil {
+	if len(q.EKCertificate) > 0 {
+		if o.Certified, err = r.Roots.Chain(q.EKCertificate, ek, now); err != nil {
 			return Offer{}, err
 		}
 	} else {
 		o.Certified.Why = "the TPM has no certificate"
 	}
-	if o.record.Chained = o.Certified.Chained; o.record.Chained {
-		o.record.State = Active
-	} else if h.RequireChain {
+	if o.Record.Chained = o.Certified.Chained; o.Record.Chained {
+		o.Record.State = Active
+	} else if r.RequireChain {
 		return Offer{}, enrolf(EKUnknown, "%s", o.Certified.Why)
 	}
-	return o, h.offer(o, now)
+	return o, nil
 }
 
-func readKeys(r Request) (ak, ek *quote.Public, err error) {
+func readKeys(r *Request) (ak, ek *quote.Public, err error) {
 	if ak, err = quote.ParsePublic(r.AK); err != nil {
 		return nil, nil, enrolf(AKMalformed, "%v", err)
 	}
@@ -156,143 +155,105 @@ func readKeys(r Request) (ak, ek *quote.Public, err error) {
 	return ak, ek, nil
 }
 
-// allowed keeps one name to one key. A host that waits may ask again.
-func (h *Hosts) allowed(name string, akName, ekName []byte) error {
-	if other, known := h.names[string(ekName)]; known && other != name {
-		return enrolf(EnrolEK, "the TPM is enrolled as %s", other)
-	}
-	host := h.hosts[name]
-	switch {
-	case host == nil && h.pending() >= maxPending:
-		return enrolf(EnrolBusy, "%d hosts wait for an operator", maxPending)
-	case host == nil || host.Reenrol:
-		return nil
-	case host.Record.State == Pending && bytes.Equal(host.Record.EKName, ekName) && bytes.Equal(host.Record.AKName, akName):
-		return nil
-	}
-	return enrolf(EnrolKnown, "%s is enrolled; an operator must allow it again", name)
-}
-
 // maxPending bounds the hosts that wait for an operator: anyone can make a TPM in
 // software, and a name for it.
 const maxPending = 10_000
 
-func (h *Hosts) pending() (n int) {
-	for _, host := range h.hosts {
-		if host.Record.State == Pending {
-			n++
-		}
+// allow keeps one name to one key. A host that waits may ask again.
+func (k *Known) allow(r *Record) error {
+	if k.EKOwner != "" && k.EKOwner != r.Name {
+		return enrolf(EnrolEK, "the TPM is enrolled as %s", k.EKOwner)
 	}
-	return n
-}
-
-func (h *Hosts) offer(o Offer, now time.Time) error {
-	if h.open == nil {
-		h.open = map[string]Offer{}
+	switch h := k.Host; {
+	case h == nil && k.Pending >= maxPending:
+		return enrolf(EnrolBusy, "%d hosts wait for an operator", maxPending)
+	case h == nil || h.Reenrol:
+		return nil
+	case h.Record.State == Pending && bytes.Equal(h.Record.EKName, r.EKName) && bytes.Equal(h.Record.AKName, r.AKName):
+		return nil
 	}
-	if _, known := h.open[o.record.Name]; !known && len(h.open) >= maxOpen {
-		for name, x := range h.open {
-			if now.After(x.Expires) {
-				delete(h.open, name)
-			}
-		}
-		if len(h.open) >= maxOpen {
-			return enrolf(EnrolBusy, "%d enrolments are open", len(h.open))
-		}
-	}
-	h.open[o.record.Name] = o
-	return nil
+	return enrolf(EnrolKnown, "%s is enrolled; an operator must allow it again", r.Name)
 }
 
 // Finish takes the secret that the machine has decrypted, by which it proves
 // that both keys are in one TPM, and gives the host that is now enrolled: active,
-// or waiting for an operator. An offer is answered once, rightly or not.
-func (h *Hosts) Finish(name string, secret []byte, now time.Time) (Host, error) {
-	o, ok := h.open[name]
-	delete(h.open, name)
+// or waiting for an operator. Whoever calls must have taken the offer out of its
+// store, so that it is answered once, rightly or not. Errors are *EnrolError.
+func (o *Offer) Finish(k Known, channelKey, secret []byte, now time.Time) (Host, error) {
 	got := sha256.Sum256(secret)
 	switch {
-	case !ok:
-		return Host{}, enrolf(EnrolSecret, "no enrolment of %.70q is open", name)
+	case !bytes.Equal(channelKey, o.ChannelKey):
+		return Host{}, enrolf(EnrolSecret, "the offer was made on another channel")
 	case now.After(o.Expires):
 		return Host{}, enrolf(EnrolSecret, "answered after %s", Lifetime)
-	case subtle.ConstantTimeCompare(got[:], o.secret[:]) != 1:
+	case subtle.ConstantTimeCompare(got[:], o.SecretSum[:]) != 1:
 		return Host{}, enrolf(EnrolSecret, "not the secret that was sent")
 	}
-	if err := h.allowed(name, o.record.AKName, o.record.EKName); err != nil { // another may have come before
+	if err := k.allow(&o.Record); err != nil { // another may have come before
 		return Host{}, err
 	}
-	if old := h.hosts[name]; old != nil {
-		if !bytes.Equal(old.Record.EKName, o.record.EKName) {
-			o.record.State = Pending // whoever came first; an operator looks
+	h := Host{Record: o.Record, EK: o.EK, Certified: o.Certified}
+	h.Record.Enrolled = now
+	if old := k.Host; old != nil {
+		if !bytes.Equal(old.Record.EKName, o.Record.EKName) {
+			h.Record.State = Pending // whoever came first; an operator looks
 		}
-		delete(h.names, string(old.Record.EKName))
+		h.Record.Environment, h.Record.Machine, h.Record.Floor = old.Record.Environment, old.Record.Machine, old.Record.Floor // the name's, not the TPM's
 	}
-	o.record.Enrolled = now
-	h.Load(Host{Record: o.record})
-	return *h.hosts[name], nil
+	return h, nil
 }
 
 // Approve lets a host in that was waiting: an operator vouches for its TPM.
-func (h *Hosts) Approve(name string) (Host, error) {
-	host := h.hosts[name]
-	if host == nil || host.Record.State != Pending {
-		return Host{}, enrolf(EnrolName, "%.70q is not waiting", name)
+func (h *Host) Approve() error {
+	if h.Record.State != Pending {
+		return enrolf(EnrolName, "%s is %s, not waiting", h.Record.Name, h.Record.State)
 	}
-	host.Record.State = Active
-	return *host, nil
+	h.Record.State = Active
+	return nil
 }
 
 // Revoke puts a host out. Its name and its TPM stay taken until Allow.
-func (h *Hosts) Revoke(name string) (Host, error) {
-	host := h.hosts[name]
-	if host == nil {
-		return Host{}, enrolf(EnrolName, "%.70q is not enrolled", name)
-	}
-	host.Record.State = Revoked
-	delete(h.open, name)
-	return *host, nil
-}
+func (h *Host) Revoke() { h.Record.State, h.Reenrol = Revoked, false }
 
 // Allow lets a known name be enrolled once more, by any TPM that no other name
 // has: after a TPM was cleared, or a mainboard replaced. A TPM that is new to
 // the name then waits for approval, whoever has certified it.
-func (h *Hosts) Allow(name string) (Host, error) {
-	host := h.hosts[name]
-	if host == nil {
-		return Host{}, enrolf(EnrolName, "%.70q is not enrolled", name)
-	}
-	host.Reenrol = true
-	return *host, nil
-}
+func (h *Host) Allow() { h.Reenrol = true }
 
 // Baseline takes the firmware of a host as it is in a verdict's evidence: an
-// operator has accepted it.
-func (h *Hosts) Baseline(name string, values map[pcr.Bank]map[int]pcr.Digest, version uint64) (Host, error) {
-	host := h.hosts[name]
-	if host == nil {
-		return Host{}, enrolf(EnrolName, "%.70q is not enrolled", name)
-	}
-	host.Record.Firmware = map[pcr.Bank]map[int]pcr.Digest{}
+// operator has accepted it, or it is the host's first verdict. Registers that
+// were not quoted are not judged.
+func (h *Host) Baseline(values map[pcr.Bank]map[int]pcr.Digest, version uint64) {
+	h.Record.Firmware = map[pcr.Bank]map[int]pcr.Digest{}
 	for bank, registers := range values {
-		host.Record.Firmware[bank] = map[int]pcr.Digest{0: registers[0], 2: registers[2]}
+		accepted := map[int]pcr.Digest{}
+		for _, i := range []int{0, 2} {
+			if v := registers[i]; v != nil {
+				accepted[i] = v
+			}
+		}
+		h.Record.Firmware[bank] = accepted
 	}
-	host.Record.FirmwareVersion = version
-	return *host, nil
+	h.Record.FirmwareVersion = version
 }
 
-// Judged keeps the verdict on a host's evidence.
-func (h *Hosts) Judged(v Verdict) (Host, bool) {
-	host := h.hosts[v.Host]
-	if host == nil {
-		return Host{}, false
-	}
-	host.Trusted, host.At = v.Trusted, v.At
+// Judged keeps the verdict on a host's evidence. One that is not Proven says
+// nothing about the host.
+func (h *Host) Judged(v *Verdict) {
+	h.Trusted, h.At = v.Trusted, v.At
 	if v.Trusted {
-		host.LastSeen = &LastSeen{Clock: v.Clock, At: v.At}
+		h.LastSeen = &LastSeen{Clock: v.Clock, At: v.At}
 	}
-	return *host, true
 }
+
+// unproven are the reasons with which anybody's evidence can be refused.
+var unproven = map[Code]bool{EvidenceMalformed: true, HostUnknown: true, HostPending: true, HostRevoked: true, AKMalformed: true, AKAttributes: true, AKKey: true,
+	EKKey: true, QuoteMalformed: true, QuoteTrailing: true, QuoteMagic: true, QuoteType: true, QuoteSignature: true, QuoteHash: true, QuoteNonce: true, NonceExpired: true}
+
+// Proven reports whether the evidence was the host's own and answered the
+// challenge in time. Whoever knows a host's name can send other evidence under
+// it, which must not change what is known about the host.
+func (v *Verdict) Proven() bool { return v.Host != "" && !unproven[v.Reason()] }
 
 // Standing is what is known about a host now.
 type Standing string
@@ -319,8 +280,8 @@ func (h *Host) Standing(interval time.Duration, now time.Time) Standing {
 	return StandingRefused
 }
 
-// validName reports whether a name is a host name in lower case (RFC 1123).
-func validName(s string) bool {
+// ValidName reports whether a name is a host name in lower case (RFC 1123).
+func ValidName(s string) bool {
 	if len(s) == 0 || len(s) > 63 || s[0] == '-' || s[0] == '.' || s[len(s)-1] == '-' || s[len(s)-1] == '.' {
 		return false
 	}

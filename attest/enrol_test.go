@@ -117,6 +117,64 @@ func (m maker) roots() Roots {
 	return Roots{Roots: []*x509.Certificate{m.root}, Intermediates: []*x509.Certificate{m.issuer}}
 }
 
+// testHosts is a store of hosts in memory, around the decisions.
+type testHosts struct {
+	Rules
+	hosts map[string]*Host
+	open  Open[Offer]
+}
+
+func (h *testHosts) known(name string, ekName []byte) (k Known) {
+	k.Host = h.hosts[name]
+	for _, x := range h.hosts {
+		if bytes.Equal(x.Record.EKName, ekName) {
+			k.EKOwner = x.Record.Name
+		}
+		if x.Record.State == Pending {
+			k.Pending++
+		}
+	}
+	return k
+}
+
+func (h *testHosts) Begin(r Request, secret []byte, now time.Time) (Offer, error) {
+	_, ek, err := r.Names()
+	if err != nil {
+		return Offer{}, err
+	}
+	o, err := h.Rules.Begin(r, h.known(r.Name, ek), testChannel, secret, now)
+	if err == nil && !h.open.Put(r.Name, testChannel, o, o.Expires, now) {
+		err = enrolf(EnrolBusy, "too many are open")
+	}
+	return o, err
+}
+
+func (h *testHosts) Finish(name string, secret []byte, now time.Time) (Host, error) {
+	o, ok := h.open.Take(name, testChannel)
+	if !ok {
+		return Host{}, enrolf(EnrolSecret, "nothing is open")
+	}
+	host, err := o.Finish(h.known(name, o.Record.EKName), testChannel, secret, now)
+	if err == nil {
+		h.Load(host)
+	}
+	return host, err
+}
+
+func (h *testHosts) Load(host Host) {
+	if h.hosts == nil {
+		h.hosts = map[string]*Host{}
+	}
+	h.hosts[host.Record.Name] = &host
+}
+
+func (h *testHosts) Approve(name string) (Host, error) {
+	err := h.hosts[name].Approve()
+	return *h.hosts[name], err
+}
+
+var testChannel = []byte("channel key")
+
 var testSecret = bytes.Repeat([]byte{3}, 32)
 
 func code(err error) Code {
@@ -130,7 +188,7 @@ func code(err error) Code {
 	return ""
 }
 
-func enrol(t *testing.T, h *Hosts, r Request) Host {
+func enrol(t *testing.T, h *testHosts, r Request) Host {
 	t.Helper()
 	o, err := h.Begin(r, testSecret, testNow)
 	if err != nil {
@@ -149,12 +207,12 @@ func enrol(t *testing.T, h *Hosts, r Request) Host {
 // TestCertified: a host whose certificate leads to a root is active at once.
 func TestCertified(t *testing.T) {
 	m, s := newMaker(t), newTPM(t)
-	h := Hosts{Roots: m.roots(), RequireChain: true}
+	h := testHosts{Rules: Rules{Roots: m.roots(), RequireChain: true}}
 	host := enrol(t, &h, s.request("a", m.certify(t, &s.ek.PublicKey, nil)))
 	if host.Record.State != Active || !host.Record.Chained || host.Record.Enrolled != testNow {
 		t.Errorf("%+v", host.Record)
 	}
-	o, err := h.Roots.Chain(m.certify(t, &s.ek.PublicKey, nil), mustPublic(t, s.ekPublic()), testNow)
+	o, err := h.Rules.Roots.Chain(m.certify(t, &s.ek.PublicKey, nil), mustPublic(t, s.ekPublic()), testNow)
 	if want := (Model{"id:49465800", "SLB9670", "id:00070055"}); err != nil || o.Model != want {
 		t.Errorf("%+v, %v", o, err)
 	}
@@ -179,12 +237,12 @@ func TestCertificateRefusals(t *testing.T) {
 	for _, c := range []struct {
 		id   string
 		cert []byte
-		h    func(h *Hosts)
+		h    func(h *testHosts)
 		want Code
 	}{
 		{"P01 unknown root", other.certify(t, &s.ek.PublicKey, nil), nil, EKUnknown},
 		{"P01 no certificate", nil, nil, EKUnknown},
-		{"P01 no roots", good, func(h *Hosts) { h.Roots.Roots = nil }, EKUnknown},
+		{"P01 no roots", good, func(h *testHosts) { h.Rules.Roots.Roots = nil }, EKUnknown},
 		{"P02 another key", m.certify(t, &stranger.ek.PublicKey, nil), nil, EKCertificate},
 		{"P07 expired", edit(func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Second) }), nil, EKCertificate},
 		{"P07 not yet", edit(func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Second) }), nil, EKCertificate},
@@ -192,12 +250,14 @@ func TestCertificateRefusals(t *testing.T) {
 		{"P07 other usage", edit(func(c *x509.Certificate) {
 			c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		}), nil, EKCertificate},
-		{"P07 revoked", good, func(h *Hosts) { h.Roots.Revoked = fingerprint(leaf) }, EKRevoked},
-		{"P07 key revoked", good, func(h *Hosts) {
-			h.Roots.Revoked = [][sha256.Size]byte{sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
+		{"P07 revoked", good, func(h *testHosts) { h.Rules.Roots.Revoked = fingerprint(leaf) }, EKRevoked},
+		{"P07 key revoked", good, func(h *testHosts) {
+			h.Rules.Roots.Revoked = [][sha256.Size]byte{sha256.Sum256(leaf.RawSubjectPublicKeyInfo)}
 		}, EKRevoked},
-		{"P07 issuer revoked", good, func(h *Hosts) { h.Roots.Revoked = fingerprint(m.issuer) }, EKRevoked},
-		{"P13 denied model", good, func(h *Hosts) { h.Roots.Denied = []Model{{Manufacturer: "ID:49465800", Version: "id:00070055"}} }, TPMDenied},
+		{"P07 issuer revoked", good, func(h *testHosts) { h.Rules.Roots.Revoked = fingerprint(m.issuer) }, EKRevoked},
+		{"P13 denied model", good, func(h *testHosts) {
+			h.Rules.Roots.Denied = []Model{{Manufacturer: "ID:49465800", Version: "id:00070055"}}
+		}, TPMDenied},
 		{"another critical extension", edit(func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 		}), nil, EKUnknown},
@@ -207,7 +267,7 @@ func TestCertificateRefusals(t *testing.T) {
 		{"no certificate at all", []byte("x"), nil, EKCertificate},
 	} {
 		t.Run(c.id, func(t *testing.T) {
-			h := Hosts{Roots: m.roots(), RequireChain: true}
+			h := testHosts{Rules: Rules{Roots: m.roots(), RequireChain: true}}
 			if c.h != nil {
 				c.h(&h)
 			}
@@ -229,7 +289,7 @@ func TestCertificateRefusals(t *testing.T) {
 // for it.
 func TestPending(t *testing.T) {
 	s := newTPM(t)
-	var h Hosts
+	var h testHosts
 	host := enrol(t, &h, s.request("a", nil))
 	if host.Record.State != Pending || host.Record.Chained {
 		t.Fatalf("%+v", host.Record)
@@ -260,7 +320,7 @@ func TestPending(t *testing.T) {
 // TestOneKeyOneName are P04 to P06.
 func TestOneKeyOneName(t *testing.T) {
 	s, other := newTPM(t), newTPM(t)
-	var h Hosts
+	var h testHosts
 	enrol(t, &h, s.request("a", nil))
 	begin := func(r Request) Code {
 		_, err := h.Begin(r, testSecret, testNow)
@@ -280,9 +340,7 @@ func TestOneKeyOneName(t *testing.T) {
 	if _, err := h.Approve("a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Allow("a"); err != nil {
-		t.Fatal(err)
-	}
+	h.hosts["a"].Allow()
 	host := enrol(t, &h, other.request("a", nil))
 	if host.Record.State != Pending || host.Reenrol || host.LastSeen != nil {
 		t.Errorf("%+v", host)
@@ -290,19 +348,12 @@ func TestOneKeyOneName(t *testing.T) {
 	if got := begin(s.request("b", nil)); got != "" {
 		t.Errorf("a TPM that was replaced is not free: %s", got)
 	}
-	if _, err := h.Revoke("a"); err != nil {
-		t.Fatal(err)
-	}
+	h.hosts["a"].Revoke()
 	if got := begin(other.request("a", nil)); got != EnrolKnown {
 		t.Errorf("a revoked host enrolled again: %s", got)
 	}
 	if got := begin(other.request("c", nil)); got != EnrolEK {
 		t.Errorf("a revoked TPM under another name: %s", got)
-	}
-	for _, f := range []func(string) (Host, error){h.Approve, h.Revoke, h.Allow} {
-		if _, err := f("nobody"); code(err) != EnrolName {
-			t.Errorf("an unknown name: %v", err)
-		}
 	}
 }
 
@@ -310,7 +361,7 @@ func TestOneKeyOneName(t *testing.T) {
 // with a certificate; by the same TPM it does not.
 func TestReplacedBoard(t *testing.T) {
 	m, s, other := newMaker(t), newTPM(t), newTPM(t)
-	h := Hosts{Roots: m.roots()}
+	h := testHosts{Rules: Rules{Roots: m.roots()}}
 	for _, c := range []struct {
 		tpm  softTPM
 		want State
@@ -319,14 +370,14 @@ func TestReplacedBoard(t *testing.T) {
 		if host.Record.State != c.want || !host.Record.Chained {
 			t.Errorf("%+v, want %s", host.Record, c.want)
 		}
-		h.Allow("a")
+		h.hosts["a"].Allow()
 	}
 }
 
 // TestRace: of two enrolments that are open at once the second to finish loses.
 func TestRace(t *testing.T) {
 	s := newTPM(t)
-	var h Hosts
+	var h testHosts
 	for _, name := range []string{"a", "b"} {
 		if _, err := h.Begin(s.request(name, nil), testSecret, testNow); err != nil {
 			t.Fatal(err)
@@ -343,7 +394,7 @@ func TestRace(t *testing.T) {
 // TestSecret is P04: an offer is answered once, in its time, with its secret.
 func TestSecret(t *testing.T) {
 	s := newTPM(t)
-	var h Hosts
+	var h testHosts
 	begin := func() {
 		t.Helper()
 		if _, err := h.Begin(s.request("a", nil), testSecret, testNow); err != nil {
@@ -371,6 +422,11 @@ func TestSecret(t *testing.T) {
 	}
 	if got := finish(testSecret, 0); got != EnrolSecret {
 		t.Errorf("used twice: %s", got)
+	}
+	begin()
+	o, _ := h.open.Take("a", testChannel)
+	if _, err := o.Finish(Known{}, []byte("another"), testSecret, testNow); code(err) != EnrolSecret {
+		t.Errorf("on another channel: %v", err)
 	}
 	if _, err := h.Begin(s.request("b", nil), testSecret[:15], testNow); code(err) != EnrolSecret {
 		t.Errorf("a short secret: %v", err)
@@ -410,7 +466,7 @@ func TestRequestRefusals(t *testing.T) {
 	} {
 		r := s.request("a", nil)
 		c.edit(&r)
-		if _, err := new(Hosts).Begin(r, testSecret, testNow); code(err) != c.want {
+		if _, err := new(testHosts).Begin(r, testSecret, testNow); code(err) != c.want {
 			t.Errorf("%s: got %v, want %s", c.id, err, c.want)
 		}
 	}
@@ -418,64 +474,53 @@ func TestRequestRefusals(t *testing.T) {
 
 // TestFlood: open offers and challenges are bounded, and old ones make room.
 func TestFlood(t *testing.T) {
-	s := newTPM(t)
-	h := Hosts{open: map[string]Offer{}}
-	n := Nonces{open: map[string]Challenge{}}
+	var o Open[int]
 	for i := range maxOpen {
-		h.open[fmt.Sprint(i)] = Offer{Expires: testNow}
-		n.open[fmt.Sprint(i)] = Challenge{Expires: testNow}
+		if !o.Put(fmt.Sprint(i), nil, i, testNow, testNow) {
+			t.Fatal(i)
+		}
 	}
-	if _, err := h.Begin(s.request("a", nil), testSecret, testNow); code(err) != EnrolBusy {
-		t.Errorf("one more: %v", err)
+	if o.Put("a", nil, 1, testNow, testNow) {
+		t.Error("one more")
 	}
-	if _, ok := n.Issue("a", testSecret, nil, nil, testNow); ok {
-		t.Error("one challenge more")
-	}
-	if _, ok := n.Issue("1", testSecret, nil, nil, testNow); !ok {
+	if !o.Put("1", nil, 7, testNow.Add(time.Minute), testNow) {
 		t.Error("a host that is asked already")
 	}
-	waiting := Hosts{}
+	if !o.Put("a", nil, 1, testNow, testNow.Add(time.Second)) || len(o.open) != 2 {
+		t.Errorf("%d open", len(o.open))
+	}
+	if v, ok := o.Take("1", nil); !ok || v != 7 {
+		t.Errorf("got %d, %t", v, ok)
+	}
+	s, waiting := newTPM(t), testHosts{}
 	for i := range maxPending {
 		waiting.Load(Host{Record: Record{Name: fmt.Sprint(i), State: Pending, EKName: fmt.Append(nil, i)}})
 	}
 	if _, err := waiting.Begin(s.request("a", nil), testSecret, testNow); code(err) != EnrolBusy {
 		t.Errorf("one more that waits: %v", err)
 	}
-	later := testNow.Add(time.Second)
-	if _, err := h.Begin(s.request("a", nil), testSecret, later); err != nil || len(h.open) != 1 {
-		t.Errorf("%v, %d open", err, len(h.open))
-	}
-	if _, ok := n.Issue("a", testSecret, nil, nil, later); !ok || len(n.open) != 2 {
-		t.Errorf("%d open", len(n.open))
-	}
 }
 
-// TestNonces is P08.
-func TestNonces(t *testing.T) {
-	var n Nonces
-	if _, ok := n.Issue("a", testSecret[:15], nil, nil, testNow); ok {
+// TestChallenge is P08: a challenge is for one host on one channel, once.
+func TestChallenge(t *testing.T) {
+	if _, ok := NewChallenge(testSecret[:15], nil, nil, testNow); ok {
 		t.Error("a short nonce")
 	}
-	c, ok := n.Issue("a", testSecret, []byte("s"), []byte("k"), testNow)
+	c, ok := NewChallenge(testSecret, []byte("s"), testChannel, testNow)
 	if !ok || c.Expires != testNow.Add(Lifetime) {
 		t.Fatalf("%+v", c)
 	}
-	if _, ok := n.Take("b", testSecret); ok {
-		t.Error("another host's nonce")
+	var o Open[Challenge]
+	o.Put("a", testChannel, c, c.Expires, testNow)
+	if _, ok := o.Take("b", testChannel); ok {
+		t.Error("another host's challenge")
 	}
-	if _, ok := n.Take("a", testSecret[1:]); ok {
-		t.Error("another nonce")
-	}
-	if got, ok := n.Take("a", testSecret); !ok || !bytes.Equal(got.ExtraData(), c.ExtraData()) {
+	o.Put("a", []byte("another channel"), Challenge{}, c.Expires, testNow) // voids nothing
+	if got, ok := o.Take("a", testChannel); !ok || !bytes.Equal(got.ExtraData(), c.ExtraData()) {
 		t.Error("not the challenge that was issued")
 	}
-	if _, ok := n.Take("a", testSecret); ok {
-		t.Error("a nonce was used twice")
-	}
-	n.Issue("a", testSecret, nil, nil, testNow)
-	n.Issue("a", append([]byte("2"), testSecret...), nil, nil, testNow)
-	if _, ok := n.Take("a", testSecret); ok {
-		t.Error("a void nonce")
+	if _, ok := o.Take("a", testChannel); ok {
+		t.Error("a challenge was used twice")
 	}
 }
 
@@ -495,7 +540,7 @@ func TestExtraData(t *testing.T) {
 // TestStanding is P10: a host that is silent for three intervals is unknown.
 func TestStanding(t *testing.T) {
 	s := newTPM(t)
-	var h Hosts
+	var h testHosts
 	enrol(t, &h, s.request("host", nil))
 	host, _ := h.Approve("host")
 	const interval = time.Minute
@@ -505,8 +550,7 @@ func TestStanding(t *testing.T) {
 	f := genuine(t)
 	f.key = s.ak
 	v := Verify(f.build())
-	host, ok := h.Judged(v)
-	if !ok || host.LastSeen == nil || host.LastSeen.Clock.ResetCount != 6 {
+	if host.Judged(&v); !v.Proven() || host.LastSeen == nil || host.LastSeen.Clock.ResetCount != 6 {
 		t.Fatalf("%+v", host)
 	}
 	for after, want := range map[time.Duration]Standing{0: StandingTrusted, 3 * interval: StandingTrusted, 3*interval + 1: StandingUnknown} {
@@ -515,40 +559,56 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	v.Trusted, v.Clock.ResetCount = false, 9
-	host, _ = h.Judged(v)
+	host.Judged(&v)
 	if got := host.Standing(interval, testNow); got != StandingRefused || host.LastSeen.Clock.ResetCount != 6 {
 		t.Errorf("refused: %s, %+v", got, host.LastSeen)
 	}
 	v.Trusted = true
-	h.Judged(v)
-	if host, _ = h.Revoke("host"); host.Standing(interval, testNow) != StandingRefused {
+	host.Judged(&v)
+	if host.Revoke(); host.Standing(interval, testNow) != StandingRefused {
 		t.Error("a revoked host is trusted")
 	}
-	if _, ok := h.Judged(Verdict{Host: "nobody"}); ok {
-		t.Error("a verdict about nobody")
+}
+
+// TestProven: what anybody can send says nothing about a host; what only its
+// TPM can sign does.
+func TestProven(t *testing.T) {
+	f := genuine(t)
+	if v := Verify(f.build()); !v.Proven() {
+		t.Errorf("genuine: %+v", v)
 	}
-	again, ok := h.Get("host")
-	if !ok || again.Record.State != Revoked {
-		t.Errorf("%+v", again)
+	foreign := newTPM(t)
+	for name, edit := range map[string]func(*Case){
+		"another key":   func(c *Case) { c.Evidence.AK = tpm2.Marshal(softPublic(&foreign.ak.PublicKey)) },
+		"no signature":  func(c *Case) { c.Evidence.Signature = nil },
+		"another quote": func(c *Case) { c.Evidence.Quote = append([]byte{}, c.Evidence.Quote...); c.Evidence.Quote[20] ^= 1 },
+		"another nonce": func(c *Case) { c.Challenge.Nonce = testSecret },
+		"late":          func(c *Case) { c.Challenge.Expires = c.Now.Add(-1) },
+		"no host":       func(c *Case) { c.Record = nil },
+	} {
+		c := f.build()
+		edit(&c)
+		if v := Verify(c); v.Trusted || v.Proven() {
+			t.Errorf("%s: %+v", name, v.Findings)
+		}
 	}
-	if _, ok := h.Get("nobody"); ok {
-		t.Error("nobody is enrolled")
+	c := f.build()
+	c.References = nil
+	if v := Verify(c); v.Trusted || !v.Proven() {
+		t.Errorf("no reference: %+v", v.Findings)
 	}
 }
 
 // TestBaseline: accepted firmware is what later evidence must have.
 func TestBaseline(t *testing.T) {
 	s := newTPM(t)
-	var h Hosts
+	var h testHosts
 	enrol(t, &h, s.request("host", nil))
-	h.Approve("host")
+	host, _ := h.Approve("host")
 	f := genuine(t)
 	f.key = s.ak
 	c := f.build()
-	host, err := h.Baseline("host", c.Evidence.PCRs, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
+	host.Baseline(c.Evidence.PCRs, 7)
 	c.Record = &host.Record
 	if v := Verify(c); !v.Trusted || v.Registers[0].Against == "" {
 		t.Errorf("%+v", v)
@@ -557,7 +617,7 @@ func TestBaseline(t *testing.T) {
 	if v := Verify(c); v.Reason() != FirmwareChanged {
 		t.Errorf("%+v", v)
 	}
-	if _, err := h.Baseline("nobody", nil, 0); code(err) != EnrolName {
-		t.Errorf("got %v", err)
+	if host.Baseline(map[pcr.Bank]map[int]pcr.Digest{pcr.SHA256: {4: pcr.SHA256.Sum(nil)}}, 7); len(host.Record.Firmware[pcr.SHA256]) != 0 {
+		t.Errorf("registers that were not quoted: %v", host.Record.Firmware)
 	}
 }

@@ -65,7 +65,7 @@ func ParseEvidence(b []byte) (*Evidence, error) {
 	return &e, nil
 }
 
-// Challenge is what evidence must answer. A nonce is used once (Nonces).
+// Challenge is what evidence must answer. A nonce is used once (Open).
 type Challenge struct {
 	Nonce      []byte    `json:"nonce"`
 	ServerID   []byte    `json:"serverId,omitempty"`   // hash of the server's public key; empty offline

@@ -8,51 +8,60 @@ const Lifetime = time.Minute
 // minNonce is the least length of a nonce in bytes.
 const minNonce = 16
 
-// maxOpen bounds challenges and offers that wait for an answer.
+// maxOpen bounds the challenges, and the offers, that wait for an answer.
 const maxOpen = 100_000
 
-// Nonces are the challenges that wait for an answer. Each is answered once, and
-// a host has one at a time, so a flood of requests for one host stays one.
-type Nonces struct {
-	open map[string]Challenge // by host
+// Open are the challenges, or the offers of enrolment, that wait for an answer,
+// in memory: a restart makes them void. There is one for each host and channel.
+// So a flood of requests on a channel stays one, and nobody can make another
+// channel's challenge void. The zero value is ready; it is for one goroutine.
+type Open[T any] struct {
+	open map[openKey]waiting[T]
 }
 
-// Issue makes a challenge for a host out of a nonce of at least 16 bytes that
-// nobody can guess. An earlier one of the host is void. It reports false for a shorter one
-// and when too many hosts are asked at once.
-func (n *Nonces) Issue(host string, nonce, serverID, channelKey []byte, now time.Time) (Challenge, bool) {
-	if n.open == nil {
-		n.open = map[string]Challenge{}
+type openKey struct{ host, channel string }
+
+type waiting[T any] struct {
+	value   T
+	expires time.Time
+}
+
+// NewChallenge makes a challenge out of a nonce of at least 16 bytes that
+// nobody can guess. It reports false for a shorter one.
+func NewChallenge(nonce, serverID, channelKey []byte, now time.Time) (Challenge, bool) {
+	return Challenge{Nonce: nonce, ServerID: serverID, ChannelKey: channelKey, Expires: now.Add(Lifetime)}, len(nonce) >= minNonce
+}
+
+// Put keeps what a host was asked on a channel; an earlier one there is void.
+// It reports false when too many wait.
+func (o *Open[T]) Put(host string, channelKey []byte, value T, expires, now time.Time) bool {
+	if o.open == nil {
+		o.open = map[openKey]waiting[T]{}
 	}
-	if _, known := n.open[host]; !known && len(n.open) >= maxOpen {
-		if n.expire(now); len(n.open) >= maxOpen {
-			return Challenge{}, false
+	key := openKey{host, string(channelKey)}
+	if _, known := o.open[key]; !known && len(o.open) >= maxOpen {
+		if o.expire(now); len(o.open) >= maxOpen {
+			return false
 		}
 	}
-	if len(nonce) < minNonce {
-		return Challenge{}, false
-	}
-	c := Challenge{Nonce: nonce, ServerID: serverID, ChannelKey: channelKey, Expires: now.Add(Lifetime)}
-	n.open[host] = c
-	return c, true
+	o.open[key] = waiting[T]{value, expires}
+	return true
 }
 
-// Take gives the challenge that a host answers with this nonce, and forgets it.
-// It reports false for a nonce that was never issued to the host, was used or is
-// void; one that is only too old is for Verify to refuse.
-func (n *Nonces) Take(host string, nonce []byte) (Challenge, bool) {
-	o, ok := n.open[host]
-	if !ok || string(o.Nonce) != string(nonce) {
-		return Challenge{}, false
-	}
-	delete(n.open, host)
-	return o, true
+// Take gives what a host was asked on a channel, and forgets it: each is
+// answered once, rightly or not. One that is only too old is for Verify or
+// Finish to refuse.
+func (o *Open[T]) Take(host string, channelKey []byte) (T, bool) {
+	key := openKey{host, string(channelKey)}
+	w, ok := o.open[key]
+	delete(o.open, key)
+	return w.value, ok
 }
 
-func (n *Nonces) expire(now time.Time) {
-	for host, o := range n.open {
-		if now.After(o.Expires) {
-			delete(n.open, host)
+func (o *Open[T]) expire(now time.Time) {
+	for key, w := range o.open {
+		if now.After(w.expires) {
+			delete(o.open, key)
 		}
 	}
 }

@@ -1,8 +1,8 @@
 // Package attest judges evidence of a machine's boot: a quote by its TPM and
 // the event log that explains the quoted registers, against the measurements
 // that a release is known to make (Verify). It also holds the rules by which a
-// host becomes known in the first place (Hosts, Chain) and by which a
-// challenge is used once (Nonces).
+// host becomes known in the first place (Rules, Chain) and by which a
+// challenge is used once (Open).
 //
 // It follows the TCG PC Client Platform Firmware Profile and the TPM 2.0
 // Library specification; docs/attest.md lists the reason codes. The package is

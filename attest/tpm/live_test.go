@@ -112,7 +112,7 @@ func pemCertificates(t *testing.T, b []byte) (roots, intermediates []*x509.Certi
 }
 
 // enrolled goes through the protocol of enrolment.
-func enrolled(t *testing.T, e *emulator, h *attest.Hosts, name string) (*Key, attest.Host) {
+func enrolled(t *testing.T, e *emulator, h *attest.Rules, name string) (*Key, attest.Host) {
 	t.Helper()
 	ak := mustKey(t, e)
 	ek, err := e.EndorsementKey()
@@ -121,7 +121,7 @@ func enrolled(t *testing.T, e *emulator, h *attest.Hosts, name string) (*Key, at
 	}
 	defer e.Flush(&ek.Key)
 	secret := random(t, 32)
-	o, err := h.Begin(attest.Request{Name: name, AK: ak.Public, EK: ek.Public, EKCertificate: ek.Certificate}, secret, time.Now())
+	o, err := h.Begin(attest.Request{Name: name, AK: ak.Public, EK: ek.Public, EKCertificate: ek.Certificate}, attest.Known{}, nil, secret, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func enrolled(t *testing.T, e *emulator, h *attest.Hosts, name string) (*Key, at
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := h.Finish(name, answer, time.Now())
+	host, err := o.Finish(attest.Known{}, nil, answer, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,25 +144,25 @@ func enrolled(t *testing.T, e *emulator, h *attest.Hosts, name string) (*Key, at
 // genuine boot, a power cut, a foreign TPM, a stale nonce.
 func TestProtocol(t *testing.T) {
 	e, pems := certified(t)
-	var h attest.Hosts
+	var h attest.Rules
 	h.RequireChain = true
 	h.Roots.Roots, h.Roots.Intermediates = pemCertificates(t, pems)
 	ak, host := enrolled(t, e, &h, "a")
 	if host.Record.State != attest.Active || !host.Record.Chained {
 		t.Fatalf("%+v", host.Record)
 	}
-	refs, nonces := []attest.Reference{release(t)}, attest.Nonces{}
+	refs := []attest.Reference{release(t)}
 	judge := func(e *emulator, ak *Key, log []byte, wait time.Duration) attest.Verdict {
 		t.Helper()
-		nonce := random(t, 32)
-		if _, ok := nonces.Issue("a", nonce, []byte("server"), []byte("channel"), time.Now()); !ok {
+		c, ok := attest.NewChallenge(random(t, 32), []byte("server"), []byte("channel"), time.Now())
+		if !ok {
 			t.Fatal("no challenge")
 		}
-		c, _ := nonces.Take("a", nonce)
-		host, _ := h.Get("a")
 		v := attest.Verify(attest.Case{Evidence: e.collect(t, ak, log, c), References: refs, Record: &host.Record,
 			LastSeen: host.LastSeen, Challenge: c, Now: time.Now().Add(wait)})
-		h.Judged(v)
+		if v.Proven() {
+			host.Judged(&v)
+		}
 		return v
 	}
 	log := e.boot(t)
@@ -196,7 +196,7 @@ func TestProtocol(t *testing.T) {
 // waits for an operator, or is refused.
 func TestUnknownMaker(t *testing.T) {
 	e, _ := certified(t)
-	var h attest.Hosts
+	var h attest.Rules
 	if _, host := enrolled(t, e, &h, "a"); host.Record.State != attest.Pending {
 		t.Errorf("%+v", host.Record)
 	}
@@ -206,7 +206,7 @@ func TestUnknownMaker(t *testing.T) {
 // the P-384 key.
 func TestForeignCertificate(t *testing.T) {
 	e, pems := certified(t)
-	var h attest.Hosts
+	var h attest.Rules
 	h.Roots.Roots, h.Roots.Intermediates = pemCertificates(t, pems)
 	cert, err := e.Certificate(RSA2048)
 	if err != nil {
@@ -216,7 +216,7 @@ func TestForeignCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.Begin(attest.Request{Name: "a", AK: mustKey(t, e).Public, EK: ek.Public, EKCertificate: cert}, random(t, 32), time.Now())
+	_, err = h.Begin(attest.Request{Name: "a", AK: mustKey(t, e).Public, EK: ek.Public, EKCertificate: cert}, attest.Known{}, nil, random(t, 32), time.Now())
 	var refused *attest.EnrolError
 	if !errors.As(err, &refused) || refused.Code != attest.EKCertificate {
 		t.Errorf("got %v", err)
