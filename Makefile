@@ -52,7 +52,7 @@ bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (
 FUZZ_EXECS ?= 10000000
 
 fuzz: ## mutate what hosts send: FUZZ_EXECS (10 million) event logs, a tenth of that for the rest
-	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -parallel 1; }; \
+	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -fuzzminimizetime 10x -parallel 1; }; \
 	run eventlog FuzzParse $(FUZZ_EXECS); \
 	for t in "quote FuzzParse" ". FuzzParseEvidence" ". FuzzVerify"; do run $$t $$(( $(FUZZ_EXECS) / 10 )); done
 

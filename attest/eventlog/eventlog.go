@@ -74,7 +74,7 @@ func (e *Event) Extends() bool { return e.Type != NoAction }
 // Digest is the event's digest of a bank, nil when the log has none. It shares
 // memory with the log.
 func (e *Event) Digest(bank pcr.Bank) pcr.Digest {
-	if !e.log.Agile {
+	if !e.log.Agile || e.Off == 0 { // the header of an agile log is no agile event
 		if bank == pcr.SHA1 {
 			return e.digests
 		}

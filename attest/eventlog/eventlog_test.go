@@ -139,6 +139,17 @@ func TestPadding(t *testing.T) {
 	}
 }
 
+// TestHeaderDigest: the first event of any log is in the SHA-1 format, and what
+// stands there as its digest is anybody's.
+func TestHeaderDigest(t *testing.T) {
+	for off := range sha1Size - 1 {
+		e := &mustParse(t, set(agile(t, separator), 8+off, byte(pcr.SHA1), 0)).Events[0]
+		if e.Digest(pcr.SHA256) != nil || len(e.Digest(pcr.SHA1)) != sha1Size || e.Covered(pcr.SHA1) != NotCovered {
+			t.Errorf("offset %d: %s, %s", off, e.Digest(pcr.SHA1), e.Digest(pcr.SHA256))
+		}
+	}
+}
+
 // set overwrites bytes.
 func set(b []byte, off int, with ...byte) []byte {
 	b = bytes.Clone(b)
