@@ -3,7 +3,9 @@ package imageset
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,10 @@ import (
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
 )
+
+// ErrUnknownFile is wrapped by the error about a file of a loaded set that would
+// be lost.
+var ErrUnknownFile = errors.New("the manifest lists a file that this ingot does not make")
 
 // WriteDocuments writes what describes the finished files: SBOM, provenance
 // (which names the SBOM), manifest (which names both) and, with an authority,
@@ -25,6 +31,9 @@ func (d *Draft) WriteDocuments(a Authority) error {
 		return err
 	}
 	slices.SortFunc(d.Manifest.Files, func(a, b release.File) int { return strings.Compare(a.Name, b.Name) })
+	if err := d.complete(); err != nil {
+		return err
+	}
 	manifest, err := d.Manifest.Marshal()
 	if err != nil {
 		return err
@@ -43,6 +52,24 @@ func (d *Draft) WriteDocuments(a Authority) error {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(d.Dir, release.EnvelopeName), envelope, 0o666)
+}
+
+// complete refuses a manifest with a file that was not made: a set that another
+// ingot has written may have one that this ingot knows nothing of, and it would
+// be lost here.
+func (d *Draft) complete() error {
+	for _, f := range d.Manifest.Files {
+		info, err := os.Lstat(filepath.Join(d.Dir, f.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s: %w", f.Name, ErrUnknownFile)
+		} else if err == nil && info.Size() != f.Size {
+			err = fmt.Errorf("%s: it has %d bytes, the manifest says %d", f.Name, info.Size(), f.Size)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Draft) writeSBOM() error {

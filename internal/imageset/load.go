@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/provenance"
+	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/internal/sparse"
@@ -25,15 +27,16 @@ var ErrChanged = errors.New("the image set differs from its manifest")
 // loader opens a finished set. Its files stay open as long as the draft reads
 // from them.
 type loader struct {
-	set   *release.Set
-	files []*os.File
+	set     *release.Set
+	files   []*os.File
+	checked map[string]fs.FileInfo // files that are what the manifest says
 }
 
 // Load starts a draft in dir from a finished set, whose files are compared
 // with its manifest first. Everything but the outputs to come is linked or
 // copied into dir. done closes the set and must be called last.
 func Load(set *release.Set, dir string) (d *Draft, done func(), err error) {
-	l := &loader{set: set}
+	l := &loader{set: set, checked: map[string]fs.FileInfo{}}
 	if d, err = l.load(dir); err != nil {
 		l.close()
 		return nil, func() {}, fmt.Errorf("load image set %s: %w", set.Dir, err)
@@ -73,35 +76,63 @@ func (l *loader) load(dir string) (*Draft, error) {
 
 func (l *loader) path(name string) string { return filepath.Join(l.set.Dir, name) }
 
-// check compares a file with the manifest.
+// check compares a file with the manifest. A link is refused: the new set would
+// have the link, which may lead anywhere by then.
 func (l *loader) check(want release.File) error {
-	f, err := os.Open(l.path(want.Name))
+	f, info, err := regular.OpenHere(l.path(want.Name))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	sum, err := hashFile(f, info.Size())
 	if err == nil && (sum != want.SHA256 || info.Size() != want.Size) {
 		err = fmt.Errorf("%s: %w: expected sha256 %s, got %s", want.Name, ErrChanged, want.SHA256, sum)
 	}
+	l.checked[want.Name] = info
 	return err
 }
+
+// open opens a file that was checked, and is still the same.
+func (l *loader) open(path string) (*os.File, error) {
+	f, info, err := regular.OpenHere(path)
+	if err == nil && !os.SameFile(info, l.checked[filepath.Base(path)]) {
+		f.Close()
+		err = fmt.Errorf("%s: %w: it was exchanged just now", filepath.Base(path), ErrChanged)
+	}
+	return f, err
+}
+
+// read returns a document of the set.
+func (l *loader) read(name string) ([]byte, error) {
+	f, err := l.open(l.path(name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size := l.checked[name].Size(); size > maxDocument {
+		return nil, fmt.Errorf("%s: %d bytes, the limit is %d", name, size, maxDocument)
+	}
+	return io.ReadAll(f)
+}
+
+// maxDocument bounds a document of a set in bytes: it is read into memory.
+const maxDocument = 256 << 20
 
 // bring links a file of the old set into the new one, or copies it.
 func (l *loader) bring(d *Draft, suffix string) error {
 	from, to := l.path(d.Manifest.Stem()+suffix), d.path(suffix)
-	if os.Link(from, to) == nil {
-		return nil
-	}
-	in, err := os.Open(from)
+	in, err := l.open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	if os.Link(from, to) == nil {
+		info, err := os.Lstat(to)
+		if err == nil && !os.SameFile(info, l.checked[filepath.Base(from)]) {
+			err = fmt.Errorf("%s: %w: it was exchanged just now", filepath.Base(from), ErrChanged)
+		}
+		return err
+	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
@@ -132,7 +163,7 @@ func (l *loader) openRoot(d *Draft) error {
 
 // openImage reads layout, ESP and slot back from the disk.
 func (l *loader) openImage(d *Draft) error {
-	f, err := os.Open(l.set.Image())
+	f, err := l.open(l.set.Image())
 	if err != nil {
 		return err
 	}
@@ -186,7 +217,7 @@ func (l *loader) volume(d *Draft, f *os.File, role string) (*tree.Tree, error) {
 
 // openDocuments makes the documents of the new set out of those of the old one.
 func (l *loader) openDocuments(d *Draft) error {
-	bom, err := os.ReadFile(l.path(sbom.CycloneDXName))
+	bom, err := l.read(sbom.CycloneDXName)
 	if err != nil {
 		return err
 	}
@@ -195,7 +226,7 @@ func (l *loader) openDocuments(d *Draft) error {
 		return err
 	}
 	d.Inventory = func(boot []sbom.Content) (*sbom.Inventory, error) { return inventory, inventory.Update(boot) }
-	data, err := os.ReadFile(l.path(provenance.FileName))
+	data, err := l.read(provenance.FileName)
 	if err != nil {
 		return err
 	}

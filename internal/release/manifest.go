@@ -8,9 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+
 	"path/filepath"
+
+	"github.com/ingot-os/ingot/internal/regular"
 )
 
 // Format is the manifest revision; a reader stops at any other.
@@ -172,7 +173,7 @@ type Set struct {
 
 // Open reads the manifest of an image set directory.
 func Open(dir string) (*Set, error) {
-	data, err := readManifest(filepath.Join(dir, ManifestName))
+	data, err := regular.Read(filepath.Join(dir, ManifestName), maxManifest)
 	if err != nil {
 		return nil, fmt.Errorf("open image set: %w", err)
 	}
@@ -185,19 +186,6 @@ func Open(dir string) (*Set, error) {
 
 // maxManifest bounds a manifest in bytes; one of 100,000 entries has 20 MB.
 const maxManifest = 64 << 20
-
-func readManifest(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	if err == nil && len(data) > maxManifest {
-		err = fmt.Errorf("read %s: larger than %d bytes", path, maxManifest)
-	}
-	return data, err
-}
 
 // Stem is NAME-VERSION, the common start of all file names of a set.
 func (m *Manifest) Stem() string { return m.Name + "-" + m.Version }

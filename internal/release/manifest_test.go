@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ingot-os/ingot/internal/regular"
 )
 
 func good() *Manifest {
@@ -84,7 +86,7 @@ func TestOpen(t *testing.T) {
 	if err := os.Truncate(path, maxManifest+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "larger than") {
+	if _, err := Open(dir); err == nil || !errors.Is(err, regular.ErrSize) {
 		t.Errorf("Open of a huge manifest = %v", err)
 	}
 }

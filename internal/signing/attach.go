@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/imageset"
+	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 )
 
@@ -92,7 +92,7 @@ func collect(set *release.Set, responses []*Response, now time.Time) (*attached,
 
 // envelopeOf reads the signed manifest of a set, nil when there is none.
 func envelopeOf(set *release.Set) (*dsse.Envelope, error) {
-	data, err := os.ReadFile(filepath.Join(set.Dir, release.EnvelopeName))
+	data, err := regular.Read(filepath.Join(set.Dir, release.EnvelopeName), dsse.MaxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/imageset"
+	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 )
 
@@ -102,7 +103,7 @@ func bootItem(u imageset.Unsigned) BootItem {
 }
 
 func manifestItem(set *release.Set, message bool) (*ManifestItem, error) {
-	payload, err := os.ReadFile(filepath.Join(set.Dir, release.ManifestName))
+	payload, err := regular.Read(filepath.Join(set.Dir, release.ManifestName), dsse.MaxEnvelope)
 	if err != nil {
 		return nil, err
 	}

@@ -5,12 +5,12 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/dsse"
+	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 )
 
@@ -23,12 +23,12 @@ func (v *verifier) checkEnvelope() (bool, error) {
 	c := v.begin(CheckSignature)
 	place := at(filepath.Base(v.manifest))
 	var err error
-	v.raw, err = readSmall(v.manifest, maxManifest)
+	v.raw, err = regular.Read(v.manifest, maxManifest)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		c.refuse(ManifestMissing, place, "", "")
 		return false, nil
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, regular.ErrSize):
 		c.malformed(ManifestMalformed, place, err)
 		return false, nil
 	case err != nil:
@@ -38,11 +38,11 @@ func (v *verifier) checkEnvelope() (bool, error) {
 	if path == "" {
 		path = filepath.Join(filepath.Dir(v.manifest), release.EnvelopeName)
 	}
-	env, err := readSmall(path, dsse.MaxEnvelope)
+	env, err := regular.Read(path, dsse.MaxEnvelope)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		v.withoutEnvelope(c, filepath.Base(path))
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, regular.ErrSize):
 		c.malformed(EnvelopeMalformed, at(filepath.Base(path)), err)
 	case err != nil:
 		return false, err
@@ -157,29 +157,6 @@ func (v *verifier) judgeOne(c *Check, p Place, e *dsse.Envelope, s dsse.Signatur
 }
 
 func short(id string) string { return id[:min(12, len(id))] }
-
-var errTooLarge = errors.New("file is too large")
-
-// readSmall reads a file of at most limit bytes.
-func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
-	}
-	return b, err
-}
 
 // firstDifference is the offset of the first byte that is not the same in
 // both, -1 when there is none.
