@@ -27,7 +27,7 @@ var layers = [][]string{
 		"initramfs/kmod",
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
-		"attest/pcr", "attest/phase", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
+		"attest/pcr", "attest/phase", "attest/statement", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild", "attest/tpm",
@@ -41,7 +41,7 @@ var layers = [][]string{
 	{ // 4 composition; order matters
 		"internal/house", "internal/oracle", "internal/disktest", "internal/regular", "internal/sparse", "internal/appliance", "internal/audit", "internal/attestapi", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
-		"internal/dsse", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/fleet", "internal/verifier", "internal/evidence", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
+		"internal/dsse", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/fleet", "internal/verifier", "internal/ear", "internal/evidence", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
 		"internal/qemu", "internal/rig", "internal/smoke",
 		"internal/simhost", "internal/ui", "internal/agent", "internal/e2e", "internal/bench",
 	},
@@ -57,7 +57,7 @@ const compositionLayer = 4
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
 var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
-	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote"}
+	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote", "attest/statement"}
 
 // pureRoots are chapter roots that are as pure as layer 0.
 var pureRoots = []string{"attest"}
