@@ -3,6 +3,8 @@ package inspect
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ingot-os/ingot/internal/visible"
 )
 
 // Difference is one place where two artifacts are not the same.
@@ -23,7 +25,7 @@ func (d Difference) Follows() bool { return d.follows }
 
 // String is one line for people.
 func (d Difference) String() string {
-	d.Where, d.Field, d.A, d.B = printable(d.Where), printable(d.Field), printableLines(d.A), printableLines(d.B)
+	d.Where, d.Field, d.A, d.B = visible.Line(d.Where), visible.Line(d.Field), visible.Lines(d.A), visible.Lines(d.B)
 	switch {
 	case d.Field == sameAs:
 		return d.Where + ": differs as " + d.A + " does"

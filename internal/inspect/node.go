@@ -11,7 +11,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
+
+	"github.com/ingot-os/ingot/internal/visible"
 )
 
 // Node is one thing inside an artifact: a partition, a file, a section.
@@ -81,7 +82,7 @@ func (n *Node) WriteText(w io.Writer) error { return n.write(w, 0) }
 
 func (n *Node) write(w io.Writer, depth int) error {
 	pad := strings.Repeat("  ", depth)
-	if _, err := fmt.Fprintf(w, "%s%s %s%s\n", pad, n.Kind, printable(n.Name), n.oneLine()); err != nil {
+	if _, err := fmt.Fprintf(w, "%s%s %s%s\n", pad, n.Kind, visible.Line(n.Name), n.oneLine()); err != nil {
 		return err
 	}
 	if !n.inline() {
@@ -90,8 +91,8 @@ func (n *Node) write(w io.Writer, depth int) error {
 			width = max(width, len(f.Key))
 		}
 		for _, f := range n.Fields {
-			value := strings.ReplaceAll(printableLines(strings.TrimRight(f.Value, "\n")), "\n", "\n"+pad+strings.Repeat(" ", width+6))
-			if _, err := fmt.Fprintf(w, "%s    %-*s  %s\n", pad, width, printable(f.Key), value); err != nil {
+			value := strings.ReplaceAll(visible.Lines(strings.TrimRight(f.Value, "\n")), "\n", "\n"+pad+strings.Repeat(" ", width+6))
+			if _, err := fmt.Fprintf(w, "%s    %-*s  %s\n", pad, width, visible.Line(f.Key), value); err != nil {
 				return err
 			}
 		}
@@ -116,27 +117,7 @@ func (n *Node) oneLine() string {
 	}
 	var s strings.Builder
 	for _, f := range n.Fields {
-		fmt.Fprintf(&s, "  %s=%s", printable(f.Key), printable(f.Value))
+		fmt.Fprintf(&s, "  %s=%s", visible.Line(f.Key), visible.Line(f.Value))
 	}
 	return s.String()
-}
-
-// printable keeps names and texts out of an image from moving the terminal's
-// cursor or passing for lines of ours. JSON has them as they are.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c == '\t' || unicode.IsPrint(c) {
-			return c
-		}
-		return unicode.ReplacementChar
-	}, s)
-}
-
-// printableLines is printable for a text that may have lines.
-func printableLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	return strings.Join(lines, "\n")
 }

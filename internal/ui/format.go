@@ -3,11 +3,11 @@ package ui
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/ingot-os/ingot/internal/visible"
 )
 
 // Size writes a number of bytes for people: "512 B", "17.5 MiB", "2 GiB".
@@ -106,25 +106,9 @@ func WriteTable(w io.Writer, header []string, rows [][]string) error {
 	return nil
 }
 
-// printable writes what a terminal would obey (control characters, marks that
-// turn the direction of text) as Go escapes: names come from files that anybody
-// may have made, and must not paint over what is said about them.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, obeyed) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if obeyed(r) {
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-func obeyed(r rune) bool { return r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }
+// printable is for all that may come from files which anybody made: it must not
+// paint over what is said about it.
+func printable(s string) string { return visible.Line(s) }
 
 func numeric(rows [][]string, column int) bool {
 	for _, r := range rows {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ingot-os/ingot/internal/visible"
 )
 
 // ReportFormat is the revision of a report.
@@ -212,7 +214,7 @@ func (r *Report) Marshal() ([]byte, error) {
 }
 
 // Rows is the report as a table: a row of headings, then one row per finding.
-// Text from the database has no control characters.
+// Text from the database is made visible.
 func (r *Report) Rows() [][]string {
 	rows := [][]string{{"SEVERITY", "ID", "PACKAGE", "VERSION", "FIXED", "STATE"}}
 	for i := range r.Findings {
@@ -222,7 +224,7 @@ func (r *Report) Rows() [][]string {
 			level = fmt.Sprintf("%s %.1f", level, f.Score)
 		}
 		rows = append(rows, []string{
-			level, printable(f.ID), f.Package, cmp.Or(f.Version, "?"), cmp.Or(printable(f.Fixed), "-"), f.state(),
+			level, visible.Line(f.ID), f.Package, cmp.Or(f.Version, "?"), cmp.Or(visible.Line(f.Fixed), "-"), f.state(),
 		})
 	}
 	return rows
@@ -238,14 +240,4 @@ func (f *Finding) state() string {
 		return string(f.State) + ", undecided"
 	}
 	return string(f.State)
-}
-
-// printable keeps a hostile record from moving the terminal's cursor.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || 0x80 <= c && c < 0xa0 || c == 0x2028 || c == 0x2029 || 0x202a <= c && c <= 0x202e {
-			return -1
-		}
-		return c
-	}, s)
 }
