@@ -1,0 +1,77 @@
+package fleet
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// migrations lead from each version of the schema (user_version) to the next.
+// What was released is never changed, only added to.
+var migrations = []string{`
+CREATE TABLE hosts (
+	name     TEXT PRIMARY KEY,
+	ek       BLOB NOT NULL UNIQUE,   -- one TPM, one name
+	state    TEXT NOT NULL,
+	heard    INTEGER NOT NULL,       -- Unix milliseconds of the newest verdict, 0 for none
+	silent   INTEGER NOT NULL,
+	revision INTEGER NOT NULL,
+	seq      INTEGER NOT NULL,       -- of the newest record
+	head     BLOB NOT NULL,          -- SHA-256 of the newest record
+	body     TEXT NOT NULL           -- JSON
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hosts_pending ON hosts (state) WHERE state = 'pending';
+CREATE INDEX hosts_heard ON hosts (heard) WHERE silent = 0 AND heard > 0;
+
+CREATE TABLE audit (
+	id   INTEGER PRIMARY KEY AUTOINCREMENT, -- a gap is a record that was removed
+	host TEXT NOT NULL,
+	seq  INTEGER NOT NULL,
+	time INTEGER NOT NULL,                  -- Unix milliseconds
+	kind TEXT NOT NULL,
+	line TEXT NOT NULL,                     -- as sealed, JSON
+	UNIQUE (host, seq)
+) STRICT;
+CREATE INDEX audit_time ON audit (time);
+
+CREATE TABLE blobs (
+	sum  BLOB PRIMARY KEY, -- SHA-256 of data
+	data BLOB NOT NULL
+) STRICT;
+
+CREATE TRIGGER audit_keep BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'records are kept'); END;
+CREATE TRIGGER audit_same BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'records are kept as they are'); END;
+CREATE TRIGGER blobs_keep BEFORE DELETE ON blobs BEGIN SELECT RAISE(ABORT, 'blobs are kept'); END;
+CREATE TRIGGER blobs_same BEFORE UPDATE ON blobs BEGIN SELECT RAISE(ABORT, 'blobs are kept as they are'); END;
+`}
+
+// migrate brings a database to the newest schema.
+func migrate(ctx context.Context, c *sql.Conn) error {
+	var have int
+	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	if have > len(migrations) {
+		return &NewerError{have, len(migrations)}
+	}
+	for v := have; v < len(migrations); v++ {
+		if _, err := c.ExecContext(ctx, fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA user_version = %d; COMMIT", migrations[v], v+1)); err != nil {
+			c.ExecContext(ctx, "ROLLBACK")
+			return fmt.Errorf("change schema to version %d: %w", v+1, err)
+		}
+	}
+	return nil
+}
+
+// NewerError says that a later ingot has written the state.
+type NewerError struct{ Have, Known int }
+
+// Error implements error.
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("schema version %d, this ingot knows %d", e.Have, e.Known)
+}
+
+// Hint says what to do about it.
+func (e *NewerError) Hint() string {
+	return "use the ingot that wrote it, or a later one; to go back, restore a copy of the directory from before"
+}
