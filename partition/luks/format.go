@@ -22,6 +22,9 @@ const MinIterations = 1000
 // MinSize is the smallest volume in bytes.
 const MinSize = DataOffset + 1<<20
 
+// maxSlots is the highest number of key slots (section 3.2).
+const maxSlots = 32
+
 // blankSize is how much of the volume reads as zeros after Format.
 const blankSize = 4096
 
@@ -56,7 +59,7 @@ func Format(d Device, random io.Reader, v Volume) ([]byte, error) {
 	m := metadata{Keyslots: map[string]keyslot{}, Segments: map[string]segment{"0": {
 		Type: "crypt", Offset: DataOffset, Size: "dynamic", Encryption: Cipher, SectorSize: v.SectorSize}}}
 	for i, s := range v.Slots {
-		k, err := writeSlot(d, random, i, s, key)
+		k, err := writeSlot(d, random, area{"raw", 2*headerSize + int64(i)*slotArea, slotArea, Cipher, KeySize}, s, key)
 		if err != nil {
 			return nil, fmt.Errorf("make key slot %d: %w", i, err)
 		}
@@ -86,7 +89,7 @@ func (v Volume) check() error {
 		return fmt.Errorf("sectors of %d bytes on a device of %d", v.SectorSize, v.Size)
 	case len(v.UUID) == 0 || len(v.UUID) >= 40 || len(v.Label) >= 48:
 		return fmt.Errorf("UUID %.50q or label %.50q does not fit", v.UUID, v.Label)
-	case len(v.Slots) == 0 || len(v.Slots) > 32:
+	case len(v.Slots) == 0 || len(v.Slots) > maxSlots:
 		return fmt.Errorf("%d key slots", len(v.Slots))
 	}
 	for i, s := range v.Slots {
@@ -97,11 +100,11 @@ func (v Volume) check() error {
 	return nil
 }
 
-// writeSlot puts the volume key into the area of a slot.
-func writeSlot(d Device, random io.Reader, n int, s Slot, key []byte) (keyslot, error) {
+// writeSlot puts the volume key into an area.
+func writeSlot(d Device, random io.Reader, at area, s Slot, key []byte) (keyslot, error) {
 	k := keyslot{Type: "luks2", KeySize: KeySize,
 		AF:   &af{"luks1", stripes, "sha256"},
-		Area: &area{"raw", 2*headerSize + int64(n)*slotArea, slotArea, Cipher, KeySize},
+		Area: &at,
 		KDF:  &kdf{"pbkdf2", "sha256", max(s.Iterations, MinIterations), make([]byte, 32)}}
 	if _, err := io.ReadFull(random, k.KDF.Salt); err != nil {
 		return k, err
@@ -171,4 +174,38 @@ func (v Volume) header(random io.Reader, m metadata) (copyOf, error) {
 		"keyslots_size": strconv.Itoa(DataOffset - 2*headerSize),
 	}})
 	return c, err
+}
+
+// SetSlot gives a slot, new or not, another passphrase for the volume key; it
+// writes the slot's area, and Store the rest. A cut between leaves the slot
+// without use and the others as they were.
+func (h *Header) SetSlot(d Device, random io.Reader, n int, s Slot, key []byte) error {
+	if n < 0 || n >= maxSlots || len(s.Passphrase) == 0 || len(key) != KeySize {
+		return fmt.Errorf("set key slot %d: passphrase of %d bytes, key of %d", n, len(s.Passphrase), len(key))
+	}
+	name := strconv.Itoa(n)
+	old, ok := h.meta.Keyslots[name]
+	if !ok {
+		return fmt.Errorf("set key slot %d: the volume has none", n)
+	}
+	if err := old.check(h.newest.Size); err != nil {
+		return fmt.Errorf("set key slot %d: %w", n, err)
+	}
+	if err := h.verify(name, key); err != nil {
+		return fmt.Errorf("set key slot %d: %w", n, err)
+	}
+	k, err := writeSlot(d, random, *old.Area, s, key)
+	if err != nil {
+		return fmt.Errorf("set key slot %d: %w", n, err)
+	}
+	var slots map[string]json.RawMessage // those of others as they are
+	if err := json.Unmarshal(h.all["keyslots"], &slots); err != nil {
+		return fmt.Errorf("set key slot %d: %w", n, err)
+	}
+	if slots[name], err = json.Marshal(k); err != nil {
+		return fmt.Errorf("set key slot %d: %w", n, err)
+	}
+	h.meta.Keyslots[name] = k
+	h.all["keyslots"], err = json.Marshal(slots)
+	return err
 }

@@ -141,6 +141,39 @@ func TestToken(t *testing.T) {
 	}
 }
 
+func TestSetSlot(t *testing.T) {
+	d, key := format(t)
+	h, _ := Read(d)
+	if err := h.SetSlot(d, noise(2), 0, Slot{Passphrase: []byte("another")}, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Store(d); err != nil {
+		t.Fatal(err)
+	}
+	f := tempFile(t, "volume", d.b)
+	h, err := Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slot, pass := range [][]byte{[]byte("another"), recovery} {
+		if got, err := h.Unlock(f, slot, pass); err != nil || !bytes.Equal(got, key) {
+			t.Errorf("slot %d: %v", slot, err)
+		}
+		must(t, pass, "open", "--test-passphrase", "--key-slot", fmt.Sprint(slot), "--key-file", "-", f.Name())
+	}
+	if _, err := h.Unlock(f, 0, slotKey); !errors.Is(err, ErrPassphrase) {
+		t.Errorf("the old passphrase: %v", err)
+	}
+	wrong := bytes.Clone(key)
+	wrong[0]++
+	if err := h.SetSlot(f, noise(2), 0, Slot{Passphrase: []byte("x")}, wrong); !errors.Is(err, ErrPassphrase) {
+		t.Errorf("another volume key: %v", err)
+	}
+	if err := h.SetSlot(f, noise(2), 5, Slot{Passphrase: []byte("x")}, key); err == nil {
+		t.Error("a slot that is not there is set")
+	}
+}
+
 // TestCutFormat: until the volume is whole the device reads as blank, then it
 // is a volume; there is nothing between.
 func TestCutFormat(t *testing.T) {

@@ -1,0 +1,570 @@
+package crypt
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/phase"
+	"github.com/ingot-os/ingot/attest/policy"
+	"github.com/ingot-os/ingot/attest/tpm"
+	"github.com/ingot-os/ingot/internal/agent/volume"
+	"github.com/ingot-os/ingot/partition/luks"
+)
+
+// box is a machine: a virtual TPM that survives power cycles, a data
+// partition, firmware with some keys.
+type box struct {
+	t       *testing.T
+	dir     string
+	cmd     *exec.Cmd
+	disk    *partition
+	shown   []string // recovery keys
+	noBoot  error    // what OwnSecureBoot says
+	noShow  error
+	typed   []string // answers to Ask
+	sigFile []byte
+}
+
+// partition is a file that fails after some writes.
+type partition struct {
+	*os.File
+	left int // -1 = never
+}
+
+var errCut = errors.New("power cut")
+
+func (p *partition) WriteAt(b []byte, off int64) (int, error) {
+	if p.left == 0 {
+		n, _ := p.File.WriteAt(b[:len(b)/2/512*512], off)
+		return n, errCut
+	}
+	p.left--
+	return p.File.WriteAt(b, off)
+}
+
+const diskSize = MinSize + 1<<20
+
+func newBox(t *testing.T) *box {
+	t.Helper()
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
+			t.Fatal("swtpm is missing (Debian package swtpm)")
+		}
+		t.Skip("swtpm is missing (Debian package swtpm)")
+	}
+	dir, err := os.MkdirTemp("", "box") // short: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b := &box{t: t, dir: dir}
+	f, err := os.Create(filepath.Join(dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	b.disk = &partition{f, -1}
+	b.wipe()
+	t.Cleanup(b.off)
+	return b
+}
+
+func (b *box) wipe() {
+	b.t.Helper()
+	if err := errors.Join(b.disk.Truncate(0), b.disk.Truncate(diskSize)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *box) socket() string { return filepath.Join(b.dir, "sock") }
+
+func (b *box) off() {
+	if b.cmd != nil {
+		b.cmd.Process.Kill()
+		b.cmd.Wait()
+		b.cmd = nil
+	}
+}
+
+// release is what is booted: its PCR 11, its epoch and whose signatures lie
+// beside it.
+type release struct {
+	program string
+	epoch   int
+}
+
+// boot is a power cycle: firmware with these keys starts a release.
+func (b *box) boot(keys string, r release) {
+	b.t.Helper()
+	b.off()
+	os.Remove(b.socket())
+	b.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+b.dir, "--server", "type=unixio,path="+b.socket(),
+		"--ctrl", "type=unixio,path="+b.socket()+".ctrl", "--flags", "not-need-init,startup-clear")
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	for range 300 {
+		if c, err := tpm.Open(b.socket()); err == nil {
+			c.Close()
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.extend(7, keys)
+	b.extend(11, r.program)
+	b.sigFile = signatures(b.t, policyRSA(), r)
+}
+
+func (b *box) chip() *tpm.TPM {
+	b.t.Helper()
+	c, err := tpm.Open(b.socket())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return c
+}
+
+func (b *box) extend(register int, text string) {
+	b.t.Helper()
+	c := b.chip()
+	defer c.Close()
+	if err := c.Extend(register, map[pcr.Bank]pcr.Digest{pcr.SHA256: pcr.SHA256.Sum([]byte(text))}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+var policyRSA = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+func spki(t *testing.T, k *rsa.PrivateKey) []byte {
+	t.Helper()
+	b, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// signatures is the file of a release, made from its program alone.
+func signatures(t *testing.T, k *rsa.PrivateKey, r release) []byte {
+	t.Helper()
+	s := pcr.Start(pcr.SHA256, 0)
+	if err := s.Extend(11, pcr.SHA256.Sum([]byte(r.program))); err != nil {
+		t.Fatal(err)
+	}
+	d := policy.Digest{}.PCR(policy.Values{11: [32]byte(s.Value(11))})
+	f := policy.File{Format: policy.Format, PCR: 11, Bank: "sha256", Key: spki(t, k)}
+	for floor := range r.epoch + 1 {
+		sum := policy.Approval(d, policy.Ref(floor))
+		sig, err := rsa.SignPKCS1v15(nil, k, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Policies = append(f.Policies, policy.Signed{Digest: hex.EncodeToString(d[:]), Floor: floor, Ref: policy.Ref(floor), Signature: sig})
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *box) tpmNode(context.Context) (string, error) { return b.socket(), nil }
+
+// unlock is what Open does before it asks the kernel.
+func (b *box) unlock(epoch int) (unlocked, error) {
+	b.t.Helper()
+	r := volume.Request{Name: "hello", Node: "/dev/vda7", Size: diskSize, Policy: spki(b.t, policyRSA()), Epoch: epoch, TPM: b.tpmNode,
+		Signatures: func() ([]byte, error) {
+			if b.sigFile == nil {
+				return nil, os.ErrNotExist
+			}
+			return b.sigFile, nil
+		},
+		OwnSecureBoot: func() error { return b.noBoot },
+		Escrow:        func(key string) error { b.shown = append(b.shown, key); return b.noShow },
+		Logf:          b.t.Logf,
+	}
+	if b.typed != nil {
+		r.Ask = func(context.Context, error) (string, error) {
+			if len(b.typed) == 0 {
+				return "", errors.New("nobody there")
+			}
+			var next string
+			next, b.typed = b.typed[0], b.typed[1:]
+			return next, nil
+		}
+	}
+	return unlock(context.Background(), r, b.disk)
+}
+
+// opens sees that the volume opens by the TPM, with the key that it has.
+func (b *box) opens(what string, epoch int, key []byte) unlocked {
+	b.t.Helper()
+	u, err := b.unlock(epoch)
+	if err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+	if u.by != volume.ByTPM || key != nil && !bytes.Equal(u.key, key) {
+		b.t.Fatalf("%s: by %s, the same key: %v", what, u.by, bytes.Equal(u.key, key))
+	}
+	if u.warning != nil {
+		b.t.Errorf("%s: %v", what, u.warning)
+	}
+	return u
+}
+
+// refused sees that the volume stays closed for this reason and unchanged.
+func (b *box) refused(what, code string, epoch int) {
+	b.t.Helper()
+	before := b.content()
+	_, err := b.unlock(epoch)
+	var e *volume.Error
+	if !errors.As(err, &e) || e.Code != code {
+		b.t.Errorf("%s: %v, want %s", what, err, code)
+	}
+	if !bytes.Equal(b.content(), before) {
+		b.t.Errorf("%s: the partition was changed", what)
+	}
+}
+
+func (b *box) content() []byte {
+	b.t.Helper()
+	out := make([]byte, diskSize)
+	if _, err := b.disk.ReadAt(out, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+func (b *box) raise(epoch int) {
+	b.t.Helper()
+	if floor, err := Raise(context.Background(), b.disk.Name(), b.tpmNode, epoch); err != nil || floor != epoch {
+		b.t.Fatalf("raise to %d: %d, %v", epoch, floor, err)
+	}
+}
+
+const ours = "own keys"
+
+var (
+	v1 = release{"release 1", 0}
+	v2 = release{"release 2", 2}
+	v3 = release{"release 3", 2}
+)
+
+// TestLife is the life of a machine: made, started again, updated, the floor
+// raised, and what is older than the floor refused.
+func TestLife(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	if !u.created || len(b.shown) != 1 {
+		t.Fatalf("created %v, %d recovery keys", u.created, len(b.shown))
+	}
+	b.boot(ours, v1)
+	if u := b.opens("second boot", 0, u.key); u.created || len(b.shown) != 1 {
+		t.Errorf("made again, or the recovery key shown again")
+	}
+	b.extend(11, phase.Services)
+	b.refused("after the services have started", volume.Changed, 0)
+	before := b.content()
+
+	b.boot(ours, v2)
+	b.opens("a new release", 2, u.key)
+	b.boot(ours, v2)
+	b.opens("a new release again", 2, u.key)
+	b.boot(ours, v1)
+	b.opens("back to the old release, before the new one is blessed", 0, u.key)
+	b.boot(ours, v2)
+	b.opens("the new release", 2, u.key)
+	b.extend(11, phase.Services)
+	b.raise(2)
+	b.raise(2)
+	b.boot(ours, v1)
+	b.refused("the old release below the floor", volume.BelowFloor, 0)
+	b.refused("the old release that calls itself new", volume.BelowFloor, 2)
+	b.boot(ours, v2)
+	if got := b.opens("the new release above the floor", 2, u.key); got.floor != 2 {
+		t.Errorf("floor %d", got.floor)
+	}
+	b.boot(ours, v3)
+	b.opens("another release of the same epoch", 2, u.key)
+	if _, err := b.disk.WriteAt(before, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []release{v1, v2} {
+		b.boot(ours, r)
+		b.refused("a copy of the partition from before", volume.FloorLost, r.epoch)
+	}
+}
+
+func TestChangedRelease(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	b.opens("first boot", 0, nil)
+	b.boot(ours, release{"changed", 0})
+	b.sigFile = signatures(t, policyRSA(), v1)
+	b.refused("a changed program beside the old signatures", volume.Changed, 0)
+	b.sigFile = nil
+	b.refused("without signatures", volume.Unsigned, 0)
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sigFile = signatures(t, other, release{"changed", 0})
+	b.refused("signatures by another key", volume.Unsigned, 0)
+	b.sigFile = []byte("{}")
+	b.refused("no signatures in the file", volume.Unsigned, 0)
+}
+
+// TestForeignSystem is S3: PCR 11 is replayed by a system that was started by
+// other keys, or without Secure Boot.
+func TestForeignSystem(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	b.opens("first boot", 0, nil)
+	b.boot("keys of somebody else", v1)
+	b.refused("other keys", volume.Firmware, 0)
+	b.noBoot = errors.New("Secure Boot is off")
+	b.refused("Secure Boot off", volume.SecureBoot, 0)
+}
+
+// TestCounter57 is S10.
+func TestCounter57(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	c := b.chip()
+	n, err := c.DefineCounter(tpm.FloorIndex)
+	for err == nil && n.Value < 57 {
+		n, err = c.Increment(tpm.FloorIndex)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	u := b.opens("first boot with a counter of 57", 0, nil)
+	c = b.chip()
+	if err := c.DeleteCounter(tpm.FloorIndex); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	b.boot(ours, v1)
+	b.refused("the counter is deleted", volume.FloorLost, 0)
+	c = b.chip()
+	if n, err = c.DefineCounter(tpm.FloorIndex); err != nil || n.Value <= 57 {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	c.Close()
+	b.refused("the counter is made anew", volume.FloorLost, 0)
+	b.typed = []string{"no key", strings.ToUpper(b.shown[0])}
+	got, err := b.unlock(0)
+	if err != nil || got.by != volume.ByRecovery || got.warning != nil || !bytes.Equal(got.key, u.key) {
+		t.Fatalf("by the recovery key: %v, %+v", err, got)
+	}
+	b.typed = nil
+	b.boot(ours, v1)
+	b.opens("after the recovery", 0, u.key)
+}
+
+func TestOtherMachine(t *testing.T) {
+	b, other := newBox(t), newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	other.boot(ours, v1)
+	if _, err := other.disk.WriteAt(b.content(), 0); err != nil {
+		t.Fatal(err)
+	}
+	other.refused("the disk in another machine", volume.OtherTPM, 0)
+	other.typed = []string{}
+	other.refused("with nobody to ask", volume.OtherTPM, 0)
+	other.typed = []string{b.shown[0]}
+	if got, err := other.unlock(0); err != nil || !bytes.Equal(got.key, u.key) {
+		t.Fatalf("by the recovery key: %v", err)
+	}
+	other.typed = nil
+	other.boot(ours, v1)
+	other.opens("sealed to the other machine", 0, u.key)
+}
+
+// TestRecoveryWithoutSecureBoot: the key opens, but nothing is sealed to a
+// firmware that starts anything.
+func TestRecoveryWithoutSecureBoot(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	b.opens("first boot", 0, nil)
+	b.boot("Secure Boot off", v1)
+	b.noBoot, b.typed = errors.New("Secure Boot is off"), []string{b.shown[0]}
+	before := b.content()
+	got, err := b.unlock(0)
+	var e *volume.Error
+	if err != nil || !errors.As(got.warning, &e) || e.Code != volume.SecureBoot {
+		t.Fatalf("%v, %+v", err, got)
+	}
+	if !bytes.Equal(b.content(), before) {
+		t.Error("something was written")
+	}
+}
+
+func TestProvisionRefuses(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	b.noBoot = errors.New("Secure Boot is off")
+	b.refused("Secure Boot off", volume.SecureBoot, 0)
+	b.noBoot, b.sigFile = nil, nil
+	b.refused("no signatures", volume.Unsigned, 0)
+	b.boot(ours, v1)
+	b.refused("signatures for a lower epoch", volume.Unsigned, 1)
+	b.noShow = errors.New("no console")
+	b.refused("nowhere to tell the recovery key", volume.Failed, 0)
+	b.noShow = nil
+	b.off()
+	b.refused("no TPM", volume.NoTPM, 0)
+}
+
+func TestLeavesOthersAlone(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	if _, err := b.disk.WriteAt([]byte{0x53, 0xef}, 1080); err != nil {
+		t.Fatal(err)
+	}
+	b.refused("an ext4", volume.Foreign, 0)
+	b.wipe()
+	if _, err := luks.Format(b.disk, rand.Reader, luks.Volume{UUID: "u", Size: diskSize, SectorSize: 512, Slots: []luks.Slot{{Passphrase: []byte("x")}}}); err != nil {
+		t.Fatal(err)
+	}
+	b.refused("somebody else's volume", volume.Damaged, 0)
+	b.wipe()
+	b.opens("first boot", 0, nil)
+	if _, err := b.disk.WriteAt(make([]byte, 8192), 4096); err != nil {
+		t.Fatal(err)
+	}
+	b.opens("one header damaged", 0, nil)
+	if _, err := b.disk.WriteAt(make([]byte, 8192), 16384+4096); err != nil {
+		t.Fatal(err)
+	}
+	b.refused("both headers damaged", volume.Damaged, 0)
+}
+
+// TestCuts: a power cut at any write of the first boot leaves a blank partition
+// or a volume that opens; one at any write of a new release's first boot leaves
+// a volume that both releases open.
+func TestCuts(t *testing.T) {
+	b := newBox(t)
+	for n := 0; ; n++ {
+		b.wipe()
+		b.boot(ours, v1)
+		b.disk.left = n
+		_, err := b.unlock(0)
+		b.disk.left = -1
+		if err == nil {
+			if n < 6 {
+				t.Fatalf("only %d writes", n)
+			}
+			break
+		}
+		if !errors.Is(err, errCut) {
+			t.Fatalf("cut at write %d: %v", n, err)
+		}
+		b.boot(ours, v1)
+		u := b.opens("after the cut", 0, nil)
+		if _, err := b.header().Unlock(b.disk, slotRecovery, []byte(b.shown[len(b.shown)-1])); err != nil {
+			t.Errorf("cut at write %d: the last key that was told: %v (made again: %v)", n, err, u.created)
+		}
+	}
+	whole, last := b.content(), false
+	for n := 0; !last; n++ {
+		if _, err := b.disk.WriteAt(whole, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.boot(ours, v2)
+		b.disk.left = n
+		u, err := b.unlock(2)
+		b.disk.left = -1
+		if err != nil {
+			t.Fatalf("cut at write %d: %v: the volume was open before anything was written", n, err)
+		}
+		if last = u.warning == nil; last && n < 4 {
+			t.Fatalf("only %d writes", n)
+		}
+		b.boot(ours, v1)
+		b.opens("the old release after the cut", 0, u.key)
+		b.boot(ours, v2)
+		b.opens("the new release after the cut", 2, u.key)
+	}
+}
+
+func (b *box) header() *luks.Header {
+	b.t.Helper()
+	h, err := luks.Read(b.disk)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return h
+}
+
+// TestCutRaise: between two increments the new release opens, the old does not,
+// and raising goes on.
+func TestCutRaise(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	if _, err := Raise(context.Background(), b.disk.Name(), b.tpmNode, 2); err == nil {
+		t.Error("raised to a floor that nothing is sealed for")
+	}
+	b.boot(ours, v2)
+	b.opens("a new release", 2, u.key)
+	c := b.chip()
+	if _, err := c.Increment(tpm.FloorIndex); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	b.boot(ours, v1)
+	b.refused("the old release", volume.BelowFloor, 0)
+	b.boot(ours, v2)
+	b.opens("the new release", 2, u.key)
+	b.raise(2)
+}
+
+func TestKeys(t *testing.T) {
+	k, err := NewKey(bytes.NewReader(bytes.Repeat([]byte{0x0f, 0xa5, 0x31}, 10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(k) != 47 || strings.Count(k, "-") != 7 || strings.ContainsAny(k, "ilou") {
+		t.Errorf("%q", k)
+	}
+	for _, typed := range []string{k, strings.ToUpper(k), strings.ReplaceAll(k, "-", " "), " " + strings.ReplaceAll(k, "-", "") + "\n",
+		strings.ReplaceAll(strings.ReplaceAll(k, "0", "O"), "1", "l")} {
+		if got, err := ParseKey(typed); err != nil || got != k {
+			t.Errorf("ParseKey(%q) = %q, %v", typed, got, err)
+		}
+	}
+	for _, typed := range []string{"", k[1:], k + "0", "!" + k[1:], "u" + k[1:]} {
+		if got, err := ParseKey(typed); err == nil {
+			t.Errorf("ParseKey(%q) = %q", typed, got)
+		}
+	}
+	if _, err := NewKey(strings.NewReader("short")); err == nil {
+		t.Error("a key without randomness")
+	}
+}
