@@ -26,6 +26,9 @@ func TestMedian(t *testing.T) {
 func TestFormat(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{seconds.format(0.0309), "31 ms"},
+		{seconds.format(0.000123), "123 µs"},
+		{seconds.format(0.00123), "1.2 ms"},
+		{count.format(132.4), "132"},
 		{seconds.format(0.684), "0.68 s"},
 		{seconds.format(12.34), "12.3 s"},
 		{bytesMB.format(24_321_024), "24.32 MB"},
@@ -80,7 +83,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := report{measures: make([]measure, 1), contests: make([]contest, 1), peers: make([]peer, 1)}
+	r := report{measures: []measure{{}, {attest: true}}, contests: make([]contest, 1), peers: []peer{{}, {builder: attestation}}, proofs: make([]proof, 1)}
 	for _, page := range []string{string(b), frame} {
 		for _, table := range r.tables() {
 			if _, err := splice(page, table.name, table.text); err != nil {

@@ -74,6 +74,8 @@ type group struct {
 }
 
 var groups = []group{
+	{"attest: verdict", benchAttest},
+	{"attest: forgeries", benchForgeries},
 	{"build", benchBuild},
 	{"check, lock, diff", benchVerbs},
 	{"UKI", benchUKI},

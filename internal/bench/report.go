@@ -23,6 +23,7 @@ type measure struct {
 	series
 	limit       float64 // the most the median may be; 0 = no target
 	memoryLimit int64   // bytes; 0 = no target
+	attest      bool    // a row of the table about attestation
 	note        string
 }
 
@@ -147,6 +148,12 @@ const frame = `# Benchmarks
 <!-- end -->
 
 <!-- table reproduce -->
+<!-- end -->
+
+<!-- table attest -->
+<!-- end -->
+
+<!-- table forgeries -->
 <!-- end -->
 `
 

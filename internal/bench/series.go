@@ -44,13 +44,19 @@ type unit int
 const (
 	seconds unit = iota
 	bytesMB      // powers of 1000, as limits of sizes are given
+	count        // of things
 )
 
 func (u unit) format(v float64) string {
-	if u == bytesMB {
-		return fmt.Sprintf("%.2f MB", v/1e6)
-	}
 	switch {
+	case u == bytesMB:
+		return fmt.Sprintf("%.2f MB", v/1e6)
+	case u == count:
+		return fmt.Sprintf("%.0f", v)
+	case v < 0.001:
+		return fmt.Sprintf("%.0f µs", v*1e6)
+	case v < 0.01:
+		return fmt.Sprintf("%.1f ms", v*1000)
 	case v < 0.1:
 		return fmt.Sprintf("%.0f ms", v*1000)
 	case v < 10:

@@ -16,18 +16,38 @@ func (r *report) tables() []table {
 			out = append(out, table{name, "\n" + r.host.line() + "\n\n" + text() + "\n"})
 		}
 	}
-	add("ours", len(r.measures), r.measureTable)
+	ours, judged := split(r.measures, measure.attests)
+	builders, libraries := split(r.peers, peer.attests)
+	add("ours", len(ours), func() string { return measureTable(ours) })
 	add("tools", len(r.contests), r.contestTable)
-	add("peers", len(r.peers), r.peerTable)
+	add("peers", len(builders), func() string { return peerTable("builder", builders) })
+	add("attest", len(judged), func() string { return measureTable(judged) })
+	add("forgeries", len(libraries), func() string { return peerTable("library", libraries) })
 	add("reproduce", len(r.proofs), r.proofTable)
 	return out
 }
 
-func (r *report) measureTable() string {
+// attests tells the rows of the tables about attestation.
+func (m measure) attests() bool { return m.attest }
+
+func (p peer) attests() bool { return p.builder == attestation }
+
+func split[T any](all []T, is func(T) bool) (no, yes []T) {
+	for _, x := range all {
+		if is(x) {
+			yes = append(yes, x)
+		} else {
+			no = append(no, x)
+		}
+	}
+	return no, yes
+}
+
+func measureTable(measures []measure) string {
 	var s strings.Builder
 	s.WriteString(cells("what", "median", "lowest to highest", "peak memory", "runs", "target: at most", "met"))
 	s.WriteString("|---|---|---|---|---|---|---|\n")
-	for _, m := range r.measures {
+	for _, m := range measures {
 		s.WriteString(cells(m.what+note(m.note), m.unit.format(m.median()), m.spread(m.unit), mebibytes(m.memory), strconv.Itoa(len(m.values)), m.target(), m.met()))
 	}
 	return s.String()
@@ -47,11 +67,11 @@ func (r *report) contestTable() string {
 	return s.String()
 }
 
-func (r *report) peerTable() string {
+func peerTable(head string, peers []peer) string {
 	var s strings.Builder
-	s.WriteString(cells("builder", "what", "median", "lowest to highest", "runs", "ingot, same run", "ratio"))
+	s.WriteString(cells(head, "what", "median", "lowest to highest", "runs", "ingot, same run", "ratio"))
 	s.WriteString("|---|---|---|---|---|---|---|\n")
-	for _, p := range r.peers {
+	for _, p := range peers {
 		if p.values == nil {
 			s.WriteString(cells(p.builder, p.what, "not measured: "+p.note, "", "", "", ""))
 			continue
