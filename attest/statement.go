@@ -2,55 +2,22 @@ package attest
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
-	"github.com/ingot-os/ingot/attest/pcr"
-	"github.com/ingot-os/ingot/partition/gpt"
+	"github.com/ingot-os/ingot/attest/statement"
 )
 
 // statementPCR is where ingot-init says how it was booted.
-const statementPCR = 15
+const statementPCR = statement.PCR
 
-// Marks of the events in PCR 15. Their digest is of the data, mark and all.
-const (
-	statementMark = "ingot boot 1\x00"
-	debugMark     = "ingot debug 1\x00"
-)
+// debugMark begins the events of debug tickets, which follow the statement.
+const debugMark = "ingot debug 1\x00"
 
-// Statement is what ingot-init extends into PCR 15 before it uses any of it. It
-// is as true as the init that was measured before.
-type Statement struct {
-	Slot    string     `json:"slot"` // a, b, esp; empty without a disk
-	Disk    gpt.GUID   `json:"disk,omitzero"`
-	Boot    string     `json:"boot"`              // disk, pxe, http
-	Machine pcr.Digest `json:"machine,omitempty"` // SHA-256 of machine.yaml; none without one
-}
-
-// Data is the event's data, in the one form that a statement has.
-func (s Statement) Data() []byte {
-	b, _ := json.Marshal(s) // strings and digests always marshal
-	return append([]byte(statementMark), b...)
-}
+// Statement is what ingot-init says about its boot.
+type Statement = statement.Statement
 
 // ParseStatement reads the data of an event.
-func ParseStatement(data []byte) (*Statement, error) {
-	text, ok := bytes.CutPrefix(data, []byte(statementMark))
-	if !ok {
-		return nil, errors.New("no statement of ingot-init")
-	}
-	var s Statement
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(s.Data(), data) {
-		return nil, errors.New("the statement is not in its one form")
-	}
-	return &s, nil
-}
+func ParseStatement(data []byte) (*Statement, error) { return statement.Parse(data) }
 
 // statement reads PCR 15: one statement first, then debug tickets.
 func (k *check) statement() {

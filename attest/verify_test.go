@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/statement"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -462,7 +463,7 @@ var logCases = []refusal{
 	{"P17 no own key", also(secured, edited(dropped(7, eventlog.VariableAuthority, 0))), MeasureMissing, 7, ""},
 
 	{"statement unreadable", states(measured(15, eventlog.IPL, "x")), StatementUnknown, 15, ""},
-	{"statement in another form", states(measured(15, eventlog.IPL, statementMark+`{"slot": "a","boot":"disk"}`)), StatementUnknown, 15, ""},
+	{"statement in another form", states(measured(15, eventlog.IPL, statement.Mark+`{"slot": "a","boot":"disk"}`)), StatementUnknown, 15, ""},
 	{"statement not what was measured", func(f *fixture) {
 		states(measured(15, eventlog.IPL, string(Statement{Slot: "a", Boot: "disk"}.Data())))(f)
 		f.forgeInit = func(l []event) []event {

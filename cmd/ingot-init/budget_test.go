@@ -17,19 +17,29 @@ import (
 // The budget of PID 1, in bytes. The hard limit is what was promised; the aim
 // keeps the whole image of the smallest example within 24 MB: 11.74 MB of
 // kernel, 5.39 MB of a Go service, 0.75 MB of modules and 0.09 MB of stub leave this.
-const (
-	limit = 12 << 20
-	aim   = 6030 * 1000
-)
+//
+// What attests is 2.8 MB larger: crypto/tls, crypto/x509 and go-tpm. It has no
+// smallest example to fit into; its aim is what it is, and a little.
+const limit = 12 << 20
+
+// variants are the programs by folder, each with its aim in bytes.
+var variants = []struct {
+	dir    string
+	aim    int64
+	golden string
+}{
+	{".", 6030 * 1000, "testdata/deps.txt"},
+	{"../ingot-init-fleet", 9000 * 1000, "testdata/deps-fleet.txt"},
+}
 
 var update = flag.Bool("update", false, "rewrite testdata/deps.txt")
 
 // build compiles the program as a release does.
-func build(t *testing.T, goarch string) string {
+func build(t *testing.T, dir, goarch string) string {
 	t.Helper()
 	goTool := oracle.Need(t, "golang-go", "go")
 	out := filepath.Join(t.TempDir(), "ingot-init")
-	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
+	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, b)
@@ -38,39 +48,46 @@ func build(t *testing.T, goarch string) string {
 }
 
 func TestSize(t *testing.T) {
-	st, err := os.Stat(build(t, "amd64"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d bytes", st.Size())
-	switch {
-	case st.Size() > limit:
-		t.Errorf("%d bytes, the limit is %d", st.Size(), limit)
-	case st.Size() > aim:
-		t.Errorf("%d bytes, the aim is %d: find what grew, or raise the aim with a reason", st.Size(), aim)
+	for _, v := range variants {
+		st, err := os.Stat(build(t, v.dir, "amd64"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes", v.dir, st.Size())
+		switch {
+		case st.Size() > limit:
+			t.Errorf("%s: %d bytes, the limit is %d", v.dir, st.Size(), limit)
+		case st.Size() > v.aim:
+			t.Errorf("%s: %d bytes, the aim is %d: find what grew, or raise the aim with a reason", v.dir, st.Size(), v.aim)
+		}
 	}
 }
 
 // TestDeps compares the packages of other modules that are linked with a golden
 // list, so that a review sees a new one. go test -run Deps -update rewrites it.
 func TestDeps(t *testing.T) {
-	const golden = "testdata/deps.txt"
-	got := deps(t, build(t, "amd64"))
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
+	for _, v := range variants {
+		got := deps(t, v.dir, build(t, v.dir, "amd64"))
+		if *update {
+			if err := os.WriteFile(v.golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(v.golden)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("dependencies differ from %s (run with -update after review):\n%s", golden, difference(want, got))
-	}
-	for _, bad := range []string{"net/http", "text/template", "html/template", "crypto/tls"} {
-		if bytes.Contains(got, []byte("\nstd "+bad+"\n")) {
-			t.Errorf("%s is linked: its size does not belong in PID 1", bad)
+		if !bytes.Equal(got, want) {
+			t.Errorf("dependencies differ from %s (run with -update after review):\n%s", v.golden, difference(want, got))
+		}
+		unwanted := []string{"std net/http", "std text/template", "std html/template"}
+		if v.dir == "." { // these are what the other variant is for
+			unwanted = append(unwanted, "std crypto/tls", "std crypto/x509", "module github.com/google/go-tpm")
+		}
+		for _, bad := range unwanted {
+			if bytes.Contains(got, []byte("\n"+bad+"\n")) {
+				t.Errorf("%s: %s is linked: its size does not belong in PID 1", v.dir, bad)
+			}
 		}
 	}
 }
@@ -78,7 +95,7 @@ func TestDeps(t *testing.T) {
 // TestOnlyTheReaperWaits: os/exec would lose its children's exits to the reaper
 // of PID 1. Dependencies import it for functions that are never called here.
 func TestOnlyTheReaperWaits(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../internal/agent/...", ".").Output()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "../../internal/agent/...", ".", "../ingot-init-fleet").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +108,7 @@ func TestOnlyTheReaperWaits(t *testing.T) {
 
 // deps lists modules with versions, packages of them, and packages of the
 // standard library.
-func deps(t *testing.T, binary string) []byte {
+func deps(t *testing.T, dir, binary string) []byte {
 	t.Helper()
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -101,7 +118,7 @@ func deps(t *testing.T, binary string) []byte {
 	for _, m := range info.Deps {
 		lines = append(lines, "module "+m.Path)
 	}
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{if .Standard}}std{{else}}package{{end}} {{.ImportPath}}", ".")
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if .Standard}}std{{else}}package{{end}} {{.ImportPath}}", dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
 	out, err := cmd.Output()
 	if err != nil {
@@ -140,13 +157,17 @@ func TestBuildsForArm64(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a cross build of everything")
 	}
-	build(t, "arm64")
+	for _, v := range variants {
+		build(t, v.dir, "arm64")
+	}
 }
 
 // TestRefusesToRunElsewhere starts the program as an ordinary process.
 func TestRefusesToRunElsewhere(t *testing.T) {
-	out, err := exec.Command(build(t, "amd64")).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "PID 1") {
-		t.Errorf("run outside of a machine: %v, %q; want a refusal", err, out)
+	for _, v := range variants {
+		out, err := exec.Command(build(t, v.dir, "amd64")).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "PID 1") {
+			t.Errorf("%s outside of a machine: %v, %q; want a refusal", v.dir, err, out)
+		}
 	}
 }

@@ -1,5 +1,6 @@
 // Command ingot-init is PID 1 of an appliance: /init in its initramfs. It takes
-// no arguments; internal/agent describes what it does.
+// no arguments; internal/agent describes what it does. Images that attest get
+// ingot-init-fleet instead.
 package main
 
 import (
@@ -19,5 +20,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingot-init: error: this program is PID 1 of an appliance and does nothing elsewhere")
 		os.Exit(2)
 	}
-	agent.Run()
+	agent.Run(agent.Options{})
 }

@@ -69,7 +69,7 @@ func warm(t testing.TB) *fixture {
 }
 
 func newFixture() (*fixture, error) {
-	if _, err := initbin.Digest("amd64"); err != nil {
+	if _, err := initbin.Digest(initbin.Plain, "amd64"); err != nil {
 		return nil, fmt.Errorf("%w (%v)", errNotBuilt, err)
 	}
 	root, err := os.MkdirTemp("", "ingot-test-")

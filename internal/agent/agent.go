@@ -23,12 +23,21 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/device"
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/measure"
 	"github.com/ingot-os/ingot/internal/agent/network"
 	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proc"
+	"github.com/ingot-os/ingot/internal/agent/proof"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/machine"
 )
+
+// Options are the parts that only some images link. The zero value is an init
+// that runs the machine and nothing else.
+type Options struct {
+	// Attest proves to a server what was booted, until the context ends.
+	Attest func(context.Context, proof.Machine)
+}
 
 // Machine is the running system.
 type Machine struct {
@@ -49,12 +58,18 @@ type Machine struct {
 	rootfs  *rootfs // nil: services run in the initramfs
 	growTo  growth
 
+	options   Options
+	measuring sync.Mutex
+	measured  measure.Log // what this init has extended
+	secrets   secretStore
+
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status
 	problems []string
 	stopping bool          // services are not started any more
 	grown    chan struct{} // closed when the data file system has grown; nil: it does not
 	readyAt  time.Duration
+	settled  bool // the evidence of an earlier boot was cleared
 }
 
 // problem records something that is wrong with the machine for /v1/status and

@@ -25,8 +25,8 @@ import (
 const Format = 1
 
 // Run is the life of PID 1. It does not return.
-func Run() {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups}
+func Run(o Options) {
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups, options: o}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }
@@ -59,14 +59,20 @@ func (m *Machine) boot() {
 	m.spawn("listener", m.listen)
 	m.findRole()
 	m.readFloor()
-	m.readMachine()
+	m.checkPolluted()
+	file := m.loadMachine()
+	m.measureBoot(file)
+	m.applyMachine(file)
 	m.setHostname()
 	var ready sync.WaitGroup
 	ready.Go(func() { m.guard("network", m.startNetwork) })
 	ready.Go(func() { m.guard("data", m.mountData) })
 	ready.Go(func() { m.guard("root", m.mountRoot) })
 	ready.Wait()
-	m.startServices()
+	if m.endPhase() {
+		m.spawn("attestation", m.attest)
+		m.startServices()
+	}
 	m.startGrowth()
 	m.spawn("clock", m.keepClock)
 	m.spawn("smoke", m.serveSmoke)
@@ -81,6 +87,7 @@ func (m *Machine) report() {
 	m.update(func(s *listener.Status) {
 		s.Boot.Entries, s.Boot.Evidence = entries, evidence
 	})
+	m.settleEvidence()
 }
 
 func (m *Machine) readSpec() {
@@ -104,6 +111,9 @@ func (m *Machine) readSpec() {
 	m.update(func(s *listener.Status) {
 		s.Name, s.Version, s.Build, s.Arch = m.spec.Name, m.spec.Version, m.spec.Build, m.spec.Arch
 		s.Kernel = unix.ByteSliceToString(u.Release[:])
+		if s.Attestation.State = "absent"; m.spec.Attest != nil {
+			s.Attestation.State = "waiting"
+		}
 	})
 	m.log.Printf("%s %s on Linux %s", m.spec.Name, m.spec.Version, unix.ByteSliceToString(u.Release[:]))
 	if build, ok := m.cmdline.Get("ingot.build"); ok && build != m.spec.Build {
@@ -118,6 +128,7 @@ func (m *Machine) startDevices() {
 	m.devices, err = device.New(device.Options{
 		Release: unix.ByteSliceToString(u.Release[:]),
 		Errorf:  func(f string, a ...any) { m.log.Printf(f, a...) },
+		Go:      func(f func()) { m.spawn("device", f) },
 	})
 	if err != nil {
 		m.problem("read module indexes: %v", err)
@@ -185,6 +196,7 @@ func (m *Machine) startNetwork() {
 		Wait:       m.devices.Wait,
 		Load:       m.devices.Load,
 		Logf:       m.log.Printf,
+		Go:         func(f func()) { m.spawn("network", f) },
 	}
 	m.mu.Lock()
 	m.network = n
@@ -205,11 +217,12 @@ func (m *Machine) startServices() {
 		s.resolve = m.rootfs.resolve
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.super = s
 	if !m.stopping {
 		m.spawn("services", s.run)
 	}
+	m.mu.Unlock()
+	m.releaseServices() // what came before there was anything to release
 }
 
 // healthy is called whenever all services are ready. The first time that the
@@ -226,6 +239,7 @@ func (m *Machine) healthy() {
 	at := m.readyAt
 	m.mu.Unlock()
 	if first {
+		m.settleEvidence()
 		m.log.Printf("%s %s healthy after %.3f s", m.spec.Name, m.spec.Version, at.Seconds())
 	}
 }

@@ -364,7 +364,7 @@ func TestRolesWithoutDisk(t *testing.T) {
 	if _, _, err := m.loadState(0); !errors.Is(err, errNoState) {
 		t.Errorf("loadState = %v", err)
 	}
-	m.readMachine()
+	m.applyMachine(m.loadMachine())
 	m.keepEvidence("panic") // must not fail without a disk
 	m.spec.Root = &appliance.Root{Format: "squashfs"}
 	m.mountRoot()

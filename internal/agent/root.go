@@ -141,11 +141,21 @@ func (r *rootfs) space(name string) (*proc.Namespace, error) {
 	if ns, ok := r.spaces[name]; ok {
 		return ns, nil
 	}
+	places := r.places
+	if r.m.hasSecrets(name) {
+		dir, err := makeSecretsDir(name)
+		if err != nil {
+			return nil, err
+		}
+		// Its own directory and no other; the directory is bound, not the files,
+		// so that a secret which is exchanged is seen.
+		places = append(slices.Clip(places), proc.Place{Path: dir, Source: dir, Flags: unix.MS_RDONLY | noExec})
+	}
 	work := filepath.Join("/run/ingot/view", name)
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return nil, err
 	}
-	ns, err := proc.View{Root: rootDir, Work: work, Places: r.places}.Namespace()
+	ns, err := proc.View{Root: rootDir, Work: work, Places: places}.Namespace()
 	if err == nil {
 		r.spaces[name] = ns
 	}

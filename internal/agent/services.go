@@ -48,6 +48,7 @@ func newSupervisor(m *Machine, services []appliance.Service) (*supervisor, error
 	units := make([]supervise.Unit, len(services))
 	for i, s := range services {
 		units[i] = unit(s)
+		units[i].Hold = m.secrets.waitsFor(s)
 	}
 	plan, err := supervise.New(units)
 	if err != nil {
@@ -197,6 +198,9 @@ func (s *supervisor) launch(i int) (*proc.Process, error) {
 		return nil, err
 	}
 	if err := s.m.prepareState(svc, c); err != nil {
+		return nil, err
+	}
+	if err := s.m.placeSecrets(svc, int(c.UID), int(c.GID)); err != nil {
 		return nil, err
 	}
 	r, w, err := os.Pipe()

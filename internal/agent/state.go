@@ -67,11 +67,14 @@ func (m *Machine) storeState(region state.Region, payload []byte) error {
 // partition, for the next boot to report.
 func (m *Machine) keepEvidence(text string) {
 	defer func() { _ = recover() }() // this runs while init crashes: never crash again
-	head := fmt.Sprintf("%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
-	out := evidence(head, m.log.Ring.Tail(400), state.Evidence.Capacity())
-	if err := m.storeState(state.Evidence, out); err != nil && !errors.Is(err, errNoState) {
+	if err := m.storeEvidence(text); err != nil && !errors.Is(err, errNoState) {
 		fmt.Fprintf(os.Stderr, "\r\n%s: keep evidence: %v\r\n", self, err)
 	}
+}
+
+func (m *Machine) storeEvidence(text string) error {
+	head := fmt.Sprintf("%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
+	return m.storeState(state.Evidence, evidence(head, m.log.Ring.Tail(400), state.Evidence.Capacity()))
 }
 
 // evidence is the head and as many of the newest log lines as fit into limit
@@ -94,29 +97,64 @@ func evidence(head string, log []ring.Entry, limit int) []byte {
 // readEvidence returns the head of what an earlier boot kept when it crashed.
 func (m *Machine) readEvidence() string {
 	b, _, err := m.loadState(state.Evidence)
-	if err != nil {
+	if err != nil || len(b) == 0 {
 		return "" // none, in nearly all boots
 	}
 	lines := strings.SplitN(string(b), "\n", 4)
 	text := strings.Join(lines[:min(3, len(lines))], "; ")
-	m.log.Printf("an earlier boot crashed: %s", text)
+	m.log.Printf("an earlier boot ended early: %s", text)
 	return text
 }
 
-// readMachine applies machine.yaml of the state partition. A file that is
-// refused leaves the recipe's settings and every error in the status.
-func (m *Machine) readMachine() {
+// settleEvidence clears the evidence once this boot is healthy and has told it:
+// what happened stays in the status until the next boot, and no longer. A boot
+// without evidence writes nothing.
+func (m *Machine) settleEvidence() {
+	m.mu.Lock()
+	due := m.readyAt != 0 && m.status.Boot.Evidence != "" && !m.settled
+	m.settled = m.settled || due
+	m.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := m.storeState(state.Evidence, nil); err != nil {
+		m.problem("clear the evidence of an earlier boot: %v", err)
+	}
+}
+
+// machineFile is machine.yaml as it lies on the state partition; absent: with
+// neither a digest nor an error.
+type machineFile struct {
+	data   []byte
+	digest []byte // SHA-256; nil when it could not be read
+	err    error
+}
+
+// loadMachine reads machine.yaml. It is measured before anything looks at it.
+func (m *Machine) loadMachine() machineFile {
 	data, _, err := m.loadState(state.Machine)
 	if errors.Is(err, errNoState) || errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged) {
-		return
+		return machineFile{}
 	}
 	if err != nil {
-		m.refuseMachine("", err)
-		return
+		return machineFile{err: err}
 	}
 	sum := sha256.Sum256(data)
-	digest := hex.EncodeToString(sum[:])
-	parsed, err := machine.Parse("machine.yaml", data)
+	return machineFile{data: data, digest: sum[:]}
+}
+
+// applyMachine applies machine.yaml. A file that is refused leaves the recipe's
+// settings and every error in the status.
+func (m *Machine) applyMachine(f machineFile) {
+	if f.err != nil {
+		m.refuseMachine("", f.err)
+		return
+	}
+	if f.digest == nil {
+		return
+	}
+	digest := hex.EncodeToString(f.digest)
+	parsed, err := machine.Parse("machine.yaml", f.data)
 	if err != nil {
 		m.refuseMachine(digest, err)
 		return

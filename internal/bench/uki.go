@@ -28,12 +28,14 @@ func benchUKI(ctx context.Context, l *lab, r *report) error {
 	if err := benchCompression(ctx, l, r); err != nil {
 		return err
 	}
-	for _, arch := range []string{"amd64", "arm64"} {
-		b, err := initbin.Open(arch)
-		if err != nil {
-			return err
+	for _, v := range initbin.Variants {
+		for _, arch := range initbin.Arches {
+			b, err := initbin.Open(v, arch)
+			if err != nil {
+				return err
+			}
+			r.add(measure{what: string(v) + " for " + arch, unit: bytesMB, series: one(float64(len(b))), limit: 12e6})
 		}
-		r.add(measure{what: "ingot-init for " + arch, unit: bytesMB, series: one(float64(len(b))), limit: 12e6})
 	}
 	return nil
 }

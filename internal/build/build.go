@@ -77,7 +77,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	b := &builder{o: o, key: key}
 	b.draft.Manifest = b.head()
-	warmUp(o.Lock.Arch)
+	warmUp(initbin.For(o.Recipe.Attest, o.Recipe.Data.Encrypt), o.Lock.Arch)
 	if set := b.upToDate(); set != nil {
 		return &Result{Set: set, Unchanged: true}, nil
 	}
@@ -99,9 +99,9 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 
 // warmUp starts what every build waits for and what is done once per process,
 // each of it 15 ms: two processors do it side by side.
-func warmUp(arch string) {
+func warmUp(v initbin.Variant, arch string) {
 	go toolDigest()
-	go initbin.Digest(arch)
+	go initbin.Digest(v, arch)
 }
 
 // run is the whole build, in order.

@@ -20,14 +20,15 @@ func (b *builder) checkInputs(context.Context, *Step) error {
 	if l.Ingot.Format != lock.ImageFormat {
 		return &hintError{fmt.Errorf("the lock pins image format %d, this ingot writes %d", l.Ingot.Format, lock.ImageFormat), "ingot lock --update ingot"}
 	}
-	digest, err := initbin.Digest(l.Arch)
+	variant := initbin.For(b.o.Recipe.Attest, b.o.Recipe.Data.Encrypt)
+	digest, err := initbin.Digest(variant, l.Arch)
 	if err != nil {
 		return err
 	}
 	if digest != l.Ingot.Init {
-		return &hintError{fmt.Errorf("the lock pins ingot-init %s, this ingot carries %s", short(l.Ingot.Init), short(digest)), "ingot lock --update ingot"}
+		return &hintError{fmt.Errorf("the lock pins %s %s, this ingot carries %s", variant, short(l.Ingot.Init), short(digest)), "ingot lock --update ingot"}
 	}
-	if b.init, err = initbin.Open(l.Arch); err != nil {
+	if b.init, err = initbin.Open(variant, l.Arch); err != nil {
 		return err
 	}
 	if err := lock.Verify(l, b.o.Recipe); err != nil {

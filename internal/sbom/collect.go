@@ -142,14 +142,23 @@ func (c *collector) ingotInit(f *Content) (*Component, error) {
 	if want := c.in.Lock.Ingot.Init; f.SHA256 != want {
 		return nil, fmt.Errorf("sha256 %s is not that of the locked ingot-init, %s", f.SHA256, want)
 	}
-	if c.in.Programs[f.SHA256] == nil {
+	info := c.in.Programs[f.SHA256]
+	if info == nil {
 		return nil, errors.New("ingot-init without Go build information")
 	}
 	v := c.in.Manifest.Tools.Ingot
 	return c.component(Component{
 		Ref: "ingot-init", Kind: KindIngot, Name: "ingot-init", Version: v, SHA256: f.SHA256,
-		PURL: goPURL("github.com/ingot-os/ingot", vVersion(v)) + "#cmd/ingot-init",
+		PURL: goPURL("github.com/ingot-os/ingot", vVersion(v)) + "#" + variant(info),
 	}), nil
+}
+
+// variant is the folder of the program that is /init, below the module.
+func variant(info *buildinfo.BuildInfo) string {
+	if _, below, ok := strings.Cut(info.Path, "/cmd/"); ok {
+		return "cmd/" + below
+	}
+	return "cmd/ingot-init"
 }
 
 // component returns the one of the same ref, or takes this one.

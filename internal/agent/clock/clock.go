@@ -24,10 +24,11 @@ func Raise(floor time.Time) (bool, error) {
 	if !time.Now().Before(floor) {
 		return false, nil
 	}
-	return true, set(floor)
+	return true, Set(floor)
 }
 
-func set(t time.Time) error {
+// Set sets the clock.
+func Set(t time.Time) error {
 	ts := unix.NsecToTimespec(t.UnixNano())
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
 		return fmt.Errorf("set clock to %s: %w", t.Format(time.RFC3339), err)
@@ -130,7 +131,7 @@ const stepAbove = 128 * time.Millisecond
 
 func move(offset time.Duration) error {
 	if offset.Abs() > stepAbove {
-		return set(time.Now().Add(offset))
+		return Set(time.Now().Add(offset))
 	}
 	tx := unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: offset.Microseconds()}
 	if _, err := unix.Adjtimex(&tx); err != nil {

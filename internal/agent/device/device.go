@@ -25,6 +25,7 @@ type Manager struct {
 	loader  *loader
 	aliases *Aliases
 	errorf  func(format string, args ...any)
+	spawn   func(func())
 
 	mu      sync.Mutex
 	seen    map[string]bool // modaliases that were looked up
@@ -40,6 +41,8 @@ type Options struct {
 	// Errorf is told of modules that do not load. A device without its driver
 	// is no reason to stop a machine.
 	Errorf func(format string, args ...any)
+	// Go runs a function on a goroutine of its own; nil = a plain one.
+	Go func(func())
 }
 
 // New reads the module indexes. A machine without modules gets a Manager that
@@ -48,6 +51,9 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{
 		sysfs: or(o.Sysfs, "/sys"), errorf: o.Errorf, aliases: &Aliases{},
 		seen: map[string]bool{}, changed: make(chan struct{}), settled: make(chan struct{}),
+	}
+	if m.spawn = o.Go; m.spawn == nil {
+		m.spawn = func(f func()) { go f() }
 	}
 	dir := filepath.Join("/", o.Root, "lib/modules", o.Release)
 	var err error
@@ -81,7 +87,7 @@ func (m *Manager) Load(name string) error { return m.loader.Load(name) }
 // then follows the events of s until the context ends.
 func (m *Manager) Run(ctx context.Context, s *Socket, modules []string) error {
 	events := make(chan error, 1)
-	go func() { events <- s.Run(ctx, m.event) }()
+	m.spawn(func() { events <- s.Run(ctx, m.event) })
 	for _, name := range modules {
 		m.load(name)
 	}
@@ -120,7 +126,11 @@ func (m *Manager) coldplug() {
 			continue // gone again
 		}
 		for _, name := range m.modules(strings.TrimSpace(string(b))) {
-			wg.Go(func() { m.load(name) })
+			wg.Add(1)
+			m.spawn(func() {
+				defer wg.Done()
+				m.load(name)
+			})
 		}
 	}
 	wg.Wait()
@@ -146,7 +156,7 @@ func (m *Manager) event(ev Uevent) {
 		for _, name := range m.modules(ev.Env["MODALIAS"]) {
 			// Not on this goroutine: a module that waits for firmware or for
 			// hardware must not hold up the events it causes.
-			go m.load(name)
+			m.spawn(func() { m.load(name) })
 		}
 	}
 	m.broadcast()

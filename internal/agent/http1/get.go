@@ -38,29 +38,66 @@ func Get(ctx context.Context, addr, path string, limit int64) (status int, body 
 	return status, body, nil
 }
 
-// ReadResponse reads an answer to a GET with Connection: close.
+// ReadResponse reads an answer to a GET with Connection: close; of the body at
+// most limit bytes.
 func ReadResponse(r io.Reader, limit int64) (status int, body []byte, err error) {
 	br := bufio.NewReader(r)
-	head := &headReader{br: br, left: maxResponseHead}
-	for {
-		var chunked bool
-		length := int64(-1)
-		if status, chunked, length, err = head.read(); err != nil {
-			return 0, nil, err
-		}
-		if status >= 100 && status < 200 {
-			continue // interim answers precede the final one (RFC 9110 section 15.2)
-		}
-		var rd io.Reader = br
-		switch {
-		case chunked:
-			rd = &chunkReader{br: br}
-		case length >= 0:
-			rd = io.LimitReader(br, length)
-		}
-		body, err = io.ReadAll(io.LimitReader(rd, limit))
-		return status, body, err
+	h, err := readHead(br)
+	if err != nil {
+		return 0, nil, err
 	}
+	body, err = io.ReadAll(io.LimitReader(h.body(br), limit))
+	return h.status, body, err
+}
+
+// head is what matters of the head of an answer.
+type head struct {
+	status  int
+	chunked bool
+	length  int64 // -1: not said
+	close   bool  // the server closes the connection
+}
+
+// readHead reads the head of the final answer: interim ones precede it (RFC
+// 9110 section 15.2).
+func readHead(br *bufio.Reader) (head, error) {
+	r := &headReader{br: br, left: maxResponseHead}
+	for {
+		h, err := r.read()
+		if err != nil || h.status < 100 || h.status >= 200 {
+			return h, err
+		}
+	}
+}
+
+func (h head) body(br *bufio.Reader) io.Reader {
+	switch {
+	case h.status == 204 || h.status == 304:
+		return strings.NewReader("") // never have one (RFC 9112 section 6.3)
+	case h.chunked:
+		return &chunkReader{br: br}
+	case h.length >= 0:
+		return &exactReader{br, h.length}
+	}
+	return br
+}
+
+// exactReader reads n bytes; fewer are an error.
+type exactReader struct {
+	r    io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (e *exactReader) Read(b []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := e.r.Read(b[:min(int64(len(b)), e.left)])
+	if e.left -= int64(n); err == io.EOF && e.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 type headReader struct {
@@ -79,37 +116,39 @@ func (h *headReader) line() (string, error) {
 	return strings.TrimSuffix(string(b[:len(b)-1]), "\r"), nil
 }
 
-func (h *headReader) read() (status int, chunked bool, length int64, err error) {
+func (h *headReader) read() (out head, err error) {
 	line, err := h.line()
 	if err != nil {
-		return 0, false, 0, err
+		return out, err
 	}
 	version, rest, _ := strings.Cut(line, " ")
 	code, _, _ := strings.Cut(rest, " ")
-	status, err = strconv.Atoi(code)
-	if err != nil || !strings.HasPrefix(version, "HTTP/1.") || status < 100 || status > 999 {
-		return 0, false, 0, fmt.Errorf("parse response: status line is %.60q", line)
+	out.status, err = strconv.Atoi(code)
+	if err != nil || !strings.HasPrefix(version, "HTTP/1.") || out.status < 100 || out.status > 999 {
+		return out, fmt.Errorf("parse response: status line is %.60q", line)
 	}
-	length = -1
+	out.length, out.close = -1, version == "HTTP/1.0"
 	for {
 		if line, err = h.line(); err != nil || line == "" {
-			return status, chunked, length, err
+			return out, err
 		}
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		switch strings.ToLower(name) {
 		case "transfer-encoding":
-			chunked = strings.EqualFold(value, "chunked")
+			out.chunked = strings.EqualFold(value, "chunked")
+		case "connection":
+			out.close = out.close || strings.EqualFold(value, "close")
 		case "content-length":
-			if length, err = strconv.ParseInt(value, 10, 64); err != nil || length < 0 {
-				return 0, false, 0, fmt.Errorf("parse response: content-length is %.40q", value)
+			if out.length, err = strconv.ParseInt(value, 10, 64); err != nil || out.length < 0 {
+				return out, fmt.Errorf("parse response: content-length is %.40q", value)
 			}
 		}
 	}
 }
 
-// chunkReader decodes the chunked coding (RFC 9112 section 7.1); trailers are
-// left unread, the connection is closed anyway.
+// chunkReader decodes the chunked coding (RFC 9112 section 7.1). Trailers are
+// read and dropped, so that the connection can carry the next answer.
 type chunkReader struct {
 	br   *bufio.Reader
 	left int64
@@ -144,5 +183,19 @@ func (c *chunkReader) next() error {
 		return fmt.Errorf("parse chunk size %.20q", size)
 	}
 	c.left, c.done = n, n == 0
+	if c.done {
+		c.trailers()
+	}
 	return nil
+}
+
+// trailers reads up to the empty line. A connection that ends before is one
+// that carries nothing more.
+func (c *chunkReader) trailers() {
+	for left := maxResponseHead; left > 0; {
+		line, err := c.br.ReadSlice('\n')
+		if left -= len(line); err != nil || len(strings.TrimSpace(string(line))) == 0 {
+			return
+		}
+	}
 }

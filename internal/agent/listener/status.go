@@ -5,27 +5,29 @@ import "github.com/ingot-os/ingot/internal/agent/network"
 // Status is the answer of GET /v1/status. docs/machine-api.md describes it;
 // fields are only ever added.
 type Status struct {
-	Name       string            `json:"name"`
-	Version    string            `json:"version"`
-	Build      string            `json:"build"` // hex, from the image
-	Hostname   string            `json:"hostname"`
-	Labels     map[string]string `json:"labels,omitempty"` // of machine.yaml
-	Arch       string            `json:"arch"`
-	Kernel     string            `json:"kernel"`
-	Healthy    bool              `json:"healthy"`
-	Reasons    []string          `json:"reasons,omitempty"` // why not healthy
-	Problems   []string          `json:"problems,omitempty"`
-	Uptime     float64           `json:"uptime"`              // seconds since the kernel started
-	HealthyAt  float64           `json:"healthyAt,omitempty"` // seconds; first time all services were ready
-	Boot       Boot              `json:"boot"`
-	Machine    MachineFile       `json:"machine"`
-	Network    []network.Status  `json:"network"`
-	Services   []Service         `json:"services"`
-	Data       Data              `json:"data"`
-	Root       *Root             `json:"root,omitempty"`
-	Clock      Clock             `json:"clock"`
-	TPM        bool              `json:"tpm"`        // a TPM 2.0 with a driver
-	SecureBoot string            `json:"secureBoot"` // enabled, disabled, setup, unknown
+	Name      string            `json:"name"`
+	Version   string            `json:"version"`
+	Build     string            `json:"build"` // hex, from the image
+	Hostname  string            `json:"hostname"`
+	Labels    map[string]string `json:"labels,omitempty"` // of machine.yaml
+	Arch      string            `json:"arch"`
+	Kernel    string            `json:"kernel"`
+	Healthy   bool              `json:"healthy"`
+	Reasons   []string          `json:"reasons,omitempty"` // why not healthy
+	Problems  []string          `json:"problems,omitempty"`
+	Uptime    float64           `json:"uptime"`              // seconds since the kernel started
+	HealthyAt float64           `json:"healthyAt,omitempty"` // seconds; first time all services were ready
+	Boot      Boot              `json:"boot"`
+	Machine   MachineFile       `json:"machine"`
+	Network   []network.Status  `json:"network"`
+	Services  []Service         `json:"services"`
+	Data      Data              `json:"data"`
+	Root      *Root             `json:"root,omitempty"`
+	Clock     Clock             `json:"clock"`
+	// Attestation is how the machine stands with its server.
+	Attestation Attestation `json:"attestation"`
+	TPM         bool        `json:"tpm"`        // a TPM 2.0 with a driver
+	SecureBoot  string      `json:"secureBoot"` // enabled, disabled, setup, unknown
 	// PlatformKey is the SHA-256 of the certificate that owns the firmware's
 	// Secure Boot, hex; empty without one.
 	PlatformKey string `json:"platformKey,omitempty"`
@@ -89,9 +91,30 @@ type Root struct {
 // Clock is where the time comes from.
 type Clock struct {
 	Now    string  `json:"now"`    // RFC 3339, UTC
-	Source string  `json:"source"` // floor, rtc, ntp
+	Source string  `json:"source"` // floor, rtc, server, ntp
 	Floor  string  `json:"floor"`  // RFC 3339
 	Server string  `json:"server,omitempty"`
 	Offset float64 `json:"offset,omitempty"` // seconds, at the last NTP answer
 	Error  string  `json:"error,omitempty"`
+}
+
+// Attestation is how the machine stands with the server that it attests to.
+type Attestation struct {
+	// State is absent (the image does not attest, or there is no TPM), waiting
+	// (for a server or a time to try again), enrolling, pending (an operator has
+	// to approve the host), trusted, refused (the server says why) or failed
+	// (see Error; it is tried again).
+	State    string    `json:"state"`
+	Server   string    `json:"server,omitempty"`
+	Source   string    `json:"source,omitempty"` // who named the server: machine.yaml, dhcp, recipe
+	Name     string    `json:"name,omitempty"`   // of the host, at the server
+	Last     string    `json:"last,omitempty"`   // RFC 3339; the newest verdict
+	Findings []Finding `json:"findings,omitempty"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// Finding is one reason of a server.
+type Finding struct {
+	Code   string `json:"code"` // docs/attest.md
+	Detail string `json:"detail,omitempty"`
 }

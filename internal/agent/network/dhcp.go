@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -61,6 +62,7 @@ type lease struct {
 	renew   time.Duration // T1
 	rebind  time.Duration // T2
 	server  net.IP
+	base    string // of the server that the machine belongs to (S14)
 }
 
 // minLease keeps a server that says "1 second" from making the machine flood
@@ -79,6 +81,7 @@ func newLease(raw *nclient4.Lease) (*lease, error) {
 	l := &lease{
 		raw: raw, server: ack.ServerIdentifier(),
 		addr: &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: mask}},
+		base: announced(ack.Options.Get(dhcpv4.OptionVendorSpecificInformation)),
 		time: max(ack.IPAddressLeaseTime(time.Hour), minLease),
 	}
 	// T1 and T2 default to 0.5 and 0.875 of the lease (RFC 2131 section 4.4.5).
@@ -94,6 +97,43 @@ func newLease(raw *nclient4.Lease) (*lease, error) {
 		}
 	}
 	return l, nil
+}
+
+// serverOption is the code of the base URL among the vendor options that follow
+// the class VendorClass.
+const serverOption = 1
+
+// maxServer bounds the URL in bytes; the code's length is one byte anyway.
+const maxServer = 200
+
+// announced reads option 43: codes, lengths and values (RFC 2132 section 8.4).
+// Only an https URL of printable ASCII is taken: the address itself is not
+// trusted, but it is shown.
+func announced(vendor []byte) string {
+	for len(vendor) >= 2 && vendor[0] != 255 {
+		if vendor[0] == 0 { // padding has no length
+			vendor = vendor[1:]
+			continue
+		}
+		size := int(vendor[1])
+		if len(vendor) < 2+size {
+			return ""
+		}
+		if text := string(vendor[2 : 2+size]); vendor[0] == serverOption && isServer(text) {
+			return text
+		}
+		vendor = vendor[2+size:]
+	}
+	return ""
+}
+
+func isServer(text string) bool {
+	for _, c := range []byte(text) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return strings.HasPrefix(text, "https://") && len(text) <= maxServer
 }
 
 func clamp(d, def, limit time.Duration) time.Duration {
@@ -160,6 +200,11 @@ func (m *Manager) apply(i int, c appliance.Interface, link netlink.Link, l *leas
 			s.Gateway = l.gateway.String()
 		}
 	})
+	if l.base != "" {
+		m.mu.Lock()
+		m.server = l.base
+		m.mu.Unlock()
+	}
 	m.Logf("%s: %s for %s from %s", link.Attrs().Name, l.addr.IPNet, l.time, l.server)
 	return m.writeResolv()
 }

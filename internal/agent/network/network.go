@@ -53,9 +53,12 @@ type Manager struct {
 	Load func(name string) error
 	// Logf is told of leases, losses and errors.
 	Logf func(format string, args ...any)
+	// Go runs a function on a goroutine of its own; nil = a plain one.
+	Go func(func())
 
 	mu     sync.Mutex
 	status []Status
+	server string     // as a DHCP server has named it
 	resolv sync.Mutex // held while the file is written
 }
 
@@ -76,7 +79,7 @@ func (m *Manager) Run(ctx context.Context, ready func()) {
 	var settled, running sync.WaitGroup
 	settled.Add(len(m.Interfaces))
 	for i, c := range m.Interfaces {
-		running.Go(func() {
+		m.spawn(&running, func() {
 			once := sync.OnceFunc(settled.Done)
 			defer once()
 			m.fail(ctx, i, m.configure(ctx, i, c, once))
@@ -85,6 +88,18 @@ func (m *Manager) Run(ctx context.Context, ready func()) {
 	settled.Wait()
 	ready()
 	running.Wait()
+}
+
+func (m *Manager) spawn(wg *sync.WaitGroup, f func()) {
+	wg.Add(1)
+	run := m.Go
+	if run == nil {
+		run = func(f func()) { go f() }
+	}
+	run(func() {
+		defer wg.Done()
+		f()
+	})
 }
 
 // startRows makes the status lines of all interfaces at once: the first one may
@@ -104,6 +119,14 @@ func (m *Manager) Status() []Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.status)
+}
+
+// Server is the base URL of the server that a DHCP server has announced (S14);
+// empty without one.
+func (m *Manager) Server() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.server
 }
 
 func (m *Manager) set(i int, f func(*Status)) {
@@ -137,7 +160,7 @@ func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, s
 		if n > 0 {
 			row = m.addRow(i)
 		}
-		wg.Go(func() { m.fail(ctx, row, m.configureLink(ctx, row, c, found[n:n+1], settled)) })
+		m.spawn(&wg, func() { m.fail(ctx, row, m.configureLink(ctx, row, c, found[n:n+1], settled)) })
 	}
 	wg.Wait()
 	return nil

@@ -157,3 +157,24 @@ func (s Store) PlatformKey() string {
 	sum := sha256.Sum256(b[skip+owner : skip+size])
 	return hex.EncodeToString(sum[:])
 }
+
+// Current is the device path of the boot entry that was started; nil when the
+// firmware does not say.
+func (s Store) Current() efivar.DevicePath {
+	b, err := s.Get(efivar.BootCurrent, efivar.Global)
+	if err != nil {
+		return nil
+	}
+	number, err := efivar.ParseNumber(b)
+	if err != nil {
+		return nil
+	}
+	if b, err = s.Get(efivar.BootName(number), efivar.Global); err != nil {
+		return nil
+	}
+	o, err := efivar.ParseLoadOption(b)
+	if err != nil {
+		return nil
+	}
+	return o.Path()
+}

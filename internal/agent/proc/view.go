@@ -118,6 +118,9 @@ func (v View) point(p Place, mirrored map[string]bool) error {
 	if err == nil && st.Mode()&os.ModeSymlink == 0 && st.IsDir() == dir {
 		return nil
 	}
+	if v.inFresh(p.Path) && errors.Is(err, os.ErrNotExist) {
+		return v.makeInFresh(p.Path, dir)
+	}
 	parent := filepath.Dir(p.Path)
 	if err := v.replace(parent, mirrored); err != nil {
 		return err
@@ -133,6 +136,29 @@ func (v View) point(p Place, mirrored map[string]bool) error {
 		}
 	}
 	return makePoint(v.at(p.Path), dir)
+}
+
+// inFresh reports whether a path lies below a place that is a fresh tmpfs. It
+// is mounted by then: places are in order.
+func (v View) inFresh(path string) bool {
+	for _, p := range v.Places {
+		if p.Source == "" && strings.HasPrefix(path, p.Path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// makeInFresh makes a mount point there, with directories that can be passed
+// through: a mirror would hide the tmpfs and be read only.
+func (v View) makeInFresh(path string, dir bool) error {
+	if err := os.MkdirAll(filepath.Dir(v.at(path)), 0o755); err != nil {
+		return fmt.Errorf("place %s: %w", path, err)
+	}
+	if err := makePoint(v.at(path), dir); err != nil {
+		return fmt.Errorf("place %s: %w", path, err)
+	}
+	return nil
 }
 
 // replace makes dir a mirror, which makes its parents mirrors where it does

@@ -6,6 +6,8 @@
 // Rules:
 //   - A service starts when every service in After is ready. Ready means
 //     healthy, or running when it has no check, or completed with status 0.
+//   - A unit that is held waits all the same; what holds it is its Detail. The
+//     event Held changes that, and is of no consequence while it runs.
 //   - After an exit the policy decides. The delay is Backoff, doubled with
 //     each restart up to Max, with no jitter: a machine restarts in the same
 //     rhythm each time. A run of at least Max resets the delay.
@@ -48,6 +50,8 @@ type Unit struct {
 	Max         time.Duration // last delay
 	Check       *Check        // nil: healthy while it runs
 	StopTimeout time.Duration
+	// Hold is why the unit must not start yet; empty when nothing holds it.
+	Hold string
 }
 
 // Check is the rhythm of a health check.

@@ -44,6 +44,7 @@ type UnitState struct {
 	Checking bool          // a Check action is unanswered
 	Passed   bool          // this run has passed a check
 	Failures int           // failed checks in a row
+	Hold     string        // why it must not start; also its Detail while it waits
 }
 
 // Restarts is the number of starts after the first.
@@ -60,7 +61,7 @@ type State struct {
 func (p *Plan) Initial() State {
 	s := State{Units: make([]UnitState, len(p.units))}
 	for i, u := range p.units {
-		s.Units[i] = UnitState{Phase: Waiting, Health: Pending, Delay: u.Backoff}
+		s.Units[i] = UnitState{Phase: Waiting, Health: Pending, Delay: u.Backoff, Hold: u.Hold, Detail: u.Hold}
 		if u.Check == nil {
 			s.Units[i].Health = Unchecked
 		}

@@ -17,6 +17,7 @@ const (
 	Exited                  // the process ended; OK for status 0, Detail says how
 	Checked                 // a Check ended; OK and Detail are its answer
 	Shutdown                // stop everything
+	Held                    // Detail says what holds the unit; empty: nothing does
 )
 
 // Event is something that happened.
@@ -76,6 +77,10 @@ func (st *step) event(ev Event) {
 	if ev.Kind == Shutdown {
 		st.s.Stopping = true
 	}
+	if ev.Kind == Held {
+		st.held(ev.Unit, ev.Detail)
+		return
+	}
 	if ev.Kind == Tick || ev.Kind == Shutdown || ev.Run != st.s.Units[ev.Unit].Run {
 		return
 	}
@@ -87,6 +92,14 @@ func (st *step) event(ev Event) {
 	case Checked:
 		st.checked(ev.Unit, ev)
 	}
+}
+
+func (st *step) held(i int, why string) {
+	u := &st.s.Units[i]
+	if u.Phase == Waiting && u.Detail == u.Hold {
+		u.Detail = why
+	}
+	u.Hold = why
 }
 
 func (st *step) started(i int) {
@@ -175,7 +188,7 @@ func (st *step) timers(i int) {
 func (st *step) start() {
 	for i := range st.s.Units {
 		u := &st.s.Units[i]
-		if u.Phase != Waiting || !st.ready(st.p.after[i]) {
+		if u.Phase != Waiting || u.Hold != "" || !st.ready(st.p.after[i]) {
 			continue
 		}
 		u.Phase, u.Started = Starting, st.now

@@ -54,7 +54,7 @@ type Appliance struct {
 // it carries no ingot-init.
 func New(tb testing.TB, more string) *Appliance {
 	tb.Helper()
-	if _, err := initbin.Digest("amd64"); err != nil {
+	if _, err := initbin.Digest(initbin.Plain, "amd64"); err != nil {
 		oracle.Missing(tb, "%v", err)
 	}
 	root := tb.TempDir()
@@ -114,7 +114,7 @@ func (a *Appliance) Locked() (*recipe.Recipe, *lock.Lock, *source.Fetcher) {
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	digest, err := initbin.Digest(r.Arch)
+	digest, err := initbin.Digest(initbin.For(r.Attest, r.Data.Encrypt), r.Arch)
 	if err != nil {
 		a.tb.Fatal(err)
 	}

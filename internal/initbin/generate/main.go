@@ -1,6 +1,6 @@
-// The generate program compiles cmd/ingot-init for amd64 and arm64 and stores
-// the results, compressed, where package initbin embeds them. It does nothing
-// for an architecture whose sources, toolchain and result are as it left them.
+// The generate program compiles each variant of ingot-init for amd64 and arm64
+// and stores the results, compressed, where package initbin embeds them. It does
+// nothing for a program whose sources, toolchain and result are as it left them.
 //
 //	go run ./internal/initbin/generate
 package main
@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-os/ingot/initramfs/gobuild"
+	"github.com/ingot-os/ingot/internal/initbin"
 )
 
 func main() {
@@ -49,8 +50,13 @@ func run(ctx context.Context, dir string) error {
 		return err
 	}
 	var g errgroup.Group
-	for _, arch := range []string{"amd64", "arm64"} {
-		g.Go(func() error { return generate(ctx, tc, version, root, filepath.Join(out, "ingot-init-"+arch), arch) })
+	for _, v := range initbin.Variants {
+		for _, arch := range initbin.Arches {
+			g.Go(func() error {
+				base := filepath.Join(out, fmt.Sprintf("%s-%s", v, arch))
+				return generate(ctx, tc, version, root, base, "./cmd/"+string(v), arch)
+			})
+		}
 	}
 	return g.Wait()
 }
@@ -71,8 +77,8 @@ func moduleRoot(dir string) (string, error) {
 }
 
 // generate writes base.zst, unless base.key says that it would not change.
-func generate(ctx context.Context, tc gobuild.Toolchain, version, root, base, arch string) error {
-	job := gobuild.Job{Dir: root, Package: "./cmd/ingot-init", Arch: arch, Output: base + ".tmp"}
+func generate(ctx context.Context, tc gobuild.Toolchain, version, root, base, pkg, arch string) error {
+	job := gobuild.Job{Dir: root, Package: pkg, Arch: arch, Output: base + ".tmp"}
 	var err error
 	if job.Files, err = tc.Sources(ctx, root, job.Package, nil, arch); err != nil {
 		return err

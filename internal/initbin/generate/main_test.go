@@ -15,13 +15,13 @@ import (
 
 const trivial = "package main\n\nfunc main() { println(\"init\") }\n"
 
-// module is a checkout with nothing but a small cmd/ingot-init.
+// module is a checkout with nothing but small variants of ingot-init.
 func module(t *testing.T, source string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"go.mod":                 "module example.invalid/ingot\n\ngo 1.26\n",
-		"cmd/ingot-init/main.go": source,
+		"cmd/ingot-init/main.go": source, "cmd/ingot-init-fleet/main.go": source,
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)

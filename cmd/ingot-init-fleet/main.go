@@ -1,0 +1,24 @@
+// Command ingot-init-fleet is PID 1 of an appliance that attests to a server or
+// encrypts its data: ingot-init with what that takes, a TLS client and all of
+// the TPM. internal/initbin says which image gets which.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/ingot-os/ingot/internal/agent"
+	"github.com/ingot-os/ingot/internal/agent/attester"
+)
+
+// See cmd/ingot-init.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "ingot-init-fleet: error: this program is PID 1 of an appliance and does nothing elsewhere")
+		os.Exit(2)
+	}
+	agent.Run(agent.Options{Attest: attester.Run})
+}
