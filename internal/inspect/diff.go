@@ -122,7 +122,7 @@ func ownFields(where, parent string, a, b *Node, inner bool) []Difference {
 	var own []Difference
 	for _, k := range fieldKeys(a, b) {
 		x, y := a.Field(k), b.Field(k)
-		shown := k == "picture" || k == "sha256" && a.Field("text") != b.Field("text")
+		shown := k == "picture" || a.Kind == "event" && k == "offset" || k == "sha256" && a.Field("text") != b.Field("text")
 		if x == y || shown || sumsUp(a.Kind, k) && (inner || k == "authenticode" && len(own) > 0) {
 			continue
 		}
@@ -166,10 +166,12 @@ var consequences = map[string][]string{
 	"squashfs":      {"size", "inodes", "bytes used"},
 	"erofs":         {"size", "inodes", "bytes used"},
 	"verity":        {"data blocks"},
+	"evidence":      {"size", "nonce"}, // as registers and quotes are of what was measured
+	"log":           {"size"},
 }
 
 func consequence(parent, kind, key string) bool {
-	return parent == "manifest" && kind == "file" || slices.Contains(consequences[kind], key)
+	return parent == "manifest" && kind == "file" || kind == "bank" || kind == "quote" || slices.Contains(consequences[kind], key)
 }
 
 func isCmdline(n *Node, key string) bool {

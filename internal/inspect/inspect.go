@@ -12,6 +12,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
 	"github.com/ingot-os/ingot/internal/sparse"
@@ -120,10 +121,15 @@ func init() { // formats refer to readers that refer to formats
 		{"variables", at("_FVH", 40), readVariables, false},
 		{"signatures", isList, readSignatureList, false},
 		{"update", isUpdate, readUpdate, false},
+		{"log", isLog, readLog, false},
 		{"pem", at("-----BEGIN ", 0), readPEM, false},
 		{"certificate", isDER, readDER, false},
 		{"request", isJSON(signing.RequestType), readRequest, false},
 		{"response", isJSON(signing.ResponseType), readResponse, false},
+		{"evidence", isJSON(`"`+attest.Format+`"`), readEvidence, false},
+		{"enrolled", isJSON(`"ingot-enrolled/1"`), readStatement, false},
+		{"result", isJSON(`"ear_verifier_id"`), readStatement, false},
+		{"pcrlock", isJSON(`"hashAlg"`), readStatement, false},
 		{"envelope", isJSON(`"payloadType"`, `{"payload":"`), readEnvelope, false},
 		{"sbom", isJSON(`"CycloneDX"`), readSBOM, false},
 		{"spdx", isJSON(`"spdxVersion"`), readStatement, false},

@@ -108,7 +108,7 @@ func (n *Node) write(w io.Writer, depth int) error {
 // inline says whether the node prints as one line: entries of trees do, so
 // that a file listing reads like one.
 func (n *Node) inline() bool {
-	return n.Kind == "file" || n.Kind == "dir" || n.Kind == "link" || n.Kind == "special" || n.Kind == "input"
+	return n.Kind == "file" || n.Kind == "dir" || n.Kind == "link" || n.Kind == "special" || n.Kind == "input" || n.Kind == "event"
 }
 
 func (n *Node) oneLine() string {
