@@ -1,7 +1,12 @@
 package attest
 
 import (
+	"bytes"
+	"fmt"
+	"slices"
+
 	"github.com/ingot-os/ingot/attest/eventlog"
+	"github.com/ingot-os/ingot/attest/pcr"
 )
 
 // applications is PCR 4: what the firmware's boot manager started, in order.
@@ -9,7 +14,7 @@ import (
 // number of them; nothing else may be there that the release does not measure.
 func (w *walk) applications(register int) {
 	events, expected := w.events[register], w.expected(register)
-	n, started, booting, silent := 0, 0, false, false
+	n, started, early, booting, silent := 0, 0, 0, false, false
 	for i := 0; i < len(events) && !w.full(); i++ {
 		e := events[i]
 		switch {
@@ -21,7 +26,7 @@ func (w *walk) applications(register int) {
 				started++
 				w.images = append(w.images, e)
 			}
-			booting = booting || w.bank.Is(e.Digest(w.bank), []byte(calling))
+			booting = booting || e.Type == eventlog.Separator || w.bank.Is(e.Digest(w.bank), []byte(calling))
 		case !silent && w.failedOption(events[i:]) && n > 0 && expected[n-1].Type == eventlog.Separator:
 			w.failed++
 			i++
@@ -31,6 +36,9 @@ func (w *walk) applications(register int) {
 		case e.Type != eventlog.BootServicesApp:
 			w.find(LogType, e, register, "", "%s %.40q", e.Type, e.Text())
 			return
+		case !booting && early < len(w.c.Policy.EarlyApplications) && w.firmwares(e):
+			early++
+			w.skips = append(w.skips, fmt.Sprintf("PCR %d: application %s of the firmware, which the policy names", register, e.Digest(w.bank)))
 		case n < len(expected) && w.later(events[i+1:], expected[n]):
 			if !booting {
 				w.find(BootEarly, e, register, "", "an application before the boot manager, digest %s", e.Digest(w.bank))
@@ -46,6 +54,24 @@ func (w *walk) applications(register int) {
 	}
 	if n < len(expected) && len(w.findings) == 0 {
 		w.find(MeasureMissing, nil, register, "", "%s is not measured", expected[n].Name)
+	}
+}
+
+// firmwares reports whether a program is one that the policy lets the firmware
+// start before its boot manager.
+func (w *walk) firmwares(e *eventlog.Event) bool {
+	return slices.ContainsFunc(w.c.Policy.EarlyApplications, func(d pcr.Digest) bool { return bytes.Equal(d, e.Digest(w.bank)) })
+}
+
+// quiet leaves out what firmware need not log where the policy allows that: the
+// boot attempts in PCR 4, the end of boot services in PCR 5. Firmware that has
+// measured them cannot keep them out of the log, which would not replay.
+func (w *walk) quiet(register int, what string) {
+	isAction := func(typ eventlog.Type) bool { return typ == eventlog.EFIAction || typ == eventlog.OmitBootDevices }
+	logged := slices.ContainsFunc(w.events[register], func(e *eventlog.Event) bool { return isAction(e.Type) })
+	if x := w.expects[register]; !logged && slices.ContainsFunc(x, func(x *Expected) bool { return isAction(x.Type) }) {
+		w.expects[register] = slices.DeleteFunc(x, func(x *Expected) bool { return isAction(x.Type) })
+		w.skips = append(w.skips, what+": the firmware does not log it, which the policy allows")
 	}
 }
 

@@ -51,7 +51,7 @@ func TestForeignLogs(t *testing.T) {
 				explained++
 			}
 		}
-		for _, f := range foreignGrammar(log) {
+		for _, f := range foreignFindings(log) {
 			t.Logf("  firmware: %s (offset %#x)", f, f.Offset)
 		}
 	}
@@ -105,8 +105,9 @@ func verdicts(said map[pcr.Verdict][]int) string {
 	return strings.Join(out, ", ")
 }
 
-// foreignGrammar is what Verify would find in the firmware's part of a log.
-func foreignGrammar(log *eventlog.Log) []Finding {
+// foreignFindings is what Verify would find in the firmware's part of a log, and
+// in PCR 4 and 5 of a boot whose images were the expected ones.
+func foreignFindings(log *eventlog.Log) []Finding {
 	k := &check{c: Case{Record: &Record{}}}
 	for _, bank := range []pcr.Bank{pcr.SHA256, pcr.SHA384, pcr.SHA1} {
 		if k.bank == 0 && slices.Contains(log.Banks, bank) {
@@ -116,5 +117,34 @@ func foreignGrammar(log *eventlog.Log) []Finding {
 	k.quoted.Mask = 1<<pcr.Count - 1
 	k.sort(log)
 	k.grammar()
-	return append(k.v.Findings, k.v.Notes...)
+	w := &walk{check: k, ref: &Reference{}, path: k.foreignPath()}
+	w.run()
+	return slices.Concat(k.v.Findings, k.v.Notes, w.findings)
+}
+
+// foreignPath is what the log's images would be predicted to measure on the
+// firmware that this project knows best.
+func (k *check) foreignPath() *Path {
+	var p Path
+	add := func(register int, typ eventlog.Type, name string, digest pcr.Digest) {
+		p.Events = append(p.Events, Expected{register, typ, name, map[pcr.Bank]pcr.Digest{k.bank: digest}})
+	}
+	zero := k.bank.Sum(make([]byte, 4))
+	add(4, eventlog.EFIAction, calling, k.bank.Sum([]byte(calling)))
+	add(4, eventlog.Separator, "separator", zero)
+	for i, e := range k.events[4] {
+		if e.Type == eventlog.BootServicesApp && slices.ContainsFunc(k.events[4][:i], func(e *eventlog.Event) bool { return e.Type == eventlog.Separator }) {
+			add(4, e.Type, "an image", e.Digest(k.bank))
+		}
+	}
+	add(5, eventlog.Separator, "separator", zero)
+	for _, e := range k.events[5] {
+		if e.Type == eventlog.GPT {
+			add(5, e.Type, "GPT", e.Digest(k.bank))
+		}
+	}
+	for _, text := range []string{"Exit Boot Services Invocation", "Exit Boot Services Returned with Success"} {
+		add(5, eventlog.EFIAction, text, k.bank.Sum([]byte(text)))
+	}
+	return &p
 }

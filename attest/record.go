@@ -62,8 +62,14 @@ type Policy struct {
 	MachineConfig bool `json:"machineConfig,omitempty"`
 	// DMAProtection must not be off in the firmware.
 	DMAProtection bool `json:"dmaProtection,omitempty"`
-	AllowDebug    bool `json:"allowDebug,omitempty"`
-	AllowResumed  bool `json:"allowResumed,omitempty"`
+	// QuietFirmware lets firmware leave out EV_EFI_ACTION events in PCR 4 and 5.
+	QuietFirmware bool `json:"quietFirmware,omitempty"`
+	// EarlyApplications are digests of programs that the firmware may start
+	// before its boot manager: some makers' firmware has such of its own.
+	EarlyApplications []pcr.Digest `json:"earlyApplications,omitempty"`
+
+	AllowDebug   bool `json:"allowDebug,omitempty"`
+	AllowResumed bool `json:"allowResumed,omitempty"`
 }
 
 // DefaultPCRs are quoted by a machine and demanded by a verifier.

@@ -281,6 +281,16 @@ func pair() []event {
 	return []event{measured(4, eventlog.EFIAction, returning), measured(4, eventlog.EFIAction, calling)}
 }
 
+// quietly drops what some firmware does not log.
+func quietly(t testing.TB, l []event) []event {
+	return slices.DeleteFunc(l, func(e event) bool { return e.Type == eventlog.EFIAction && (e.PCR == 4 || e.PCR == 5) })
+}
+
+// early is a policy that names one program of the firmware.
+func early(of string) func(f *fixture) {
+	return with(func(c *Case) { c.Policy.EarlyApplications = []pcr.Digest{pcr.SHA256.Sum([]byte(of))} })
+}
+
 func omitted() event { return measured(4, eventlog.OmitBootDevices, attemptsOmitted) }
 
 // silent is the log of firmware that does not log attempts to boot.
@@ -369,6 +379,19 @@ var logCases = []refusal{
 		l[find(t, l, 4, eventlog.EFIAction, 0)] = measured(4, eventlog.OmitBootDevices, "x")
 		return l
 	}), LogType, 4, ""},
+	{"attempts and end not logged", edited(quietly), LogType, 4, ""},
+	{"quiet firmware, and one action", also(edited(func(t testing.TB, l []event) []event {
+		return dropped(4, eventlog.EFIAction, 0)(t, dropped(5, eventlog.EFIAction, 1)(t, l))
+	}), with(func(c *Case) { c.Policy.QuietFirmware = true })), MeasureMissing, 5, ""},
+	{"quiet firmware, and an image instead", also(edited(quietly), edited(replaced(4, app, 0, "evil")), with(func(c *Case) { c.Policy.QuietFirmware = true })), ImageUnknown, 4, ""},
+	{"quiet firmware, and an image before", also(edited(quietly), edited(inserted(4, app, 0, 0, foreign)), with(func(c *Case) { c.Policy.QuietFirmware = true })), BootPolluted, 4, ""},
+	{"quiet firmware, and an image before the separator", also(edited(quietly), edited(inserted(4, eventlog.Separator, 0, 0, foreign)), with(func(c *Case) { c.Policy.QuietFirmware = true })), BootEarly, 4, ""},
+	{"quiet firmware, attempts logged and not explained", also(forged(quietly), with(func(c *Case) { c.Policy.QuietFirmware = true })), LogReplay, 4, ""},
+	{"an early application that the policy does not name", also(edited(inserted(4, eventlog.EFIAction, 0, 0, foreign)), early("another")), BootEarly, 4, ""},
+	{"an early application, late", also(edited(inserted(4, app, 0, 0, foreign)), early(string(foreign.Data))), BootPolluted, 4, ""},
+	{"an early application twice", also(edited(inserted(4, eventlog.EFIAction, 0, 0, foreign, foreign)), early(string(foreign.Data))), BootEarly, 4, ""},
+	{"an early application as the last", also(edited(appended(foreign)), early(string(foreign.Data))), ImageUnknown, 4, ""},
+	{"an early application instead of the image", also(edited(replaced(4, app, 0, string(foreign.Data))), early(string(foreign.Data))), ImageUnknown, 4, ""},
 	{"E16 Secure Boot off", with(func(c *Case) { c.Policy.SecureBoot = true }), SecureBootOff, 7, ""},
 	{"E17 SecureBoot's data changed", forged(data(7, eventlog.VariableDriver, 0, func(d []byte) []byte { d[len(d)-1] ^= 1; return d })), LogData, 7, ""},
 	{"E18 unknown word in PCR 11", edited(appended(measured(11, eventlog.IPL, "enter-initrd"))), MeasureUnexpected, 11, ""},
@@ -539,6 +562,11 @@ func TestAccepted(t *testing.T) {
 		{"attempts omitted", edited(silent), func(v *Verdict) bool {
 			return v.FailedBootOptions == 0 && slices.Contains(v.NotChecked, "failed boot options: the firmware says that it logs none")
 		}},
+		{"quiet firmware, and allowed", also(edited(quietly), with(func(c *Case) { c.Policy.QuietFirmware = true })), func(v *Verdict) bool {
+			return slices.Contains(v.NotChecked, "attempts to boot: the firmware does not log it, which the policy allows")
+		}},
+		{"firmware that is not quiet, and might be", with(func(c *Case) { c.Policy.QuietFirmware = true }), nil},
+		{"an early application that the policy names", also(edited(inserted(4, eventlog.EFIAction, 0, 0, foreign)), early(string(foreign.Data))), nil},
 		{"DMA protection is off", edited(inserted(7, eventlog.Separator, 0, 0, measured(7, eventlog.EFIAction, unprotectedDMA))),
 			func(v *Verdict) bool { return len(v.Notes) == 1 && v.Notes[0].Code == FirmwareDMA }},
 		{"DMA protection is off, behind the separator, with Secure Boot", also(secured, edited(inserted(7, eventlog.Separator, 0, 1, measured(7, eventlog.EFIAction, unprotectedDMA)))),

@@ -92,6 +92,10 @@ type walk struct {
 // run puts the registers first that say most about the image.
 func (w *walk) run() {
 	w.group()
+	if w.c.Policy.QuietFirmware {
+		w.quiet(4, "attempts to boot")
+		w.quiet(5, "the end of boot services")
+	}
 	w.keys()
 	for _, r := range []struct {
 		pcr  int
