@@ -8,11 +8,15 @@ import (
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
+// ReferenceFormat is what a reference calls itself.
+const ReferenceFormat = "ingot-reference/1"
+
 // Reference is what the boots of one release measure.
 type Reference struct {
+	Format  string `json:"format"` // ReferenceFormat
 	Name    string `json:"name"`
 	Version string `json:"version"`
-	Epoch   int64  `json:"epoch"` // of the manifest; what a floor is compared with
+	Epoch   int64  `json:"securityEpoch"` // of the release, 0 to 63; what a floor is compared with
 	Paths   []Path `json:"paths"`
 	// Phases are words that ingot-init may extend into PCR 11, in this order.
 	Phases []string `json:"phases,omitempty"`

@@ -174,5 +174,5 @@ func (b *boot) kernel() error {
 	if err != nil || len(parts) == 0 {
 		return err
 	}
-	return b.add(9, eventlog.EventTag, "Linux initrd", parts.write)
+	return b.initrd(parts)
 }

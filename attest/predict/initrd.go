@@ -2,8 +2,11 @@ package predict
 
 import (
 	"fmt"
+	"hash"
 	"io"
 	"unicode/utf16"
+
+	"github.com/ingot-os/ingot/attest/eventlog"
 )
 
 // extras are the sections that the stub puts into the initrd as files of
@@ -16,8 +19,9 @@ var extras = []struct{ section, file string }{
 
 // part is one of the archives that the initrd is made of.
 type part struct {
-	size  int64
-	write func(io.Writer) error
+	section string // "" for what the stub packs
+	size    int64
+	write   func(io.Writer) error
 }
 
 type parts []part
@@ -30,7 +34,7 @@ func (u *uki) initrd() (list parts, err error) {
 	}
 	for _, name := range names {
 		if s := u.section(name); s != nil {
-			list = append(list, part{int64(s.VirtualSize), u.content(s)})
+			list = append(list, part{name, int64(s.VirtualSize), u.content(s)})
 		}
 	}
 	for _, x := range extras {
@@ -43,7 +47,7 @@ func (u *uki) initrd() (list parts, err error) {
 			return nil, err
 		}
 		c := cpio(x.file, b)
-		list = append(list, part{int64(len(c)), func(w io.Writer) error { _, err := w.Write(c); return err }})
+		list = append(list, part{"", int64(len(c)), func(w io.Writer) error { _, err := w.Write(c); return err }})
 	}
 	return list, nil
 }
@@ -51,9 +55,19 @@ func (u *uki) initrd() (list parts, err error) {
 // write gives the whole initrd: each part padded to 4 bytes. One part alone is
 // handed over where it lies, as it is.
 func (p parts) write(w io.Writer) error {
-	for _, x := range p {
-		if err := x.write(w); err != nil {
-			return err
+	if err := p[0].write(w); err != nil {
+		return err
+	}
+	return p.writeRest(w)
+}
+
+// writeRest gives what follows the content of the first part.
+func (p parts) writeRest(w io.Writer) error {
+	for i, x := range p {
+		if i > 0 {
+			if err := x.write(w); err != nil {
+				return err
+			}
 		}
 		if pad := -x.size & 3; len(p) > 1 && pad > 0 {
 			if _, err := w.Write(zeros[:pad]); err != nil {
@@ -62,6 +76,39 @@ func (p parts) write(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// initrd measures the whole initrd. Where it begins with the section that is in
+// PCR 11 as well, that one's hashes go on: nothing else is as large.
+func (b *boot) initrd(list parts) error {
+	const name = "Linux initrd"
+	key := fmt.Sprint(9, name)
+	if list[0].section == ".initrd" && b.known[key] == nil {
+		if hashes := cloned(b.afterInitrd); hashes != nil {
+			if err := hashAll(hashes, list.writeRest); err != nil {
+				return fmt.Errorf("PCR 9, %s: %w", name, err)
+			}
+			b.known[key] = sums(b.banks, hashes)
+		}
+	}
+	return b.add(9, eventlog.EventTag, name, list.write)
+}
+
+// cloned copies hashes in the middle of their work; nil where one cannot be.
+func cloned(hashes []hash.Hash) []hash.Hash {
+	var list []hash.Hash
+	for _, h := range hashes {
+		c, ok := h.(hash.Cloner)
+		if !ok {
+			return nil
+		}
+		copied, err := c.Clone()
+		if err != nil {
+			return nil
+		}
+		list = append(list, copied)
+	}
+	return list
 }
 
 // Modes in the stub's archives.

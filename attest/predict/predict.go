@@ -22,6 +22,7 @@ package predict
 
 import (
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -115,6 +116,9 @@ type Image struct {
 	uki   *uki
 	banks []pcr.Bank
 	known map[string]Digests
+	// afterInitrd are the hashes of the section .initrd, with which that of the
+	// whole initrd begins unless it has microcode: it is the largest part.
+	afterInitrd []hash.Hash
 }
 
 // Open reads the headers of the image that is the first size bytes of r, which
@@ -124,7 +128,7 @@ func Open(r io.ReaderAt, size int64, banks ...pcr.Bank) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("predict boot: %w", err)
 	}
-	return &Image{u, banks, map[string]Digests{}}, nil
+	return &Image{uki: u, banks: banks, known: map[string]Digests{}}, nil
 }
 
 // UKI predicts one boot of the image that is the first size bytes of r.
@@ -211,11 +215,15 @@ func (b *boot) add(register int, typ eventlog.Type, name string, write func(io.W
 	key := fmt.Sprint(register, name)
 	d := b.known[key]
 	if d == nil {
-		var err error
-		if d, err = digests(b.banks, write); err != nil {
+		hashes := newHashes(b.banks)
+		if err := hashAll(hashes, write); err != nil {
 			return fmt.Errorf("PCR %d, %s: %w", register, name, err)
 		}
+		d = sums(b.banks, hashes)
 		b.known[key] = d
+		if register == 11 && name == ".initrd" {
+			b.afterInitrd = hashes
+		}
 	}
 	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
 	return nil
@@ -223,24 +231,35 @@ func (b *boot) add(register int, typ eventlog.Type, name string, write func(io.W
 
 // addBytes measures data that is at hand.
 func (b *boot) addBytes(register int, typ eventlog.Type, name string, data []byte) {
-	d, _ := digests(b.banks, func(w io.Writer) error { _, err := w.Write(data); return err }) // hashes never fail
-	b.p.Events = append(b.p.Events, Event{register, typ, name, d})
+	hashes := newHashes(b.banks)
+	hashAll(hashes, func(w io.Writer) error { _, err := w.Write(data); return err }) // hashes never fail
+	b.p.Events = append(b.p.Events, Event{register, typ, name, sums(b.banks, hashes)})
 }
 
-// digests computes all banks in one pass over the data.
-func digests(banks []pcr.Bank, write func(io.Writer) error) (Digests, error) {
-	hashes := make([]io.Writer, len(banks))
+func newHashes(banks []pcr.Bank) []hash.Hash {
+	list := make([]hash.Hash, len(banks))
 	for i, bank := range banks {
-		hashes[i] = bank.New()
+		list[i] = bank.New()
 	}
-	if err := write(io.MultiWriter(hashes...)); err != nil {
-		return nil, err
+	return list
+}
+
+// hashAll computes all banks in one pass over the data.
+func hashAll(hashes []hash.Hash, write func(io.Writer) error) error {
+	writers := make([]io.Writer, len(hashes))
+	for i, h := range hashes {
+		writers[i] = h
 	}
+	return write(io.MultiWriter(writers...))
+}
+
+// sums leaves the hashes as they are.
+func sums(banks []pcr.Bank, hashes []hash.Hash) Digests {
 	out := Digests{}
 	for i, bank := range banks {
-		out[bank] = hashes[i].(interface{ Sum([]byte) []byte }).Sum(nil)
+		out[bank] = hashes[i].Sum(nil)
 	}
-	return out, nil
+	return out
 }
 
 // replay fills the final values.

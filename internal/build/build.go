@@ -121,6 +121,7 @@ func (b *builder) run(ctx context.Context) error {
 		{"sign", b.sign},
 		{"image", b.writeImage},
 		{"formats", b.writeFormats},
+		{"reference", b.writeReference},
 		{"documents", b.writeDocuments},
 	} {
 		if s.name == "formats" && len(b.o.Recipe.Outputs) == 0 {

@@ -21,11 +21,22 @@ import (
 func (b *builder) head() release.Manifest {
 	l := b.o.Lock
 	m := release.Manifest{Format: release.Format, Name: l.Name, Version: l.Version, Arch: l.Arch, Epoch: l.Epoch, Build: b.key}
+	m.SecurityEpoch = b.o.Recipe.SecurityEpoch
 	m.Tools = release.Tools{Ingot: b.o.Version, Init: l.Ingot.Init, Go: l.Go}
 	for _, in := range l.Inputs {
 		m.Inputs = append(m.Inputs, release.Input{Name: in.Name, Version: in.Version, SHA256: in.SHA256})
 	}
 	return m
+}
+
+// writeReference writes what a boot of the set will measure.
+func (b *builder) writeReference(_ context.Context, st *Step) error {
+	if err := b.draft.WriteReference(); err != nil {
+		return err
+	}
+	files := b.draft.Manifest.Files
+	st.made(files[len(files)-1].SHA256)
+	return nil
 }
 
 // writeDocuments writes SBOM, provenance, manifest and its signature.

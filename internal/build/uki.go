@@ -53,8 +53,13 @@ func (b *builder) writeUKI(ctx context.Context, st *Step) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	b.draft.UKI, err = imageset.NewBootFile(b.staged(".efi"))
-	return err
+	if b.draft.UKI, err = imageset.NewBootFile(b.staged(".efi")); err != nil {
+		return err
+	}
+	if err := b.draft.CheckMeasurable(); err != nil {
+		return fmt.Errorf("stub %s: %w", b.stubName(), err)
+	}
+	return nil
 }
 
 // stub takes the systemd EFI stub out of its package, or the local file.
@@ -78,6 +83,15 @@ func (b *builder) stub(ctx context.Context, st *Step) (tree.Blob, error) {
 		return nil, err
 	}
 	return newFileBlob(f)
+}
+
+// stubName is how the recipe, or else the lock, names the stub.
+func (b *builder) stubName() string {
+	if file := b.o.Recipe.Stub.File; file != "" {
+		return file
+	}
+	in := b.o.Lock.Find("stub")
+	return strings.TrimSpace(in.Package + " " + in.Version)
 }
 
 func writeHashed(f *os.File, w io.WriterTo) (string, error) {

@@ -1,6 +1,6 @@
 // Package imageset makes everything of an image set that follows from its boot
-// files: their signatures, the raw disk and its other formats, SBOM,
-// provenance, the manifest and its signature, in that order (a signature is
+// files: their signatures, the raw disk and its other formats, what it will
+// measure, SBOM, provenance, the manifest and its signature, in that order (a signature is
 // part of the boot file, so all digests come after it).
 //
 // A Draft is a set on its way. The build starts one from a lock; Load starts
@@ -12,6 +12,7 @@
 //	err = d.Sign(authority)                // Authenticode
 //	whole, err := d.WriteImage(workers...) // .img
 //	err = d.WriteFormats(workers)          // .qcow2, .iso and others
+//	err = d.WriteReference()               // reference.json
 //	err = d.WriteDocuments(authority)      // SBOM, provenance, manifest, DSSE
 package imageset
 
@@ -50,6 +51,8 @@ type Draft struct {
 	Inventory func(boot []sbom.Content) (*sbom.Inventory, error)
 	// Statement says how the outputs were made.
 	Statement func(outputs []release.File) (*provenance.Statement, error)
+
+	reference []byte // what WriteReference writes; nil until it is known
 }
 
 // path is a file of the set.

@@ -37,6 +37,7 @@ func (d *Draft) WriteImage(beside ...func() error) (string, error) {
 	}
 	var described errgroup.Group // on the processor that the whole disk's digest leaves free
 	described.Go(d.describeUKI)
+	described.Go(d.predict)
 	for _, do := range beside {
 		described.Go(do)
 	}

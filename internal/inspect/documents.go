@@ -39,6 +39,7 @@ func readManifest(n *Node, r io.ReaderAt, size int64) error {
 	n.add("version", m.Version)
 	n.add("arch", m.Arch)
 	n.add("epoch", date(m.Epoch))
+	n.add("security epoch", m.SecurityEpoch)
 	n.add("build", m.Build)
 	n.add("cmdline", m.Cmdline)
 	n.add("ingot", m.Tools.Ingot)

@@ -112,6 +112,7 @@ var volatile = []struct {
 	is  *regexp.Regexp
 	has string
 }{
+	{regexp.MustCompile(`\b[0-9a-f]{96}\b`), "<sha384>"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<sha256>"},
 	{regexp.MustCompile(`\b0x[0-9a-f]{5,}\b`), "<address>"},
 	{regexp.MustCompile(`\b\d{5,}\b`), "<number>"},

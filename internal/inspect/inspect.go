@@ -134,6 +134,7 @@ func init() { // formats refer to readers that refer to formats
 		{"sbom", isJSON(`"CycloneDX"`), readSBOM, false},
 		{"spdx", isJSON(`"spdxVersion"`), readStatement, false},
 		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement, false},
+		{"reference", isJSON(`"` + attest.ReferenceFormat + `"`), readReference, false},
 		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest, false},
 		{"keys", isJSON(`"fingerprint"`), readStatement, false},
 		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock, false},

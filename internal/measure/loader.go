@@ -39,10 +39,11 @@ func Loader(disk io.ReaderAt, size int64) (*predict.Program, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("partition %s: %w", partition.ESP, err)
 	}
-	return loaderOf(files)
+	return LoaderIn(files)
 }
 
-func loaderOf(files *tree.Tree) (*predict.Program, []byte, error) {
+// LoaderIn is Loader for the files of an EFI system partition.
+func LoaderIn(files *tree.Tree) (*predict.Program, []byte, error) {
 	for _, arch := range []string{boot.AMD64, boot.ARM64} {
 		b, err := content(files, boot.FallbackPath(arch))
 		if err != nil {

@@ -18,6 +18,8 @@ import (
 	"github.com/ingot-os/ingot/internal/measure"
 	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/partition"
+	"github.com/ingot-os/ingot/partition/fat"
 )
 
 // set builds a small image set.
@@ -48,9 +50,22 @@ func file(t *testing.T, name string) (*os.File, int64) {
 
 func options(t *testing.T, s *release.Set) reference.Options {
 	t.Helper()
-	o := reference.Options{Name: s.Manifest.Name, Version: s.Manifest.Version, Epoch: s.Manifest.Epoch}
+	o := reference.Options{Name: s.Manifest.Name, Version: s.Manifest.Version, Epoch: s.Manifest.SecurityEpoch}
 	o.UKI, o.UKISize = file(t, s.UKI())
-	o.Disk, o.DiskSize = file(t, s.Image())
+	disk, size := file(t, s.Image())
+	l, err := partition.Read(disk, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp, _ := l.Part(partition.ESP)
+	v, err := fat.Open(esp.Section(disk), esp.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.ESP, err = v.Tree(); err != nil {
+		t.Fatal(err)
+	}
+	o.Layout = &l
 	return o
 }
 
@@ -126,7 +141,7 @@ func TestMarshal(t *testing.T) {
 // TestWithoutDisk: what has no partition table cannot boot from disk.
 func TestWithoutDisk(t *testing.T) {
 	o := options(t, set(t))
-	o.Disk = nil
+	o.Layout = nil
 	r, err := reference.New(o)
 	if err != nil || r.Paths[0].Boot != "pxe" {
 		t.Errorf("%+v, %v", r, err)

@@ -17,6 +17,10 @@ import (
 // Format is the manifest revision; a reader stops at any other.
 const Format = 1
 
+// MaxSecurityEpoch bounds security epochs: a TPM counter is raised to them one
+// by one, and every release signs a policy for each.
+const MaxSecurityEpoch = 63
+
 // ManifestName is the file name of the manifest inside an image set.
 const ManifestName = "manifest.json"
 
@@ -33,6 +37,9 @@ type Manifest struct {
 	Epoch   int64  `json:"epoch"` // Unix seconds of every time stamp in the set
 	Build   string `json:"build"` // digest of the lock; the machine reports the same
 	Cmdline string `json:"cmdline"`
+	// SecurityEpoch, 0 to MaxSecurityEpoch, is what a machine's version floor is
+	// compared with; it has nothing to do with Epoch.
+	SecurityEpoch int `json:"securityEpoch,omitempty"`
 
 	Tools    Tools   `json:"tools"`
 	Files    []File  `json:"files"`
@@ -151,6 +158,9 @@ func (m *Manifest) check() error {
 		return errors.New("parse manifest: name or version is missing")
 	case stem != filepath.Base(stem):
 		return fmt.Errorf("parse manifest: name %q and version %q leave the set", m.Name, m.Version)
+	}
+	if m.SecurityEpoch < 0 || m.SecurityEpoch > MaxSecurityEpoch {
+		return fmt.Errorf("parse manifest: securityEpoch: %d is not within 0..%d", m.SecurityEpoch, MaxSecurityEpoch)
 	}
 	for _, p := range m.Disk.Partitions {
 		if m.Disk.Size < 0 || p.Start < 0 || p.Size < 0 || p.Start > m.Disk.Size-p.Size {

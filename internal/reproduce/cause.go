@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/inspect"
+	"github.com/ingot-os/ingot/internal/reference"
 )
 
 // Cause is one difference and what makes builders differ so.
@@ -80,6 +81,13 @@ func (c Cause) repeats(e Cause) bool {
 func inDocument(d inspect.Difference) bool {
 	file, _, _ := strings.Cut(d.Where, " → ")
 	return strings.HasSuffix(file, ".json")
+}
+
+// ofReference says whether a difference is in the reference, which has nothing
+// of its own: it follows from boot file and disk.
+func ofReference(d inspect.Difference) bool {
+	file, _, _ := strings.Cut(d.Where, " → ")
+	return strings.HasSuffix(file, reference.FileName)
 }
 
 // ofDisk says whether a difference is in another form of the disk, or in its

@@ -13,13 +13,14 @@ import (
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/provenance"
+	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/internal/sparse"
 )
 
 // documents describe the other files, so what differs in them mostly follows.
-var documents = []string{sbom.CycloneDXName, sbom.SPDXName, provenance.FileName, release.ManifestName, release.EnvelopeName}
+var documents = []string{reference.FileName, sbom.CycloneDXName, sbom.SPDXName, provenance.FileName, release.ManifestName, release.EnvelopeName}
 
 // compare compares all files of two sets: the disk first, because partition and
 // structure say most, documents last.
@@ -163,7 +164,7 @@ func (r *Result) explain(pairs [][2]string) error {
 		}
 	}
 	for _, c := range inDocuments {
-		if len(r.Causes) > 0 && isDigest(c.Difference) {
+		if len(r.Causes) > 0 && (isDigest(c.Difference) || ofReference(c.Difference)) {
 			r.Follows = append(r.Follows, c)
 		} else {
 			r.Causes = append(r.Causes, c)

@@ -142,7 +142,7 @@ func stamped(t *testing.T, set *release.Set) *release.Set {
 	if _, err := d.WriteImage(); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.WriteDocuments(by); err != nil {
+	if err := errors.Join(d.WriteReference(), d.WriteDocuments(by)); err != nil {
 		t.Fatal(err)
 	}
 	if set, err = release.Open(dir); err != nil {

@@ -128,6 +128,9 @@ func (a *attached) remake(set *release.Set, dir string) error {
 	if err := d.WriteFormats(0); err != nil {
 		return err
 	}
+	if err := d.WriteReference(); err != nil {
+		return err
+	}
 	return d.WriteDocuments(a)
 }
 

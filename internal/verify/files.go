@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-os/ingot/internal/provenance"
+	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
 )
@@ -37,18 +38,21 @@ func (v *verifier) checkFiles(ctx context.Context, c *Check) error {
 	return v.hashFiles(ctx, func(*setFile) bool { return true })
 }
 
+// documents are those that every set has and a check reads.
+var documents = []string{sbom.CycloneDXName, provenance.FileName, reference.FileName}
+
 // understood tells whether another check than that of containers reads a file.
 func (v *verifier) understood(name string) bool {
 	if suffix, ok := strings.CutPrefix(name, v.m.Stem()); ok {
 		return slices.Contains([]string{".img", ".efi", ".root"}, suffix)
 	}
-	return name == sbom.CycloneDXName || name == provenance.FileName
+	return slices.Contains(documents, name)
 }
 
 // checkDocuments hashes the documents beside an image that is verified alone.
 func (v *verifier) checkDocuments(ctx context.Context) error {
 	return v.hashFiles(ctx, func(f *setFile) bool {
-		return slices.Contains([]string{sbom.CycloneDXName, provenance.FileName}, f.entry.Name)
+		return slices.Contains(documents, f.entry.Name)
 	})
 }
 

@@ -173,6 +173,7 @@ func (v *verifier) judgeSpec(c *Check, t *tree.Tree) {
 		{"name", m.Name, s.Name}, {"version", m.Version, s.Version}, {"arch", m.Arch, s.Arch}, {"build", m.Build, s.Build},
 		{"epoch", fmt.Sprint(m.Epoch), fmt.Sprint(s.Epoch)}, {"layout.id", m.Disk.Layout, s.Layout.ID}, {"layout.disk", m.Disk.GUID, s.Layout.Disk},
 		{"layout.part", fmt.Sprint(len(m.Disk.Partitions)), fmt.Sprint(len(s.Layout.Part))},
+		{"securityEpoch", fmt.Sprint(m.SecurityEpoch), fmt.Sprint(s.SecurityEpoch)},
 		{"root", fmt.Sprint(m.Root != nil), fmt.Sprint(s.Root != nil)},
 	}
 	for _, p := range m.Disk.Partitions {

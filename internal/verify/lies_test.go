@@ -9,8 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/provenance"
+	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/internal/verify"
@@ -100,6 +103,32 @@ func withSBOM(t *testing.T, edit func(*sbom.Inventory)) func(string, *release.Ma
 			t.Fatal(err)
 		}
 		replaceDocument(t, dir, m, sbom.CycloneDXName, data)
+		withProvenance(t, func(s *provenance.Statement) { s.SetOutputs(outputs(m)) })(dir, m)
+	}
+}
+
+// withReference edits the reference, and lets manifest and provenance know.
+func withReference(t *testing.T, edit func(*attest.Reference)) func(string, *release.Manifest) {
+	return withReferenceText(t, func(data []byte) []byte {
+		r, err := reference.Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(r)
+		if data, err = reference.Marshal(r); err != nil {
+			t.Fatal(err)
+		}
+		return data
+	})
+}
+
+func withReferenceText(t *testing.T, edit func([]byte) []byte) func(string, *release.Manifest) {
+	return func(dir string, m *release.Manifest) {
+		data, err := os.ReadFile(filepath.Join(dir, reference.FileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaceDocument(t, dir, m, reference.FileName, edit(data))
 		withProvenance(t, func(s *provenance.Statement) { s.SetOutputs(outputs(m)) })(dir, m)
 	}
 }
@@ -226,6 +255,21 @@ func TestLies(t *testing.T) {
 				d.Digest["sha256"] = zero64
 			}
 		}), verify.ProvenanceIdentity, "resolvedDependencies → root"},
+		{"another security epoch", manifest(func(m *release.Manifest) { m.SecurityEpoch++ }), verify.InitramfsIdentity, "securityEpoch"},
+		{"reference of another security epoch", withReference(t, func(r *attest.Reference) { r.Epoch = 7 }), verify.ReferenceDiffers, "reference.json → securityEpoch"},
+		{"reference of another version", withReference(t, func(r *attest.Reference) { r.Version = "2" }), verify.ReferenceDiffers, "reference.json → version"},
+		{"reference of another kernel", withReference(t, func(r *attest.Reference) {
+			i := slices.IndexFunc(r.Paths[3].Events, func(e attest.Expected) bool { return e.Name == ".linux" })
+			r.Paths[3].Events[i].Digests[pcr.SHA384][47] ^= 1
+		}), verify.ReferenceDiffers, "paths → pxe without Secure Boot → events → PCR 11 .linux → digests → sha384"},
+		{"reference with a way to boot less", withReference(t, func(r *attest.Reference) { r.Paths = r.Paths[:1] }), verify.ReferenceDiffers, "paths → disk without Secure Boot"},
+		{"reference with an event more", withReference(t, func(r *attest.Reference) {
+			r.Paths[0].Events = append(r.Paths[0].Events, r.Paths[0].Events[0])
+		}), verify.ReferenceDiffers, "disk with Secure Boot → events"},
+		{"reference with a word more", withReference(t, func(r *attest.Reference) { r.Phases = append(r.Phases, "debug") }), verify.ReferenceDiffers, "phases → 1"},
+		{"reference of another disk", withReference(t, func(r *attest.Reference) { r.Paths[0].Layout.Partitions[2].Start++ }), verify.ReferenceDiffers, "layout → partitions → 2 → start"},
+		{"reference in another encoding", withReferenceText(t, func(b []byte) []byte { return append(b, '\n') }), verify.ReferenceDiffers, "reference.json"},
+		{"reference of another kind", withReferenceText(t, func([]byte) []byte { return []byte("{}\n") }), verify.ReferenceMalformed, "reference.json"},
 		{"provenance of another kind", func(dir string, m *release.Manifest) { replaceDocument(t, dir, m, provenance.FileName, []byte("{}\n")) }, verify.ProvenanceMalformed, provenance.FileName},
 	} {
 		t.Run(c.name, func(t *testing.T) {

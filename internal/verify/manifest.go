@@ -5,9 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ingot-os/ingot/internal/provenance"
 	"github.com/ingot-os/ingot/internal/release"
-	"github.com/ingot-os/ingot/internal/sbom"
 	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/ingot-os/ingot/partition/verity"
@@ -60,7 +58,7 @@ func (v *verifier) judgeNames(c *Check) {
 		}
 		seen[f.Name] = true
 	}
-	need := []string{v.m.Stem() + ".efi", v.m.Stem() + ".img", sbom.CycloneDXName, provenance.FileName}
+	need := append([]string{v.m.Stem() + ".efi", v.m.Stem() + ".img"}, documents...)
 	if v.m.Root != nil {
 		need = append(need, v.m.Stem()+".root")
 	}

@@ -57,6 +57,7 @@ const (
 	CheckRoot       CheckName = "root"
 	CheckSBOM       CheckName = "sbom"
 	CheckProvenance CheckName = "provenance"
+	CheckReference  CheckName = "reference"
 	CheckContainers CheckName = "containers"
 )
 
@@ -101,12 +102,13 @@ const (
 	WhyDigestOnly Why = "digest-only"   // the file's digest was compared, not what it means
 	WhyHostGUIDs  Why = "host-guids"    // GUIDs are those of one machine
 	WhyNoOther    Why = "no-container"  // the set has no other container of the disk
+	WhyNoRules    Why = "no-rules"      // this ingot does not know what the stub measures
 )
 
 // Whys are all that there are.
 var Whys = []Why{
 	WhyNoKeys, WhyOtherKey, WhyNoImage, WhyNoSet, WhyNoFile, WhyRefused, WhyNoCert, WhyUnsigned, WhyNoRoot, WhyMachine, WhyOtherSlot,
-	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs, WhyNoOther,
+	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs, WhyNoOther, WhyNoRules,
 }
 
 // Note is something that was not checked.
@@ -175,6 +177,9 @@ const (
 	ProvenanceIdentity  Code = "provenance.identity"
 	ProvenanceOutputs   Code = "provenance.outputs"
 
+	ReferenceMalformed Code = "reference.malformed"
+	ReferenceDiffers   Code = "reference.differs"
+
 	ContainerFormat Code = "container.format"
 	ContainerDisk   Code = "container.disk"
 
@@ -193,6 +198,7 @@ var Codes = []Code{
 	RootMalformed, RootHash, RootVerity,
 	SBOMMalformed, SBOMIdentity, SBOMFiles,
 	ProvenanceMalformed, ProvenanceIdentity, ProvenanceOutputs,
+	ReferenceMalformed, ReferenceDiffers,
 	ContainerFormat, ContainerDisk,
 	NothingChecked,
 }

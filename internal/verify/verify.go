@@ -6,7 +6,7 @@
 // the keys of the caller, the DSSE envelope (dsse.Policy), manifest.json byte
 // for byte, then files, partition table and partitions by the digests in it,
 // then what is in them: the boot file and its signature, initramfs, dm-verity
-// root, SBOM, provenance. The contents are read again from the partitions, so
+// root, SBOM, provenance, reference. The contents are read again from the partitions, so
 // that a manifest that contradicts itself is found as well.
 //
 // A Report has codes, places and values but no sentences; those are package
@@ -183,7 +183,7 @@ func (v *verifier) checkBytes(files, table, parts *Check) error {
 func (v *verifier) checkContents() error {
 	boot, signed, ramfs := v.begin(CheckBoot), v.begin(CheckSecureBoot), v.begin(CheckInitramfs)
 	root, bom, origin := v.begin(CheckRoot), v.begin(CheckSBOM), v.begin(CheckProvenance)
-	others := v.begin(CheckContainers)
+	measured, others := v.begin(CheckReference), v.begin(CheckContainers)
 	if err := v.readVolumes(boot); err != nil {
 		return err
 	}
@@ -196,6 +196,7 @@ func (v *verifier) checkContents() error {
 	g.Go(func() error { return v.checkInitramfs(ramfs, ram) })
 	g.Go(func() error { return v.checkRoot(root, payload) })
 	g.Go(func() error { return v.checkProvenance(origin) })
+	g.Go(func() error { return v.checkReference(measured) })
 	g.Go(func() error { return v.checkContainers(others) })
 	if err := g.Wait(); err != nil {
 		return err
