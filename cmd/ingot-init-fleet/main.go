@@ -10,6 +10,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/agent"
 	"github.com/ingot-os/ingot/internal/agent/attester"
+	"github.com/ingot-os/ingot/internal/agent/crypt"
 )
 
 // See cmd/ingot-init.
@@ -20,5 +21,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingot-init-fleet: error: this program is PID 1 of an appliance and does nothing elsewhere")
 		os.Exit(2)
 	}
-	agent.Run(agent.Options{Attest: attester.Run})
+	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open})
 }

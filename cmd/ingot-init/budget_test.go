@@ -29,7 +29,7 @@ var variants = []struct {
 	golden string
 }{
 	{".", 6030 * 1000, "testdata/deps.txt"},
-	{"../ingot-init-fleet", 9000 * 1000, "testdata/deps-fleet.txt"},
+	{"../ingot-init-fleet", 9200 * 1000, "testdata/deps-fleet.txt"},
 }
 
 var update = flag.Bool("update", false, "rewrite testdata/deps.txt")

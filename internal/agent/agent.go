@@ -28,6 +28,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proc"
 	"github.com/ingot-os/ingot/internal/agent/proof"
+	"github.com/ingot-os/ingot/internal/agent/volume"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/machine"
 )
@@ -37,6 +38,8 @@ import (
 type Options struct {
 	// Attest proves to a server what was booted, until the context ends.
 	Attest func(context.Context, proof.Machine)
+	// Crypt opens an encrypted data partition.
+	Crypt volume.Opener
 }
 
 // Machine is the running system.
@@ -57,6 +60,7 @@ type Machine struct {
 	floor   time.Time
 	rootfs  *rootfs // nil: services run in the initramfs
 	growTo  growth
+	volume  volume.Volume // the encrypted data partition, once it is open
 
 	options   Options
 	measuring sync.Mutex

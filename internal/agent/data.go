@@ -67,17 +67,25 @@ func (m *Machine) mountPartition(d *listener.Data) error {
 	if d.Device = m.disk.NodeOf(partData); d.Device == "" {
 		return fmt.Errorf("find partition data: the kernel has no node for %d on %s", part.Index, m.disk.Node)
 	}
-	super, err := m.prepareData(d, part.Size)
+	node, size := d.Device, part.Size
+	if m.spec.Data.Encrypt != "" {
+		v, err := m.openEncrypted(d, size)
+		if err != nil {
+			return err
+		}
+		node, size = v.Node, v.Size
+	}
+	super, err := m.prepareData(d, node, size)
 	if err != nil {
 		return err
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RELATIME
-	if _, err := mount.Mount(d.Device, d.Mount, "ext4", "errors=remount-ro", flags); err != nil {
+	if _, err := mount.Mount(node, d.Mount, "ext4", "errors=remount-ro", flags); err != nil {
 		return err
 	}
-	if part.Size-super.Size >= 1<<20 {
+	if size-super.Size >= 1<<20 {
 		d.Growing = true
-		m.growTo = growth{super.Size, part.Size}
+		m.growTo = growth{super.Size, size}
 	}
 	return nil
 }
@@ -116,10 +124,10 @@ func (m *Machine) growData(g growth) {
 // growLimit is how long a shutdown waits for a resize that runs.
 const growLimit = 20 * time.Second
 
-// prepareData makes a file system on a blank partition and looks at one that
-// is there.
-func (m *Machine) prepareData(d *listener.Data, size int64) (disk.Super, error) {
-	f, err := os.OpenFile(d.Device, os.O_RDWR|unix.O_EXCL, 0)
+// prepareData makes a file system on a blank partition, or in a blank encrypted
+// volume, and looks at one that is there.
+func (m *Machine) prepareData(d *listener.Data, node string, size int64) (disk.Super, error) {
+	f, err := os.OpenFile(node, os.O_RDWR|unix.O_EXCL, 0)
 	if err != nil {
 		return disk.Super{}, err
 	}
@@ -165,6 +173,11 @@ func (m *Machine) unmountData() {
 	err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
 	if err = errors.Join(err, unix.Unmount(dir, 0)); err != nil {
 		m.log.Printf("data: unmount: %v", err)
+	}
+	if m.volume.Close != nil { // takes the key out of the kernel's memory
+		if err := m.volume.Close(); err != nil {
+			m.log.Printf("data: close the encrypted volume: %v", err)
+		}
 	}
 }
 

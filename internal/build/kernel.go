@@ -30,6 +30,9 @@ func modulesOf(r *recipe.Recipe) []string {
 	if !r.Data.Disabled {
 		names = append(names, "ext4")
 	}
+	if r.Data.Encrypt != "" {
+		names = append(names, "crypt")
+	}
 	if r.Root != nil {
 		names = append(names, "verity")
 	}

@@ -82,6 +82,8 @@ func (e *examiner) neededModules() {
 		{root != nil && root.Format == "squashfs", "root.format", "squashfs", "the root payload is a squashfs"},
 		{root != nil && root.Format == "erofs", "root.format", "erofs", "the root payload is an erofs"},
 		{!e.r.Data.Disabled, "data", "ext4", "the data partition is an ext4"},
+		{e.r.Data.Encrypt != "", "data.encrypt", "dm_crypt", "the data partition is encrypted"},
+		{e.r.Data.Encrypt != "", "data.encrypt", "xts", "the data partition is encrypted by AES-XTS"},
 	}
 	for i, l := range e.r.Network {
 		at := fmt.Sprintf("network[%d]", i)

@@ -40,7 +40,7 @@ func Open(ctx context.Context, r volume.Request) (volume.Volume, error) {
 		return volume.Volume{}, fail(volume.Failed, err)
 	}
 	defer d.Close()
-	u, err := unlock(ctx, r, d)
+	u, err := unlock(ctx, withSignatures(r), d)
 	if err != nil {
 		return volume.Volume{}, err
 	}

@@ -10,9 +10,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,9 @@ import (
 	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/agent/volume"
+	"github.com/ingot-os/ingot/partition/fat"
 	"github.com/ingot-os/ingot/partition/luks"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // box is a machine: a virtual TPM that survives power cycles, a data
@@ -566,5 +570,48 @@ func TestKeys(t *testing.T) {
 	}
 	if _, err := NewKey(strings.NewReader("short")); err == nil {
 		t.Error("a key without randomness")
+	}
+}
+
+// TestReadSignatures finds the file beside the boot file, wherever that is.
+func TestReadSignatures(t *testing.T) {
+	volumeOf := func(files map[string]string) string {
+		t.Helper()
+		var tr tree.Tree
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			if err := tr.Add(tree.Node{Path: name, Mode: 0o644, Content: tree.Bytes(files[name])}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		img, err := fat.Plan(&tr, fat.Options{Size: 64 << 20, Serial: 1, Epoch: 1700000000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create(filepath.Join(t.TempDir(), "slot"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := errors.Join(img.Write(f), f.Truncate(64<<20)); err != nil {
+			t.Fatal(err)
+		}
+		return f.Name()
+	}
+	with := volumeOf(map[string]string{"EFI/BOOT/BOOTX64.EFI": "uki", "EFI/BOOT/hello-1.0.0.pcrsig": "signatures"})
+	if b, err := readSignatures(with); err != nil || string(b) != "signatures" {
+		t.Errorf("%q, %v", b, err)
+	}
+	without := volumeOf(map[string]string{"EFI/BOOT/BOOTX64.EFI": "uki"})
+	if _, err := readSignatures(without); err == nil || !strings.Contains(err.Error(), "without a policy key") {
+		t.Errorf("a slot without: %v", err)
+	}
+	large := volumeOf(map[string]string{"x.pcrsig": strings.Repeat("x", maxSignatures+1)})
+	if _, err := readSignatures(large); err == nil {
+		t.Error("more than a megabyte is read")
+	}
+	for _, node := range []string{"", "/nowhere", os.DevNull} {
+		if _, err := readSignatures(node); err == nil {
+			t.Errorf("%q has signatures", node)
+		}
 	}
 }

@@ -76,6 +76,13 @@ type Data struct {
 	Growing    bool   `json:"growing,omitempty"` // the file system is taking the rest of a larger partition
 	Grown      bool   `json:"grown,omitempty"`   // it has done so in this boot
 	Dirty      bool   `json:"dirty,omitempty"`   // was not unmounted cleanly before this boot
+	// Encrypted says that the recipe wants it so; UnlockedBy is tpm or recovery,
+	// Floor the lowest security epoch of a release that opens it, Cause why
+	// it stayed closed (docs/data-encryption.md).
+	Encrypted  bool   `json:"encrypted,omitempty"`
+	UnlockedBy string `json:"unlockedBy,omitempty"`
+	Floor      int    `json:"floor,omitempty"`
+	Cause      string `json:"cause,omitempty"`
 	Error      string `json:"error,omitempty"`
 }
 

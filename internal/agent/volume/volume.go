@@ -18,7 +18,8 @@ type Request struct {
 	Policy []byte // public key of PCR values: SubjectPublicKeyInfo, DER
 	Epoch  int    // security epoch of the release that runs
 	TPM    func(context.Context) (node string, err error)
-	// Signatures reads the release's file of policy signatures.
+	Slot   string // node of the partition that the release was read from; "" = none
+	// Signatures reads the release's file of policy signatures; nil = from Slot.
 	Signatures func() ([]byte, error)
 	// OwnSecureBoot is nil when Secure Boot is on with the keys of the image.
 	OwnSecureBoot func() error
