@@ -183,6 +183,14 @@ func TestAssembleRefuses(t *testing.T) {
 		{"stub is the loader", "not systemd-stub", func(u *boot.UKI) {
 			u.Stub = write(t, app(boot.AMD64, "x", 0), pe.Section{Name: ".sdmagic", Data: tree.Bytes("#### LoaderInfo: systemd-boot 257 ####")})
 		}},
+		{"stub with two sections of one name", `second section named ".sbat"`, func(u *boot.UKI) {
+			u.Stub = write(t, fakeStub(t, boot.AMD64, "257"), pe.Section{Name: ".sbat", Data: tree.Bytes("a")}, pe.Section{Name: ".sbat", Data: tree.Bytes("b")})
+		}},
+		{"stub with a section that is longer in memory", `section ".sdmagic" has 0x227 bytes in memory and 0x200 in the file`, func(u *boot.UKI) {
+			stub := bytes.Clone(fakeStub(t, boot.AMD64, "257"))
+			stub[bytes.Index(stub, []byte(".sdmagic"))+8+1] += 2 // VirtualSize
+			u.Stub = tree.Bytes(stub)
+		}},
 		{"huge stub", "read stub: 17825792 bytes", func(u *boot.UKI) { u.Stub = make(tree.Bytes, 17<<20) }},
 		{"no kernel", "check kernel: no kernel", func(u *boot.UKI) { u.Kernel = nil }},
 		{"kernel is no PE file", "not a kernel with an EFI stub", func(u *boot.UKI) { u.Kernel = tree.Bytes("\x7fELF") }},

@@ -38,6 +38,9 @@ func parseStub(b []byte, arch string) (stubInfo, error) {
 			return stubInfo{}, fmt.Errorf("has a section %s: it is a UKI already", name)
 		}
 	}
+	if err := f.CheckSections(); err != nil { // nobody could tell what the image measures
+		return stubInfo{}, err
+	}
 	name, err := loaderInfo(f, r)
 	if err != nil {
 		// The arm64 stub of systemd 252 was converted from ELF into two

@@ -151,6 +151,18 @@ func (f *File) CheckUKI() error {
 	if f.Subsystem != SubsystemEFIApplication {
 		return formatf(f.optional+offSubsystem, "Subsystem", "%d is not an EFI application (%d)", f.Subsystem, SubsystemEFIApplication)
 	}
+	if err := f.CheckSections(); err != nil {
+		return err
+	}
+	if f.Section(".linux") == nil {
+		return formatf(f.table, "section table", "no .linux section")
+	}
+	return nil
+}
+
+// CheckSections reports why the sections of a UKI, or of the stub that one is
+// made of, mean one thing to a reader and another to the next, as CheckUKI says.
+func (f *File) CheckSections() error {
 	seen := map[string]bool{}
 	for i, s := range f.Sections {
 		off := f.table + int64(i)*sectionHeaderSize
@@ -164,9 +176,6 @@ func (f *File) CheckUKI() error {
 			return formatf(off+8, "VirtualSize", "section %q has %#x bytes in memory and %#x in the file", s.Name, s.VirtualSize, s.RawSize)
 		}
 		seen[s.Name] = true
-	}
-	if !seen[".linux"] {
-		return formatf(f.table, "section table", "no .linux section")
 	}
 	return nil
 }
