@@ -13,6 +13,7 @@ import (
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/attest/tpm"
+	"github.com/ingot-os/ingot/internal/regular"
 )
 
 // Where Linux and ingot-init have what evidence is made of.
@@ -98,7 +99,7 @@ func (s Source) eventLog() ([]byte, error) {
 	if path == "" {
 		path = s.path(securityFS, "tpm0", logName)
 	}
-	b, err := readSmall(path, eventlog.MaxSize)
+	b, err := regular.Read(path, eventlog.MaxSize)
 	if err != nil {
 		return nil, s.noLog(err)
 	}
@@ -199,7 +200,7 @@ func (s Source) initLog() ([]byte, error) {
 	if path == "" {
 		path = s.path(initLog)
 	}
-	b, err := readSmall(path, eventlog.MaxSize)
+	b, err := regular.Read(path, eventlog.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) && s.InitLog == "" {
 		return nil, nil
 	}
@@ -213,7 +214,7 @@ func (s Source) initLog() ([]byte, error) {
 func (s Source) firmware() string {
 	var words []string
 	for _, name := range []string{"bios_vendor", "bios_version", "bios_date"} {
-		b, err := readSmall(s.path(dmi, name), 256)
+		b, err := regular.Read(s.path(dmi, name), 256)
 		if text := strings.TrimSpace(string(b)); err == nil && text != "" {
 			words = append(words, text)
 		}
