@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,15 +16,20 @@ import (
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/phase"
 	"github.com/ingot-os/ingot/attest/predict"
+	"github.com/ingot-os/ingot/attest/statement"
 	"github.com/ingot-os/ingot/internal/qemu"
 )
 
 // evidence is what testdata/evidence serves.
 type evidence struct {
 	Log     []byte                    `json:"log"`
+	InitLog []byte                    `json:"initLog"`
 	Cmdline string                    `json:"cmdline"`
 	PCRs    map[string]map[int]string `json:"pcrs"`
+
+	console string
 }
 
 const bootLimit = 6 * time.Minute
@@ -48,6 +54,7 @@ func record(t *testing.T, m qemu.Machine) evidence {
 			if err := json.Unmarshal(body, &e); err != nil {
 				t.Fatalf("%v: %s", err, body)
 			}
+			e.console = string(vm.Console())
 			return e
 		}
 		if ctx.Err() != nil {
@@ -89,17 +96,28 @@ func compare(t *testing.T, p *predict.Prediction, e evidence) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	since := stated(t, e)
 	n := 0
 	for bank, values := range p.PCRs {
 		s, err := l.Replay(bank)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, want := range values {
-			value, err := hex.DecodeString(e.PCRs[bank.String()][i])
-			if err != nil {
-				t.Fatal(err)
+		for i := range since.Events {
+			if e := &since.Events[i]; e.Extends() {
+				if err := s.Extend(int(e.PCR), e.Digest(bank)); err != nil {
+					t.Fatal(err)
+				}
 			}
+		}
+		if s.Compare(statement.PCR, register(t, e, bank, statement.PCR)) != pcr.Match {
+			t.Errorf("%s PCR %d is not what ingot-init has logged\n%s", bank, statement.PCR, e.console)
+		}
+		for i, want := range values {
+			if i == stubPCR {
+				want = after(bank, want, phase.All())
+			}
+			value := register(t, e, bank, i)
 			if v := s.Compare(i, value); !v.Explained() {
 				t.Errorf("%s PCR %d: the log is %s", bank, i, v)
 			}
@@ -116,6 +134,52 @@ func compare(t *testing.T, p *predict.Prediction, e evidence) {
 	if strings.TrimSpace(p.Cmdline) != e.Cmdline {
 		t.Errorf("predicted the command line %q, the kernel has %q", p.Cmdline, e.Cmdline)
 	}
+}
+
+// stubPCR is what ingot-init extends by how far the boot has come.
+const stubPCR = 11
+
+// after is a register that words have been measured into.
+func after(bank pcr.Bank, value pcr.Digest, words []string) pcr.Digest {
+	for _, w := range words {
+		value = bank.Sum(append(bytes.Clone(value), bank.Sum([]byte(w))...))
+	}
+	return value
+}
+
+func register(t *testing.T, e evidence, bank pcr.Bank, i int) pcr.Digest {
+	t.Helper()
+	value, err := hex.DecodeString(e.PCRs[bank.String()][i])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// stated is the log of ingot-init: a statement, then the words of its phases.
+func stated(t *testing.T, e evidence) *eventlog.Log {
+	t.Helper()
+	l, err := eventlog.Parse(e.InitLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for i := range l.Events {
+		switch e := &l.Events[i]; {
+		case e.PCR == statement.PCR:
+			s, err := statement.Parse(e.Data)
+			if err != nil {
+				t.Error(err)
+			}
+			t.Logf("ingot-init states %+v", s)
+		case e.PCR == stubPCR:
+			words = append(words, string(e.Data))
+		}
+	}
+	if !slices.Equal(words, phase.All()) {
+		t.Errorf("ingot-init has measured the words %q, not %q", words, phase.All())
+	}
+	return l
 }
 
 // events prints both sequences of one register.

@@ -52,7 +52,7 @@ type attester struct {
 	keys     *identity         // of the TPM; nil until it was asked
 	interval time.Duration
 	status   listener.Attestation
-	progress bool // the present session has come to a verdict or an answer
+	progress bool // the present session has come to an answer
 }
 
 // Run proves until the context ends.
@@ -67,8 +67,9 @@ func Run(ctx context.Context, m proof.Machine) {
 		if ctx.Err() != nil {
 			return
 		}
-		if a.progress {
+		if a.progress { // the connection has become stale, or the server was started anew
 			wait = firstWait
+			continue
 		}
 		d := wait
 		if errors.Is(err, errNoServer) {
@@ -149,7 +150,7 @@ func (a *attester) session(ctx context.Context) error {
 	defer c.close()
 	var next *attestapi.Challenge
 	var since time.Time
-	for ctx.Err() == nil && !c.http.Done() {
+	for ctx.Err() == nil {
 		if next != nil && time.Since(since) > next.Expires.Sub(next.Time)-expirySlack {
 			next = nil
 		}
@@ -160,7 +161,7 @@ func (a *attester) session(ctx context.Context) error {
 		next, since, a.progress = given, time.Now(), true
 		sleep(ctx, wait)
 	}
-	return errors.New("the server closed the connection")
+	return ctx.Err()
 }
 
 // expirySlack is left of a challenge's lifetime when it is used.

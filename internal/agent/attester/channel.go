@@ -25,7 +25,9 @@ import (
 // refusal is the server's word that it does not do what was asked.
 type refusal struct{ says attestapi.Error }
 
-func (e *refusal) Error() string { return fmt.Sprintf("the server refuses: %s: %s", e.says.Code, e.says.Detail) }
+func (e *refusal) Error() string {
+	return fmt.Sprintf("the server refuses: %s: %s", e.says.Code, e.says.Detail)
+}
 
 // makeKey makes the key of the channel and shows it in a certificate of its own
 // signature. Its dates mean nothing: this machine may not know the time.
@@ -44,22 +46,28 @@ func (a *attester) makeKey() (err error) {
 	return nil
 }
 
-// channel is a connection to the server.
+// channel is a connection to the server. It is opened again when the server has
+// closed it: what is said on it is bound to the keys of both, not to it.
 type channel struct {
+	a      *attester
+	server *url.URL
+	roots  []*x509.Certificate
+	mine   []byte // attestapi.KeyID of the channel's key
+
 	conn  *tls.Conn
 	http  *http1.Client
-	base  string // path of the base URL
-	name  string // that the certificate must have
 	chain []*x509.Certificate
-	roots []*x509.Certificate
-	dated bool   // the dates of the chain were checked
-	mine  []byte // attestapi.KeyID of the channel's key
+	dated bool // the dates of the chain were checked
 }
 
 // serverID is the id of the server's own key.
 func (c *channel) serverID() []byte { return attestapi.KeyID(c.chain[0].RawSubjectPublicKeyInfo) }
 
-func (c *channel) close() { c.conn.Close() }
+func (c *channel) close() {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+}
 
 // connect opens a channel to a base URL.
 func (a *attester) connect(ctx context.Context, server string) (*channel, error) {
@@ -67,7 +75,7 @@ func (a *attester) connect(ctx context.Context, server string) (*channel, error)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
 		return nil, fmt.Errorf("connect to %.100q: want an address such as https://ingot.example.com", server)
 	}
-	c := &channel{base: strings.TrimSuffix(u.EscapedPath(), "/"), name: u.Hostname()}
+	c := &channel{a: a, server: u}
 	for _, der := range a.m.Roots {
 		root, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -80,33 +88,38 @@ func (a *attester) connect(ctx context.Context, server string) (*channel, error)
 		return nil, fmt.Errorf("connect to %s: %w", server, err)
 	}
 	c.mine = attestapi.KeyID(own)
+	return c, c.dial(ctx)
+}
+
+func (c *channel) dial(ctx context.Context) error {
+	c.close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")))
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(c.server.Hostname(), cmp.Or(c.server.Port(), "443")))
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", server, err)
+		return fmt.Errorf("connect to %s: %w", c.server, err)
 	}
-	c.conn = tls.Client(raw, a.config(c))
+	c.conn = tls.Client(raw, c.config())
 	if err := c.conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
-		return nil, fmt.Errorf("connect to %s: %w", server, err)
+		return fmt.Errorf("connect to %s: %w", c.server, err)
 	}
-	c.http = http1.NewClient(c.conn, u.Host)
-	return c, nil
+	c.http = http1.NewClient(c.conn, c.server.Host)
+	return nil
 }
 
 // config leaves the certificate to verify, which knows when dates count.
-func (a *attester) config(c *channel) *tls.Config {
+func (c *channel) config() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ServerName: c.name, NextProtos: []string{"http/1.1"},
+		MinVersion: tls.VersionTLS13, ServerName: c.server.Hostname(), NextProtos: []string{"http/1.1"},
 		InsecureSkipVerify: true, // VerifyConnection does it
-		Certificates:       []tls.Certificate{{Certificate: [][]byte{a.cert}, PrivateKey: a.key}},
+		Certificates:       []tls.Certificate{{Certificate: [][]byte{c.a.cert}, PrivateKey: c.a.key}},
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			c.chain = cs.PeerCertificates
 			if len(c.chain) == 0 {
 				return errors.New("the server shows no certificate")
 			}
-			if c.dated = a.m.TimeKnown(); c.dated {
+			if c.dated = c.a.m.TimeKnown(); c.dated {
 				return c.verify(time.Now())
 			}
 			return c.verify(time.Time{})
@@ -119,7 +132,7 @@ func (a *attester) config(c *channel) *tls.Config {
 func (c *channel) verify(at time.Time) error {
 	err := errors.New("the image names no server authority")
 	for _, root := range c.roots {
-		o := x509.VerifyOptions{DNSName: c.name, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
+		o := x509.VerifyOptions{DNSName: c.server.Hostname(), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, CurrentTime: at}
 		o.Roots.AddCert(root)
 		for _, cert := range c.chain[1:] {
@@ -175,9 +188,14 @@ func (c *channel) post(ctx context.Context, path string, message, answer any) er
 	if err != nil {
 		return fmt.Errorf("POST %s: %w", path, err)
 	}
+	if c.http.Done() {
+		if err := c.dial(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	status, text, err := c.http.Post(ctx, c.base+path, "application/json", body, attestapi.MaxAnswer)
+	status, text, err := c.http.Post(ctx, strings.TrimSuffix(c.server.EscapedPath(), "/")+path, "application/json", body, attestapi.MaxAnswer)
 	if err != nil {
 		return err
 	}

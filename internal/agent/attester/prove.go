@@ -216,4 +216,3 @@ func decrypt(s attestapi.Secret, open func(attestapi.Credential) ([]byte, error)
 	}
 	return gcm.Open(nil, s.Nonce, s.Ciphertext, []byte(s.Name))
 }
-

@@ -1,5 +1,5 @@
-// Program evidence serves the boot event log and the PCRs of all banks, as
-// JSON.
+// Program evidence serves the event logs of firmware and ingot-init and the PCRs
+// of all banks, as JSON.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 
 type evidence struct {
 	Log     []byte                    `json:"log"`
+	InitLog []byte                    `json:"initLog"`
 	Cmdline string                    `json:"cmdline"`
 	PCRs    map[string]map[int]string `json:"pcrs"`
 }
@@ -33,6 +34,9 @@ func main() {
 
 func read() (e evidence, err error) {
 	if e.Log, err = os.ReadFile("/sys/kernel/security/tpm0/binary_bios_measurements"); err != nil {
+		return e, err
+	}
+	if e.InitLog, err = os.ReadFile("/run/ingot/measurements"); err != nil {
 		return e, err
 	}
 	cmdline, err := os.ReadFile("/proc/cmdline")

@@ -1,0 +1,375 @@
+package attester
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/statement"
+	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/measure"
+	"github.com/ingot-os/ingot/internal/agent/proof"
+	"github.com/ingot-os/ingot/internal/attestapi"
+	"github.com/ingot-os/ingot/internal/evidence/evidencetest"
+	"github.com/ingot-os/ingot/internal/oracle"
+)
+
+// machine is a machine with a TPM that has recorded a boot.
+type machine struct {
+	proof.Machine
+	t *testing.T
+
+	mu        sync.Mutex
+	states    []listener.Attestation
+	delivered []proof.Delivery
+	clock     time.Time // as SetTime has left it
+	known     bool
+}
+
+func boot(t *testing.T) *machine {
+	t.Helper()
+	oracle.Need(t, evidencetest.Package, "swtpm")
+	vm, err := evidencetest.Start("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(vm.Stop)
+	raw, err := evidencetest.Log("../../../attest/testdata/boot-257.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Extend(raw); err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, known: true}
+	log := &measure.Log{}
+	extend(t, vm.Socket, log, statement.PCR, statement.Statement{Slot: "a", Boot: "disk"}.Data())
+	m.Machine = proof.Machine{
+		Prefix: "test", Interval: time.Second,
+		TPM:      func(context.Context) (string, error) { return vm.Socket, nil },
+		EventLog: func() ([]byte, error) { return raw, nil },
+		InitLog:  log.Bytes, Floor: time.Unix(1000, 0),
+		TimeKnown: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.known },
+		SetTime: func(at time.Time) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.clock, m.known = at, true
+			return nil
+		},
+		Deliver: func(d proof.Delivery) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.delivered = append(m.delivered, d)
+			return nil
+		},
+		Report: func(s listener.Attestation) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.states = append(m.states, s)
+		},
+		Logf: t.Logf,
+	}
+	return m
+}
+
+// extend lets the emulator do what PID 1 asks the kernel's device for.
+func extend(t *testing.T, socket string, log *measure.Log, register int, data []byte) {
+	t.Helper()
+	dev, err := emulate(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	digests, err := measure.Event(dev, register, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Append(register, data, digests); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// at is a machine of a server with an authority.
+func (m *machine) at(s *server, by *authority) *machine {
+	m.Roots = [][]byte{by.cert.Raw}
+	m.Server = func() (string, string) { return s.URL + "/base/", "recipe" }
+	return m
+}
+
+// run attests until a state is reported, and gives that report.
+func (m *machine) run(want string) listener.Attestation {
+	m.t.Helper()
+	return m.until(func(s listener.Attestation) bool { return s.State == want })
+}
+
+func (m *machine) until(ok func(listener.Attestation) bool) listener.Attestation {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	done := make(chan struct{})
+	go func() { defer close(done); Run(ctx, m.Machine) }()
+	defer func() { cancel(); <-done }()
+	for ctx.Err() == nil {
+		m.mu.Lock()
+		i := slices.IndexFunc(m.states, ok)
+		if i >= 0 {
+			s := m.states[i]
+			m.mu.Unlock()
+			return s
+		}
+		m.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.t.Fatalf("the state did not come; reported %+v", m.states)
+	return listener.Attestation{}
+}
+
+var (
+	past   = time.Now().Add(-time.Hour)
+	future = time.Now().Add(time.Hour)
+)
+
+// TestTrusted: a machine that nobody knows enrols, proves and gets what it is
+// due, and nothing is left in its TPM.
+func TestTrusted(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	s.secrets = map[string]string{"db-password": "correct horse", "empty": ""}
+	m := boot(t).at(s, by)
+	start := time.Now()
+	got := m.run("trusted")
+	t.Logf("trusted after %s", time.Since(start))
+	if !regexp.MustCompile(`^test-[0-9a-f]{12}$`).MatchString(got.Name) || got.Error != "" || got.Last == "" || got.Source != "recipe" {
+		t.Errorf("reported %+v", got)
+	}
+	for i := range m.states {
+		if want := []string{"enrolling", "trusted"}; i < 2 && m.states[i].State != want[i] {
+			t.Errorf("state %d is %s, want %s", i, m.states[i].State, want[i])
+		}
+	}
+	d := m.delivered[0]
+	secrets := map[string]string{}
+	for _, s := range d.Secrets {
+		secrets[s.Name] = string(s.Value)
+	}
+	if len(secrets) != 2 || secrets["db-password"] != "correct horse" || secrets["empty"] != "" {
+		t.Errorf("secrets %q", secrets)
+	}
+	if !strings.Contains(string(d.Certificate), "BEGIN CERTIFICATE") || !strings.Contains(string(d.Key), "BEGIN PRIVATE KEY") {
+		t.Errorf("identity %q %q", d.Certificate, d.Key)
+	}
+	if r := s.verdicts[0].Registers; len(r) != len(attest.DefaultPCRs) || r[len(r)-1].Log != pcr.Match {
+		t.Errorf("registers %+v, want PCR 15 explained by the log of init", r)
+	}
+	empty(t, m)
+}
+
+// empty wants no keys and sessions in the TPM.
+func empty(t *testing.T, m *machine) {
+	t.Helper()
+	path, err := m.TPM(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := emulate(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	for _, first := range []uint32{0x80000000, 0x02000000, 0x03000000} { // transient objects, sessions of both kinds
+		r, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 16}.Execute(dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles, err := r.CapabilityData.Data.Handles()
+		if err != nil || len(handles.Handle) > 0 {
+			t.Errorf("the TPM holds %x, %v", handles, err)
+		}
+	}
+}
+
+// TestGoesOn: the next challenge comes with the answer, so a proof is one
+// exchange; a server that hangs up is asked again.
+func TestGoesOn(t *testing.T) {
+	for _, hangUp := range []bool{false, true} {
+		by := newAuthority(t, past, future)
+		s := serve(t, by, past, future)
+		s.next, s.hangUp = !hangUp, hangUp
+		m := boot(t).at(s, by)
+		m.until(func(listener.Attestation) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.verdicts) >= 3
+		})
+		asked := 0
+		for _, r := range s.requests {
+			if strings.HasSuffix(r, attestapi.ChallengePath) {
+				asked++
+			}
+		}
+		if want := 2; !hangUp && asked != want { // before the enrolment and behind it
+			t.Errorf("asked %d times for a challenge, want %d", asked, want)
+		}
+		for _, v := range s.verdicts {
+			if v.Reason() != attest.ReferenceNone {
+				t.Errorf("hang up %t: %+v", hangUp, v.Findings)
+			}
+		}
+	}
+}
+
+// TestPending: the machine asks on until an operator has approved it.
+func TestPending(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	s.pending = true
+	m := boot(t).at(s, by)
+	m.Hostname = "edge-1"
+	time.AfterFunc(1500*time.Millisecond, func() { s.set(func() { s.pending = false }) })
+	if got := m.run("trusted"); got.Name != "edge-1" {
+		t.Errorf("the host is %q", got.Name)
+	}
+	if !slices.ContainsFunc(m.states, func(a listener.Attestation) bool { return a.State == "pending" }) {
+		t.Errorf("was never pending: %+v", m.states)
+	}
+}
+
+// TestRefused: the machine tells why, and gets nothing.
+func TestRefused(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	s.refuse, s.secrets = true, map[string]string{"a": "b"}
+	m := boot(t).at(s, by)
+	got := m.run("refused")
+	want := listener.Finding{Code: "image.unknown", Detail: "PCR 11: section .initrd: another"}
+	if len(got.Findings) != 1 || got.Findings[0] != want || len(m.delivered) != 0 {
+		t.Errorf("reported %+v, delivered %d", got, len(m.delivered))
+	}
+}
+
+// TestEnrolmentRefused: a refusal before there is any evidence.
+func TestEnrolmentRefused(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	m := boot(t).at(s, by)
+	m.Hostname = "edge-1"
+	s.Config.Handler = refuseAll(attest.EnrolKnown, "the name is enrolled")
+	if got := m.run("refused"); got.Findings[0].Code != "enrol.known" || got.Error != "" {
+		t.Errorf("reported %+v", got)
+	}
+}
+
+// TestSpoiledSecrets: what does not open is told, and not delivered.
+func TestSpoiledSecrets(t *testing.T) {
+	for name, spoil := range map[string]func(*attestapi.Secret){
+		"ciphertext": func(s *attestapi.Secret) { s.Ciphertext[0] ^= 1 },
+		"name":       func(s *attestapi.Secret) { s.Name = "b" },
+		"nonce":      func(s *attestapi.Secret) { s.Nonce = nil },
+		"credential": func(s *attestapi.Secret) { s.Credential.Blob[10] ^= 1 },
+	} {
+		by := newAuthority(t, past, future)
+		s := serve(t, by, past, future)
+		s.secrets, s.spoil = map[string]string{"a": "x"}, spoil
+		m := boot(t).at(s, by)
+		if got := m.run("trusted"); !strings.Contains(got.Error, "open secret") || len(m.delivered) != 1 || len(m.delivered[0].Secrets) != 0 {
+			t.Errorf("%s: reported %+v, delivered %+v", name, got, m.delivered)
+		}
+		empty(t, m)
+	}
+}
+
+// TestServersCertificate: whom the machine does not talk to, and when.
+func TestServersCertificate(t *testing.T) {
+	then := time.Date(2031, 5, 1, 0, 0, 0, 0, time.UTC)
+	good := newAuthority(t, then.AddDate(-1, 0, 0), then.AddDate(1, 0, 0))
+	evil := newAuthority(t, then.AddDate(-1, 0, 0), then.AddDate(1, 0, 0))
+	for _, c := range []struct {
+		name      string
+		by        *authority
+		from, to  time.Time
+		now       time.Time
+		known     bool
+		floor     time.Time
+		want      string // in the error; empty: trusted
+		connected bool   // the server was asked for something
+	}{
+		{"time from the server", good, then.AddDate(0, -1, 0), then.AddDate(0, 1, 0), then, false, time.Unix(1000, 0), "", true},
+		{"another authority", evil, then.AddDate(0, -1, 0), then.AddDate(0, 1, 0), then, false, time.Unix(1000, 0), "signed by unknown authority", false},
+		{"the machine knows better", good, then.AddDate(0, -1, 0), then.AddDate(0, 1, 0), then, true, time.Unix(1000, 0), "not yet valid", false},
+		{"time before the floor", good, then.AddDate(0, -1, 0), then.AddDate(0, 1, 0), then, false, then.AddDate(1, 0, 0), "before this image's", true},
+		{"expired at its own time", good, then.AddDate(0, -2, 0), then.AddDate(0, -1, 0), then, false, time.Unix(1000, 0), "expired", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, c.by, c.from, c.to)
+			s.now = func() time.Time { return c.now }
+			m := boot(t).at(s, good)
+			m.known, m.Floor = c.known, c.floor
+			if c.want == "" {
+				if m.run("trusted"); !m.clock.Equal(c.now) {
+					t.Errorf("the clock is set to %s", m.clock)
+				}
+				return
+			}
+			got := m.run("failed")
+			if !strings.Contains(got.Error, c.want) {
+				t.Errorf("error %q, want %q", got.Error, c.want)
+			}
+			if !m.clock.IsZero() || len(m.delivered) > 0 || len(s.verdicts) > 0 || (len(s.requests) > 0) != c.connected {
+				t.Errorf("clock %s, %d requests, %d verdicts", m.clock, len(s.requests), len(s.verdicts))
+			}
+		})
+	}
+}
+
+// TestNameOfServer: a certificate for another name is another server.
+func TestNameOfServer(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	m := boot(t).at(s, by)
+	m.Server = func() (string, string) { return strings.Replace(s.URL, "127.0.0.1", "localhost", 1), "dhcp" }
+	if got := m.run("failed"); !strings.Contains(got.Error, "localhost") {
+		t.Errorf("reported %+v", got)
+	}
+}
+
+// TestLogChanges: a quote that another extend has overtaken is made again.
+func TestLogChanges(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	m := boot(t).at(s, by)
+	real, calls := m.InitLog, 0
+	m.InitLog = func() []byte {
+		if calls++; calls == 1 {
+			return nil // as it was before the statement was logged
+		}
+		return real()
+	}
+	m.run("trusted")
+	if calls < 4 {
+		t.Errorf("the log was read %d times", calls)
+	}
+}
+
+func TestWithoutTPM(t *testing.T) {
+	by := newAuthority(t, past, future)
+	m := boot(t).at(serve(t, by, past, future), by)
+	m.TPM = func(context.Context) (string, error) { return "", errors.New("the machine has no TPM 2.0") }
+	if got := m.run("absent"); !strings.Contains(got.Error, "no TPM") {
+		t.Errorf("reported %+v", got)
+	}
+	m = boot(t)
+	m.Server = func() (string, string) { return "", "" }
+	if got := m.run("waiting"); !strings.Contains(got.Error, "no server") {
+		t.Errorf("reported %+v", got)
+	}
+}
