@@ -1,12 +1,8 @@
 package attest
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/ingot-os/ingot/attest/pcr"
@@ -44,26 +40,8 @@ type Evidence struct {
 	Firmware string      `json:"firmware,omitempty"` // vendor and version, as the machine's tables say
 }
 
-// ParseEvidence reads a document. Unknown fields are an error: nothing in
-// evidence is silently left unread.
-func ParseEvidence(b []byte) (*Evidence, error) {
-	if len(b) > MaxEvidence {
-		return nil, fmt.Errorf("read evidence: %d bytes are more than %d", len(b), MaxEvidence)
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	var e Evidence
-	if err := d.Decode(&e); err != nil {
-		return nil, fmt.Errorf("read evidence: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("read evidence: text behind the document")
-	}
-	if e.Format != Format {
-		return nil, fmt.Errorf("read evidence: format %.40q is not %q", e.Format, Format)
-	}
-	return &e, nil
-}
+// ParseEvidence reads a document. Unknown fields are an error.
+func ParseEvidence(b []byte) (*Evidence, error) { return ReadEvidence(b, nil) }
 
 // Challenge is what evidence must answer. A nonce is used once (Open).
 type Challenge struct {

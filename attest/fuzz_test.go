@@ -63,6 +63,20 @@ func TestParseEvidenceRefuses(t *testing.T) {
 		"trailing":      good + "{}",
 		"format":        strings.Replace(good, Format, "ingot-evidence/2", 1),
 		"unknown field": `{"more":1,` + good[1:],
+		"in capitals":   strings.Replace(good, `"nonce"`, `"Nonce"`, 1),
+		"twice":         `{"firmware":"x",` + good[1:len(good)-1] + `,"firmware":"y"}`,
+		"escaped name":  strings.Replace(good, `"nonce"`, `"\u006eonce"`, 1),
+		"no comma":      strings.Replace(good, `","ak"`, `" "ak"`, 1),
+		"two commas":    strings.Replace(good, `","ak"`, `",,"ak"`, 1),
+		"comma at last": good[:len(good)-1] + ",}",
+		"no colon":      strings.Replace(good, `"ak":`, `"ak"`, 1),
+		"no value":      strings.Replace(good, `"ak":`, `"ak":,"x":`, 1),
+		"line end":      strings.Replace(good, `"ak":"`, "\"ak\":\"\n", 1),
+		"not base64":    strings.Replace(good, `"ak":"`, `"ak":"*`, 1),
+		"number":        strings.Replace(good, `"ak":"`, `"ak":1,"x":"`, 1),
+		"brackets":      strings.Replace(good, `"pcrs":{`, `"pcrs":[{`, 1),
+		"array":         "[" + good + "]",
+		"clock's field": strings.Replace(good, `"clock":{`, `"clock":{"x":1,`, 1),
 		"unknown bank":  strings.Replace(good, `"sha256":`, `"md5":`, 1),
 		"too large":     good + strings.Repeat(" ", MaxEvidence),
 	} {
@@ -76,10 +90,17 @@ func TestParseEvidenceRefuses(t *testing.T) {
 func FuzzParseEvidence(f *testing.F) {
 	f.Add(encode(f, genuine(f).build().Evidence))
 	f.Add([]byte(`{"format":"ingot-evidence/1","pcrs":{"sha256":{"0":"00"}},"clock":{"clock":1,"safe":true}}`))
+	f.Add([]byte(`{"format":"ingot-evidence/1","nonce":"AA==\\n","quote":null,"firmware":"a\\"}"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		e, err := ParseEvidence(text)
 		if err != nil {
 			return
+		}
+		var theirs Evidence
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&theirs); err != nil || !bytes.Equal(encode(t, &theirs), encode(t, e)) {
+			t.Errorf("encoding/json reads %+v (%v), we %+v", theirs, err, e)
 		}
 		b := encode(t, e)
 		again, err := ParseEvidence(b)

@@ -103,6 +103,16 @@ type Evidence struct {
 	attest.Evidence
 }
 
+// ParseEvidence reads the message. It is quick and strict (attest.ReadEvidence).
+func ParseEvidence(b []byte) (*Evidence, error) {
+	var name string
+	e, err := attest.ReadEvidence(b, map[string]any{"name": &name})
+	if err != nil {
+		return nil, err
+	}
+	return &Evidence{name, *e}, nil
+}
+
 // Answer is the verdict, and what an attested host gets.
 type Answer struct {
 	Trusted  bool             `json:"trusted"`

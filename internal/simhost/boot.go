@@ -88,6 +88,31 @@ func (b *Boot) finish() error {
 // Events is the number of events of the log, its header among them.
 func (b *Boot) Events() int { return len(b.events) + 1 }
 
+// Of is the same firmware, its Secure Boot too, that boots what a path of a
+// reference expects. It must be a path over the network: a partition table is
+// logged in full, and a reference has only its digest.
+func (b *Boot) Of(p attest.Path) (*Boot, error) {
+	s := &Boot{banks: []pcr.Bank{pcr.SHA256, pcr.SHA384}}
+	for _, e := range b.events {
+		switch e.register {
+		case 4, 5, 9, 11, 12:
+		default:
+			s.events = append(s.events, e)
+		}
+	}
+	for _, x := range p.Events {
+		if x.PCR == 7 { // the keys are those of the recorded firmware
+			continue
+		}
+		e := event{uint32(x.PCR), x.Type, []byte(x.Name), x.Digests}
+		if x.Type == eventlog.Separator {
+			e.data = make([]byte, 4)
+		}
+		s.events = append(s.events, e)
+	}
+	return s, s.finish()
+}
+
 // measured is an event whose digests are of its data.
 func (b *Boot) measured(register uint32, typ eventlog.Type, data []byte) event {
 	e := event{register, typ, data, map[pcr.Bank]pcr.Digest{}}

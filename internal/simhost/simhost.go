@@ -46,6 +46,8 @@ type Host struct {
 	akPublic []byte // TPMT_PUBLIC
 	ekPublic []byte
 	akName   []byte
+
+	ekCertificate []byte // nil: no maker vouches
 }
 
 // New makes a host with keys of its own, and a clock that was just started.
@@ -92,9 +94,9 @@ func unique(point []byte) tpm2.TPMUPublicID {
 		X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}})
 }
 
-// Request asks for the host's name. The TPM has no certificate.
+// Request asks for the host's name, with a certificate if a Maker has given one.
 func (h *Host) Request() attest.Request {
-	return attest.Request{Name: h.Name, AK: h.akPublic, EK: h.ekPublic}
+	return attest.Request{Name: h.Name, AK: h.akPublic, EK: h.ekPublic, EKCertificate: h.ekCertificate}
 }
 
 // Record is what a server keeps after the enrolment.

@@ -3,8 +3,10 @@ package simhost
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,6 +58,31 @@ func TestCredential(t *testing.T) {
 	}
 }
 
+// TestCertified: a server that trusts the maker enrols the host at once.
+func TestCertified(t *testing.T) {
+	boot, _ := boots(t)
+	h, err := New("host-1", boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_800_000_000, 0)
+	m, err := NewMaker(now)
+	if err == nil {
+		err = m.Certify(h, now)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ek, err := quote.ParsePublic(h.Request().EK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := attest.Roots{Roots: []*x509.Certificate{m.Root}}
+	if c, err := roots.Chain(h.Request().EKCertificate, ek, now); err != nil || !c.Chained {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // TestTrusted: the imitated boots are those that the recorded image's reference
 // describes; both firmwares are real enough for every check.
 func TestTrusted(t *testing.T) {
@@ -71,7 +98,12 @@ func TestTrusted(t *testing.T) {
 	if n, events := len(server.Log), server.Events(); n < 33_500 || n > 34_500 || events != 83 {
 		t.Errorf("the log of the server has %d bytes, %d events", n, events)
 	}
-	for _, boot := range []*Boot{as, server} {
+	path := slices.IndexFunc(ref.Paths, func(p attest.Path) bool { return p.Boot == "pxe" && p.SecureBoot })
+	other, err := server.Of(ref.Paths[path])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, boot := range []*Boot{as, server, other} {
 		h, err := New("host", boot)
 		if err != nil {
 			t.Fatal(err)
