@@ -62,6 +62,7 @@ func (c *flashCmd) confirm(v *verb, o *flash.Options) error {
 	if err != nil {
 		return c.explain(v, err)
 	}
+	o.Confirm.Seen = &d
 	if d.Removable || d.Kind == flash.File || !v.ui.Terminal {
 		return nil // flash.Check refuses what needs a word that nobody gave
 	}

@@ -53,6 +53,23 @@ func (d Device) String() string {
 // the right one: its path or kernel name, exactly.
 type Confirm struct {
 	Device string
+	// Seen is the device that the operator was shown; nil when none was. What is
+	// under its name by the time of writing must be the same: sticks are pulled
+	// and others put in while a question waits.
+	Seen *Device
+}
+
+// exchanged says what of the device is not as it was seen; "" when all is.
+func (d Device) exchanged(seen Device) string {
+	for _, f := range []struct{ what, now, then string }{
+		{"kernel name", d.Name, seen.Name}, {"kind", string(d.Kind), string(seen.Kind)}, {"serial number", d.ID, seen.ID}, {"model", d.Model, seen.Model},
+		{"size", fmt.Sprint(d.Size), fmt.Sprint(seen.Size)}, {"removable", fmt.Sprint(d.Removable), fmt.Sprint(seen.Removable)},
+	} {
+		if f.now != f.then {
+			return fmt.Sprintf("its %s was %q, and now is %q", f.what, f.then, f.now)
+		}
+	}
+	return ""
 }
 
 // Reason is why a device is refused.
@@ -67,6 +84,7 @@ const (
 	TooSmall     Reason = "too-small"
 	ReadOnly     Reason = "read-only"
 	NotRemovable Reason = "not-removable"
+	Exchanged    Reason = "exchanged" // not the device that was confirmed
 	NotWhole     Reason = "not-a-whole-disk"
 	BadSector    Reason = "sector-size"
 	Foreign      Reason = "not-an-ingot-image"

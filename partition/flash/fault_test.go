@@ -99,7 +99,7 @@ func child(args []string) {
 	permille, err := strconv.ParseInt(args[2], 10, 64)
 	if err == nil {
 		_, err = Write(context.Background(), args[0], args[1], Options{
-			Confirm: Confirm{args[1]},
+			Confirm: Confirm{Device: args[1]},
 			Progress: func(done, total int64) {
 				if done*1000/total >= permille {
 					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

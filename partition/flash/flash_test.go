@@ -307,6 +307,7 @@ func TestRefusedIsNotTouched(t *testing.T) {
 		{"foreign layout", variant(foreign), 40 * mib, Options{}, Foreign},
 		{"mounted", image, 40 * mib, facts(func(d *Device) { d.Uses = []Use{{"mount", "x1", "/mnt"}} }), Mounted},
 		{"not removable", image, 40 * mib, facts(func(d *Device) { d.Kind, d.SectorSize = Disk, 512 }), NotRemovable},
+		{"exchanged while it was asked", image, 40 * mib, Options{Confirm: Confirm{Seen: &Device{Kind: File, Size: 39 * mib}}}, Exchanged},
 		{"read-only", image, 40 * mib, facts(func(d *Device) { d.ReadOnly = true }), ReadOnly},
 		{"too small", image, 36*mib - 512, Options{}, TooSmall},
 	}

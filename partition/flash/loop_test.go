@@ -41,7 +41,7 @@ func TestWriteToBlockDevice(t *testing.T) {
 			if _, err := Write(context.Background(), image, dev, Options{}); !Refused(err, NotRemovable) {
 				t.Errorf("without the name confirmed: %v", err)
 			}
-			res, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{dev}})
+			res, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{Device: dev}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestBusyBlockDevice(t *testing.T) {
 	dev := loop(t, "512")
 	image, _ := testImage(t, 512)
 	flash := func() error {
-		_, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{dev}})
+		_, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{Device: dev}})
 		return err
 	}
 	oracle.Run(t, oracle.Need(t, "e2fsprogs", "mkfs.ext4"), "-q", "-F", dev)
@@ -142,7 +142,7 @@ func TestProbeSystemDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Check(d, 0, Confirm{d.Name}); !Refused(err, System) || !strings.Contains(err.Error(), "holds / of") {
+	if err := Check(d, 0, Confirm{Device: d.Name}); !Refused(err, System) || !strings.Contains(err.Error(), "holds / of") {
 		t.Errorf("Check of the system disk %+v = %v", d, err)
 	}
 }
@@ -151,7 +151,7 @@ func TestProbeSystemDisk(t *testing.T) {
 func TestMountedPartition(t *testing.T) {
 	dev := loop(t, "512")
 	image, _ := testImage(t, 512)
-	res, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{dev}})
+	res, err := Write(context.Background(), image, dev, Options{Confirm: Confirm{Device: dev}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestMountedPartition(t *testing.T) {
 		t.Error("the kernel shows the new partitions, but Reread is false")
 	}
 	part := node(t, filepath.Base(dev)+"p7")
-	if _, err := Write(context.Background(), image, part, Options{Confirm: Confirm{part}}); !Refused(err, NotWhole) {
+	if _, err := Write(context.Background(), image, part, Options{Confirm: Confirm{Device: part}}); !Refused(err, NotWhole) {
 		t.Errorf("partition as target: %v", err)
 	}
 	oracle.Run(t, oracle.Need(t, "e2fsprogs", "mkfs.ext4"), "-q", "-F", part)
@@ -171,7 +171,7 @@ func TestMountedPartition(t *testing.T) {
 		t.Skipf("no mounts here: %v", err)
 	}
 	defer unix.Unmount(dir, 0)
-	_, err = Write(context.Background(), image, dev, Options{Confirm: Confirm{dev}})
+	_, err = Write(context.Background(), image, dev, Options{Confirm: Confirm{Device: dev}})
 	if !Refused(err, Mounted) || !strings.Contains(err.Error(), "p7 is mounted on "+dir) {
 		t.Errorf("partition mounted: %v", err)
 	}

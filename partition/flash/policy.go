@@ -44,6 +44,11 @@ func Check(d Device, imageSize int64, c Confirm) error {
 	if d.Kind != File && !d.Removable && !confirmed {
 		refuse(NotRemovable, fmt.Sprintf("confirm its exact name: %s", d.Path), "%s is not removable and was not confirmed by name", d.Name)
 	}
+	if c.Seen != nil {
+		if what := d.exchanged(*c.Seen); what != "" {
+			refuse(Exchanged, "look which device is which (lsblk), and start again", "%s is another device than was confirmed: %s", d.Path, what)
+		}
+	}
 	if len(out) == 0 {
 		return nil
 	}

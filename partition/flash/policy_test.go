@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 			[]Reason{NotWhole, Swap, Held, ReadOnly, BadSector, TooSmall, NotRemovable}, "sda1"},
 	}
 	for _, tt := range tests {
-		err := Check(tt.device, image, Confirm{tt.confirm})
+		err := Check(tt.device, image, Confirm{Device: tt.confirm})
 		var got []Reason
 		var refused *RefusedError
 		if errors.As(err, &refused) {
@@ -69,6 +69,19 @@ func TestCheck(t *testing.T) {
 			if !Refused(err, r) {
 				t.Errorf("%s: Refused(%s) is false", tt.name, r)
 			}
+		}
+	}
+	for name, change := range map[string]func(*Device){
+		"kernel name": func(d *Device) { d.Name = "nvme1n1" }, "serial number": func(d *Device) { d.ID = "eui.2" }, "model": func(d *Device) { d.Model = "B" },
+		"size": func(d *Device) { d.Size *= 2 }, "removable": func(d *Device) { d.Removable = true },
+	} {
+		seen := with(ssd, func(d *Device) { d.ID, d.Model = "eui.1", "A" })
+		now := with(seen, change)
+		if err := Check(now, image, Confirm{Device: now.Name, Seen: &seen}); !Refused(err, Exchanged) || !strings.Contains(err.Error(), "another device than was confirmed: its "+name+" was ") {
+			t.Errorf("another %s than was confirmed: %v", name, err)
+		}
+		if err := Check(seen, image, Confirm{Device: seen.Name, Seen: &seen}); err != nil {
+			t.Errorf("the same device: %v", err)
 		}
 	}
 	err := Check(ssd, image, Confirm{}).(*RefusedError)
