@@ -59,7 +59,10 @@ func (c *verifyCmd) options() (verify.Options, error) {
 		}
 	}
 	if !c.Unsigned && len(o.Trust.Image) > 0 && (c.Threshold < 1 || c.Threshold > len(o.Trust.Image)) {
-		return o, &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--threshold %d: there is %s", c.Threshold, ui.Plural(len(o.Trust.Image), "key"))}
+		return o, &ui.Error{
+			Code: ui.CodeUsage, Err: fmt.Errorf("--threshold %d: --keys names %s", c.Threshold, ui.Plural(len(o.Trust.Image), "different key")),
+			Hint: "a key counts once, however often it is named or has signed",
+		}
 	}
 	return o, nil
 }

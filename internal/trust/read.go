@@ -7,12 +7,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/ingot-os/ingot/boot/esl"
+	"github.com/ingot-os/ingot/internal/pemfile"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -186,12 +186,12 @@ func firmwareCertificates(data []byte) ([]*x509.Certificate, *gpt.GUID, error) {
 
 // der takes the one block out of a PEM file; what is no PEM is DER already.
 func der(data []byte) (der []byte, kind string, err error) {
-	block, rest := pem.Decode(data)
-	if block == nil {
+	block, err := pemfile.One(data)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case block == nil:
 		return data, "", nil
-	}
-	if more, _ := pem.Decode(rest); more != nil {
-		return nil, "", errors.New("more than one PEM block: name a file for each")
 	}
 	return block.Bytes, block.Type, nil
 }

@@ -125,7 +125,7 @@ func TestRefusals(t *testing.T) {
 		"leaf.pem": certificate(t, p256, p256.Public(), false), "p384.pem": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: big384}),
 		"pkcs8.der": pkcs8, "sec1.der": sec1, "text.txt": []byte("hello"), "empty.pem": {}, "other.der": otherDER,
 		"openssh": []byte("-----BEGIN OPENSSH PRIVATE KEY-----\n"), "two.pem": append(bytes.Clone(db), db...), "sealed.p12": []byte("?"),
-		"cut.esl": files["db.esl"].Data[:100], "large.pem": make([]byte, 2<<20),
+		"cut.esl": files["db.esl"].Data[:100], "torn.pem": append(bytes.Clone(db), db[:100]...), "torn first.pem": append(append(bytes.Clone(db[:100]), '\n'), db...), "large.pem": make([]byte, 2<<20),
 	}
 	read := func(name string) ([]byte, error) {
 		if b, ok := extra[name]; ok {
@@ -147,7 +147,9 @@ func TestRefusals(t *testing.T) {
 		{"text", func(f *trust.Files) { f.KEK = "text.txt" }, "kek: text.txt is no certificate"},
 		{"public key for pk", func(f *trust.Files) { f.PK = "image.pem" }, "pk: image.pem is no certificate"},
 		{"cut list", func(f *trust.Files) { f.DB[0] = "cut.esl" }, "db[0]: cut.esl is no certificate: signature list: offset 0x10"},
-		{"two in one", func(f *trust.Files) { f.DB[0] = "two.pem" }, "more than one PEM block"},
+		{"two in one", func(f *trust.Files) { f.DB[0] = "two.pem" }, "2 PEM blocks"},
+		{"second block cut off", func(f *trust.Files) { f.DB[0] = "torn.pem" }, "db[0]: torn.pem is no certificate: line "},
+		{"first block cut off", func(f *trust.Files) { f.KEK = "torn first.pem" }, "kek: torn first.pem is no certificate: line 1: a PEM block that is damaged or cut off"},
 		{"missing", func(f *trust.Files) { f.DB[0] = "none.pem" }, "db[0]: none.pem does not exist"},
 		{"empty", func(f *trust.Files) { f.DB[0] = "empty.pem" }, "db[0]: empty.pem has 0 bytes"},
 		{"large", func(f *trust.Files) { f.DB[0] = "large.pem" }, "db[0]: large.pem has 2097152 bytes"},

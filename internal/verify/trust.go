@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/keys"
+	"github.com/ingot-os/ingot/internal/pemfile"
 )
 
 // Trust is what the verifier believes before it reads anything.
@@ -67,7 +68,9 @@ func (t *Trust) loadSet(dir string) error {
 	if k == nil {
 		return errors.New("the set has no image key")
 	}
-	t.Image = append(t.Image, k)
+	if err := t.addImage(k); err != nil {
+		return err
+	}
 	if c := s.Certificate(keys.DB); c != nil {
 		t.DB = append(t.DB, c)
 	}
@@ -81,12 +84,24 @@ func (t *Trust) loadFile(path string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := dsse.KeyID(key); err != nil {
-			return err
-		}
-		t.Image = append(t.Image, key)
-		return nil
+		return t.addImage(key)
 	})
+}
+
+// addImage adds a key that may sign manifests, once however often it is named:
+// a threshold counts keys, not files.
+func (t *Trust) addImage(key crypto.PublicKey) error {
+	id, err := dsse.KeyID(key)
+	if err != nil {
+		return err
+	}
+	for _, k := range t.Image {
+		if known, err := dsse.KeyID(k); err == nil && known == id {
+			return nil
+		}
+	}
+	t.Image = append(t.Image, key)
+	return nil
 }
 
 // LoadDB adds the db certificates of a PEM file.
@@ -124,22 +139,24 @@ func eachBlock(path string, do func(*pem.Block) error) error {
 		return err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
 		return err
 	}
-	n := 0
-	for ; ; n++ {
-		var b *pem.Block
-		if b, data = pem.Decode(data); b == nil {
-			break
-		}
+	if len(data) > maxKeyFile {
+		return fmt.Errorf("%s has more than %d bytes", filepath.Base(path), maxKeyFile)
+	}
+	blocks, err := pemfile.Blocks(data)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	case len(blocks) == 0:
+		return fmt.Errorf("%s holds no PEM block", filepath.Base(path))
+	}
+	for _, b := range blocks {
 		if err := do(b); err != nil {
 			return err
 		}
-	}
-	if n == 0 {
-		return fmt.Errorf("%s holds no PEM block", filepath.Base(path))
 	}
 	return nil
 }

@@ -318,6 +318,23 @@ func TestTrust(t *testing.T) {
 			t.Errorf("%s: %d keys, %d certificates", path, len(tr.Image), len(tr.DB))
 		}
 	}
+	if tr, err := verify.LoadTrust(ours, out, filepath.Join(out, "image.pem")); err != nil || len(tr.Image) != 1 {
+		t.Errorf("one key named three times: %d keys, %v", len(tr.Image), err)
+	}
+	pem, err := os.ReadFile(filepath.Join(out, "image.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn := filepath.Join(t.TempDir(), "torn.pem")
+	write(t, torn, append(pem, pem[:60]...))
+	if _, err := verify.LoadTrust(torn); err == nil || !strings.Contains(err.Error(), "torn.pem: line ") {
+		t.Errorf("a second block that is cut off: %v", err)
+	}
+	long := filepath.Join(t.TempDir(), "long.pem")
+	write(t, long, append(pem, make([]byte, 1<<20)...))
+	if _, err := verify.LoadTrust(long); err == nil {
+		t.Error("a file that was read in part is taken")
+	}
 	var tr verify.Trust
 	if err := tr.LoadDB(filepath.Join(out, "image.pem")); err == nil {
 		t.Error("a public key is taken for a certificate")
