@@ -45,7 +45,8 @@ func (s *Set) SecureBootKeys() (k varstore.SecureBootKeys, err error) {
 	return k, nil
 }
 
-// Export writes everything public into dir, which must not exist: for each of
+// Export writes everything public into dir, which must not exist and which all
+// may read then: for each of
 // PK, KEK and db a certificate (.der for firmware menus, .pem), a signature list
 // (.esl) and a signed update (.auth, as systemd-boot and firmware enrol it), and
 // the other certificates and public keys as PEM. PK and KEK sign the updates,
@@ -65,7 +66,7 @@ func (s *Set) Export(ctx context.Context, dir string) ([]string, error) {
 		}
 		files = append(files, file{exportName(k.Purpose) + ".pem", pem.EncodeToMemory(block), 0o644})
 	}
-	if err := writeDir(dir, files); err != nil {
+	if err := writeDir(dir, 0o755, files); err != nil {
 		return nil, fmt.Errorf("export keys: %w", err)
 	}
 	names := make([]string, len(files))

@@ -77,7 +77,7 @@ func TestPKCS11(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, uri := range map[string]string{
-		"wrong PIN":  strings.ReplaceAll(uris[DB], "pin-source=file:", "pin-source="+wrong+"&x="),
+		"wrong PIN":  uris[DB][:strings.Index(uris[DB], "pin-source=")] + "pin-source=" + wrong,
 		"no such id": strings.ReplaceAll(uris[DB], "id=%a1", "id=%ff"),
 		"other key":  strings.ReplaceAll(uris[DB], "id=%a1", "id=%a0"),
 		"other hash": uris[DB],
@@ -138,6 +138,8 @@ func TestURIsRefused(t *testing.T) {
 		"pkcs11:token=t;id=1?module-path=/m&pin-value=1":   "pin-value puts a secret",
 		"pkcs11:token=t;id=1?module-path=/m&pin-source=/x": "read PIN",
 		"pkcs11:token=t;serial=1;id=1?module-path=/m":      "attribute serial is not supported",
+		"pkcs11:token=t;id=1?module-path=/m&pin-sorce=/x":  "option pin-sorce is not supported",
+		"pkcs11:token=t;id=1?module-path=/m&module-name=x": "option module-name is not supported",
 		"exec:sign?key=x":                                  "exec:/absolute/path",
 		"exec:/bin/sign":                                   "exec:/absolute/path",
 		"exec:/bin/sign?key=x&y=z":                         "exec:/absolute/path",

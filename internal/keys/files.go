@@ -15,12 +15,12 @@ type file struct {
 
 // writeDir writes a folder that appears complete or not at all. Whatever has
 // its name stays as it is; the error wraps ErrExists.
-func writeDir(dir string, files []file) (err error) {
+func writeDir(dir string, mode os.FileMode, files []file) (err error) {
 	dir = filepath.Clean(dir)
 	if _, err := os.Lstat(dir); err == nil {
 		return fmt.Errorf("write %s: %w", dir, ErrExists)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".") // mode 0700
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".")
 	if err != nil {
 		return err
 	}
@@ -33,6 +33,9 @@ func writeDir(dir string, files []file) (err error) {
 		if err := writeFile(filepath.Join(tmp, f.name), f); err != nil {
 			return err
 		}
+	}
+	if err := os.Chmod(tmp, mode); err != nil { // whatever the umask is
+		return err
 	}
 	if err := syncDir(tmp); err != nil {
 		return err

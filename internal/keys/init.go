@@ -92,7 +92,7 @@ func Init(ctx context.Context, dir string, o Options) (*Set, error) {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
 	m.files = append(m.files, file{indexName, append(index, '\n'), 0o644}, file{".gitignore", []byte("*.key\n"), 0o644})
-	if err := writeDir(dir, m.files); err != nil {
+	if err := writeDir(dir, 0o700, m.files); err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
 	return Open(dir)

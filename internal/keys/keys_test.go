@@ -182,7 +182,7 @@ func TestInitRefuses(t *testing.T) {
 // TestWriteDirLeavesNothing fails at the second file.
 func TestWriteDirLeavesNothing(t *testing.T) {
 	parent := t.TempDir()
-	if err := writeDir(filepath.Join(parent, "set"), []file{{"a", nil, 0o600}, {"a", nil, 0o600}}); err == nil {
+	if err := writeDir(filepath.Join(parent, "set"), 0o700, []file{{"a", nil, 0o600}, {"a", nil, 0o600}}); err == nil {
 		t.Error("two files of one name: no error")
 	}
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ingot-os/ingot/internal/pemfile"
 )
 
 // Set is a key set that was opened. Private keys are not read until Signer.
@@ -95,7 +97,11 @@ func (s *Set) load(k Key) error {
 // parsePublic reads a certificate or a public key, PEM or DER.
 func parsePublic(b []byte) (crypto.PublicKey, *x509.Certificate, error) {
 	kind := "PUBLIC KEY"
-	if block, _ := pem.Decode(b); block != nil {
+	block, err := pemfile.One(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if block != nil {
 		kind, b = block.Type, block.Bytes
 	} else if _, err := x509.ParseCertificate(b); err == nil {
 		kind = "CERTIFICATE"
@@ -120,9 +126,13 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
 	if err == nil && len(b) > fileLimit {
-		err = fmt.Errorf("read %s: more than %d bytes", path, fileLimit)
+		err = fmt.Errorf("read %s: more than %d bytes", f.Name(), fileLimit)
 	}
 	return b, err
 }
@@ -223,14 +233,19 @@ func (s *Set) resolve(name string) string {
 
 // readPrivate reads a PKCS #8 file that nobody else can read.
 func readPrivate(path string) (crypto.Signer, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what is read: the name may be given to another file meanwhile
 	if err != nil {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("read %s: mode %04o lets others read it; want 0600", path, mode)
 	}
-	b, err := readFile(path)
+	b, err := readAll(f)
 	if err != nil {
 		return nil, err
 	}

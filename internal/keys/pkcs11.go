@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -48,8 +49,13 @@ func parsePKCS11(rest string) (program, error) {
 		return nil, errors.New("want module-path= with the absolute path of the token's library")
 	}
 	for name := range attrs {
-		if !strings.Contains(" token object id type ", " "+name+" ") {
+		if !slices.Contains([]string{"token", "object", "id", "type"}, name) {
 			return nil, fmt.Errorf("attribute %s is not supported", name)
+		}
+	}
+	for name := range options { // a misspelt pin-source would leave the PIN to the environment
+		if !slices.Contains([]string{"module-path", "pin-source"}, name) {
+			return nil, fmt.Errorf("option %s is not supported, only module-path and pin-source are", name)
 		}
 	}
 	t.pin, err = readPIN(options["pin-source"])
