@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ingot-os/ingot/boot/pkcs7"
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/imageset"
@@ -24,13 +26,16 @@ type signCmd struct {
 }
 
 type signRequestCmd struct {
-	Dir         string `arg:"" help:"Image set." type:"existingdir"`
-	Out         string `short:"o" placeholder:"FILE" help:"Request to write (default: standard output)." type:"path"`
-	WithMessage bool   `help:"Include the manifest, which Ed25519 and RSA keys need and a person may read."`
+	Dir string `arg:"" help:"Image set." type:"existingdir"`
+	outFlags
+	WithMessage bool `help:"Include the manifest, which Ed25519 and RSA keys need and a person may read."`
 }
 
 // Run writes a request for the signatures that the set lacks.
 func (c *signRequestCmd) Run(v *verb) error {
+	if err := c.free(); err != nil {
+		return err
+	}
 	set, err := openSet(c.Dir)
 	if err != nil {
 		return err
@@ -43,7 +48,7 @@ func (c *signRequestCmd) Run(v *verb) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDocument(v, c.Out, data); err != nil || c.Out == "" {
+	if err := c.write(v, data); err != nil || c.Out == "" {
 		return err
 	}
 	if signed, err := signing.Signed(set); err == nil && signed && r.Manifest != nil {
@@ -59,12 +64,15 @@ type signAnswerCmd struct {
 	Key         string `placeholder:"URI" help:"One private key, file:, pkcs11: or exec:, instead of a key set."`
 	Certificate string `placeholder:"FILE" help:"Certificate of --key, or its public key when it signs manifests." type:"existingfile"`
 	Request     string `arg:"" help:"Request to sign, as ingot sign request wrote it." type:"existingfile"`
-	Out         string `short:"o" placeholder:"FILE" help:"Response to write (default: standard output)." type:"path"`
-	Yes         bool   `help:"Do not ask before signing."`
+	outFlags
+	Yes bool `help:"Do not ask before signing; needed where nobody can be asked."`
 }
 
 // Run shows what is to be signed, and signs it.
 func (c *signAnswerCmd) Run(v *verb) error {
+	if err := c.free(); err != nil {
+		return err
+	}
 	a, err := c.signer(v)
 	if err != nil {
 		return err
@@ -87,7 +95,7 @@ func (c *signAnswerCmd) Run(v *verb) error {
 	if data, err = resp.Marshal(); err != nil {
 		return err
 	}
-	if err := writeDocument(v, c.Out, data); err != nil || c.Out == "" {
+	if err := c.write(v, data); err != nil || c.Out == "" {
 		return err
 	}
 	next(v, "ingot sign attach SET %s   where the set is", filepath.Base(c.Out))
@@ -114,10 +122,17 @@ func (c *signAnswerCmd) signer(v *verb) (*signing.Authority, error) {
 	return a, keysError(err)
 }
 
-// confirm shows a person what will be signed, with the digests to compare.
+// confirm shows a person what will be signed, with the digests to compare. A
+// script says with --yes that somebody has looked.
 func (c *signAnswerCmd) confirm(v *verb, r *signing.Request) error {
 	if !v.ui.Terminal || v.ui.JSON {
-		return nil
+		if c.Yes {
+			return nil
+		}
+		return &ui.Error{
+			Code: ui.CodeUsage, Err: fmt.Errorf("sign %s: nobody can be asked here whether it is what is meant", c.Request),
+			Hint: "add --yes when it is; ingot sign at a terminal shows it and asks",
+		}
 	}
 	v.ui.Say("to sign for %v:", r.Set)
 	if err := ui.WriteTable(v.env.Stderr, nil, r.Lines()); err != nil || c.Yes {
@@ -248,6 +263,8 @@ func signError(err error) error {
 		out.Code, out.Hint = ui.CodeRefused, "ingot sign request DIR makes a request for the set as it is"
 	case errors.Is(err, pkcs7.ErrSignature), errors.Is(err, dsse.ErrUntrusted):
 		out.Code = ui.CodeRefused
+	case errors.Is(err, imageset.ErrUnknownFile):
+		out.Hint = "use the ingot that built the set, whose version manifest.json has under tools"
 	case errors.Is(err, imageset.ErrChanged):
 		out.Code, out.Hint = ui.CodeRefused, "build the set again"
 	default:
@@ -270,20 +287,54 @@ func readDocument(path string) ([]byte, error) {
 	return data, nil
 }
 
-// writeDocument writes a file at once, or to standard output without a path.
-func writeDocument(v *verb, path string, data []byte) error {
-	if path == "" {
+// outFlags say where a document goes.
+type outFlags struct {
+	Out   string `short:"o" placeholder:"FILE" help:"File to write (default: standard output)." type:"path"`
+	Force bool   `help:"Replace the file of -o when there is one."`
+}
+
+// free refuses a file that is there: it may be the only copy of a signature that
+// somebody made with a key in a safe.
+func (o *outFlags) free() error {
+	if o.Out == "" || o.Force {
+		return nil
+	}
+	if _, err := os.Lstat(o.Out); err != nil {
+		return nil // that it cannot be written is said when it is
+	}
+	return o.taken()
+}
+
+func (o *outFlags) taken() error {
+	return &ui.Error{Err: fmt.Errorf("write %s: it exists already", o.Out), Hint: "choose another file, or add --force; nothing was written"}
+}
+
+// write writes the file at once, or to standard output without a path.
+func (o *outFlags) write(v *verb, data []byte) error {
+	if o.Out == "" {
 		_, err := v.env.Stdout.Write(data)
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".ingot-")
+	tmp, err := os.CreateTemp(filepath.Dir(o.Out), ".ingot-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(data)
 	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", o.Out, err)
 	}
-	return os.Rename(tmp.Name(), path)
+	if o.Force {
+		return os.Rename(tmp.Name(), o.Out)
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, tmp.Name(), unix.AT_FDCWD, o.Out, unix.RENAME_NOREPLACE)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return o.taken()
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS): // a file system that cannot; free has looked
+		return os.Rename(tmp.Name(), o.Out)
+	case err != nil:
+		return fmt.Errorf("write %s: %w", o.Out, err)
+	}
+	return nil
 }
