@@ -25,7 +25,7 @@ var layers = [][]string{
 		"partition/tree", "partition/gpt", "partition/fat", "partition/squashfs", "partition/verity", "partition/state", "partition/luks",
 		"partition/blocks", "partition/qcow2", "partition/vhd", "partition/vmdk", "partition/iso", "partition/frames", "partition/blockmap",
 		"initramfs/kmod",
-		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls",
+		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls", "boot/slot",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
 		"attest/pcr", "attest/phase", "attest/statement", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
 	},
