@@ -69,7 +69,7 @@ func (m *Machine) extend(register int, data []byte) error {
 	}
 	m.measuring.Lock() // whoever reads the log while a register changes waits
 	defer m.measuring.Unlock()
-	dev, err := os.OpenFile(path, os.O_RDWR, 0)
+	dev, err := measure.Open(path)
 	if err != nil {
 		return fmt.Errorf("open TPM: %w", err)
 	}

@@ -62,6 +62,6 @@ func (c *Client) post(path, contentType string, body []byte, limit int64) (int, 
 	if err == nil && int64(len(answer)) > limit {
 		err = ErrTooLarge
 	}
-	c.done = c.done || h.close || !h.chunked && h.length < 0
+	c.done = c.done || h.close || h.open()
 	return h.status, answer, err
 }

@@ -72,8 +72,8 @@ func readHead(br *bufio.Reader) (head, error) {
 
 func (h head) body(br *bufio.Reader) io.Reader {
 	switch {
-	case h.status == 204 || h.status == 304:
-		return strings.NewReader("") // never have one (RFC 9112 section 6.3)
+	case h.empty():
+		return strings.NewReader("")
 	case h.chunked:
 		return &chunkReader{br: br}
 	case h.length >= 0:
@@ -81,6 +81,12 @@ func (h head) body(br *bufio.Reader) io.Reader {
 	}
 	return br
 }
+
+// empty reports whether there is never a body (RFC 9112 section 6.3).
+func (h head) empty() bool { return h.status == 204 || h.status == 304 }
+
+// open reports whether the body ends with the connection.
+func (h head) open() bool { return !h.empty() && !h.chunked && h.length < 0 }
 
 // exactReader reads n bytes; fewer are an error.
 type exactReader struct {

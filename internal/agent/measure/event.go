@@ -12,7 +12,7 @@
 //
 // Shape of use:
 //
-//	dev, err := os.OpenFile("/dev/tpmrm0", os.O_RDWR, 0)
+//	dev, err := measure.Open("/dev/tpmrm0")
 //	digests, err := measure.Event(dev, 15, data)
 //	err = log.Append(15, data, digests)
 package measure
@@ -22,6 +22,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/attest/pcr"
 )
@@ -45,6 +48,18 @@ const (
 var sizes = map[uint16]int{
 	0x0004: 20, 0x000b: 32, 0x000c: 48, 0x000d: 64, // SHA-1, SHA-256, SHA-384, SHA-512
 	0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64, // SM3-256, SHA3-256, SHA3-384, SHA3-512
+}
+
+// Open opens the TPM's character device so that a read waits for the answer. It
+// does not take os.Open, which opens what can be polled in non-blocking mode: then
+// the driver works in the background, and a read that comes before the answer
+// is told the end of the file (seen with Linux 6.12).
+func Open(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Error is a refusal by the TPM.

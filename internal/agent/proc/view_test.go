@@ -45,9 +45,11 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 	root, places := payload(t)
 	host := t.TempDir()
 	resolv := filepath.Join(host, "resolv.conf")
-	data := filepath.Join(host, "data")
+	data, secrets := filepath.Join(host, "data"), filepath.Join(host, "secrets")
 	os.WriteFile(resolv, []byte("nameserver 192.0.2.1\n"), 0o644)
 	os.Mkdir(data, 0o755)
+	os.Mkdir(secrets, 0o755)
+	os.WriteFile(filepath.Join(secrets, "s"), []byte("hidden"), 0o444)
 	ro := filepath.Join(host, "ro")
 	if err := os.MkdirAll(filepath.Join(ro, "below"), 0o755); err != nil {
 		t.Fatal(err)
@@ -60,6 +62,7 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 		Place{Path: "/proc", Source: "/proc"},
 		Place{Path: "/tmp", Opts: "mode=1777,size=1m"},
 		Place{Path: "/run", Opts: "mode=0755,size=1m"},
+		Place{Path: "/run/deep/secrets", Source: secrets, Flags: unix.MS_RDONLY}, // inside of a fresh tmpfs, which stays writable
 		Place{Path: "/etc/resolv.conf", Source: resolv, Flags: unix.MS_RDONLY},
 		Place{Path: "/var/lib/app", Source: data},
 		Place{Path: "/opt/y", Opts: "size=1m"},
@@ -71,14 +74,14 @@ func TestViewShowsRootAndPlaces(t *testing.T) {
 	}
 	defer ns.Close()
 	p, out := run(t, reaper(t), Command{Path: "/sbin/child", Space: ns, Env: []string{
-		"FILES=/etc/hostname /etc/resolv.conf /opt/x/f",
-		"WRITE=/x /etc/x /etc/resolv.conf /opt/x2 /tmp/x /run/x /var/lib/app/x /opt/y/x /ro/x /ro/below/x",
+		"FILES=/etc/hostname /etc/resolv.conf /opt/x/f /run/deep/secrets/s",
+		"WRITE=/x /etc/x /etc/resolv.conf /opt/x2 /tmp/x /run/x /var/lib/app/x /opt/y/x /ro/x /ro/below/x /run/deep/secrets/x",
 	}}, "ls")
 	if !p.OK() {
 		t.Fatalf("child %s: %s", p.Exit(), out)
 	}
 	for _, want := range []string{
-		`/etc/hostname: "payload" <nil>`, `/etc/resolv.conf: "nameserver 192.0.2.1\n" <nil>`, `/opt/x/f: "deep" <nil>`,
+		`/etc/hostname: "payload" <nil>`, `/etc/resolv.conf: "nameserver 192.0.2.1\n" <nil>`, `/opt/x/f: "deep" <nil>`, `/run/deep/secrets/s: "hidden" <nil>`, "write /run/deep/secrets/x: open /run/deep/secrets/x: read-only",
 		"write /x: open /x: read-only", "write /etc/x: open /etc/x: read-only", "write /etc/resolv.conf: open /etc/resolv.conf: read-only",
 		"write /opt/x2: open /opt/x2: read-only", "write /tmp/x: <nil>", "write /run/x: <nil>", "write /var/lib/app/x: <nil>", "write /opt/y/x: <nil>",
 		"write /ro/x: open /ro/x: read-only", "write /ro/below/x: open /ro/below/x: read-only",

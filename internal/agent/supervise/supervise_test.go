@@ -373,3 +373,39 @@ func (l *lcg) next() uint64 {
 }
 
 func (l *lcg) n(k int) int { return int(l.next() % uint64(k)) }
+
+// TestHeld: a unit that is held waits, says why and keeps those waiting that
+// come after it; what is held while it runs is of no consequence to the run.
+func TestHeld(t *testing.T) {
+	m := newSim(t, plan(t, Unit{Name: "db", Hold: "secret password has not come"}, Unit{Name: "web", After: []string{"db"}}))
+	m.send(Event{Kind: Tick})
+	if u := m.s.Units[0]; u.Phase != Waiting || u.Detail != "secret password has not come" || len(m.log) != 0 {
+		t.Fatalf("%+v after %q", u, m.log)
+	}
+	m.send(Event{Kind: Held, Unit: 0, Detail: "secret key has not come"})
+	if u := m.s.Units[0]; u.Phase != Waiting || u.Detail != "secret key has not come" {
+		t.Errorf("%+v", u)
+	}
+	m.send(Event{Kind: Held, Unit: 0})
+	if want := []string{"0s start 0#1", "0s start 1#1"}; !slices.Equal(m.log, want) || m.s.Units[0].Detail != "" {
+		t.Errorf("actions %q, want %q; %+v", m.log, want, m.s.Units[0])
+	}
+	m.send(Event{Kind: Held, Unit: 0, Detail: "again"})
+	if u := m.s.Units[0]; u.Phase != Running || u.Detail != "" {
+		t.Errorf("%+v", u)
+	}
+	m.send(Event{Kind: Exited, Unit: 0, Run: 1, Detail: "exit 1"})
+	m.until(time.Minute)
+	if u := m.s.Units[0]; u.Phase != Waiting || u.Run != 1 {
+		t.Errorf("a held unit was started again: %+v", u)
+	}
+}
+
+// TestHeldStops: the machine can be turned off while a unit is held.
+func TestHeldStops(t *testing.T) {
+	m := newSim(t, plan(t, Unit{Name: "db", Hold: "x"}))
+	m.send(Event{Kind: Tick}, Event{Kind: Shutdown})
+	if !m.s.Halted || m.s.Units[0].Phase != Stopped {
+		t.Errorf("%+v", m.s)
+	}
+}

@@ -1,0 +1,38 @@
+package network
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAnnounced(t *testing.T) {
+	option := func(code byte, text string) string { return string([]byte{code, byte(len(text))}) + text }
+	const url = "https://ingot.example.com:8443"
+	for _, c := range []struct{ name, vendor, want string }{
+		{"none", "", ""},
+		{"alone", option(1, url), url},
+		{"behind others", "\x00\x00" + option(6, "PXE") + option(1, url) + "\xff", url},
+		{"behind the end", "\xff" + option(1, url), ""},
+		{"another code", option(2, url), ""},
+		{"cut", option(1, url)[:20], ""},
+		{"length alone", "\x01", ""},
+		{"plain http", option(1, "http://ingot.example.com"), ""},
+		{"control characters", option(1, "https://a\x1b[2J"), ""},
+		{"space", option(1, "https://a b"), ""},
+		{"too long", option(1, "https://"+strings.Repeat("a", 200)), ""},
+	} {
+		if got := announced([]byte(c.vendor)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func FuzzAnnounced(f *testing.F) {
+	f.Add([]byte("\x01\x09https://a"))
+	f.Add([]byte{0, 0, 6, 1, 2, 255})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got := announced(b); got != "" && (len(got) > maxServer || !strings.HasPrefix(got, "https://")) {
+			t.Errorf("%q", got)
+		}
+	})
+}
