@@ -94,6 +94,10 @@ func (c *scanCmd) policy(v *verb, m *release.Manifest) (p vuln.Policy, from stri
 		return p, "", &ui.Error{Err: err, Hint: "-f names the recipe of the image"}
 	}
 	r, err := recipe.Parse(from, data)
+	if err != nil && c.File == "" { // nobody named it, so it may have nothing to do with the image
+		v.ui.Warn("%s here cannot be read, so every finding fails: ingot check says why; -f names a recipe", from)
+		return p, "", nil
+	}
 	if err != nil {
 		return p, "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -152,6 +153,33 @@ func TestArchivesGiveTheSame(t *testing.T) {
 	packages, _ := Packages(inventory())
 	if _, err := Match(t.Context(), zipped, packages); err == nil || !strings.Contains(err.Error(), "Go/broken.zip") {
 		t.Errorf("broken archive: %v", err)
+	}
+}
+
+// TestLinkedDatabase: databases often lie elsewhere, and a link to one must not
+// be an empty database. Each directory is read once, also where links go round.
+func TestLinkedDatabase(t *testing.T) {
+	want := match(t, os.DirFS("testdata/osv"))
+	from, err := filepath.Abs("testdata/osv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, to := range map[string]string{"db": from, "again": from, "round": ".", "sub": "round/db"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := match(t, os.DirFS(dir))
+	if d := cmp.Diff(report(t, want, testPolicy), report(t, got, testPolicy)); d != "" {
+		t.Errorf("linked (-files +links):\n%s", d)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "broken")); err != nil {
+		t.Fatal(err)
+	}
+	packages, _ := Packages(inventory())
+	if _, err := Match(t.Context(), os.DirFS(dir), packages); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a link to nowhere: %v", err)
 	}
 }
 
