@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/trust"
 )
 
@@ -85,14 +86,13 @@ func (r *Recipe) readLocalTrust() (*trust.Anchors, trust.Problems) {
 		return trust.ReadDir(os.DirFS(r.local(r.Trust.Keys)), r.Trust.Threshold)
 	}
 	return trust.Read(r.Trust.files(), func(name string) ([]byte, error) {
-		info, err := os.Stat(r.local(name))
-		if err != nil {
-			return nil, err
+		data, err := regular.Read(r.local(name), trust.MaxFile)
+		for _, known := range []error{regular.ErrKind, regular.ErrSize} {
+			if errors.Is(err, known) {
+				return nil, known // the path is said by the problem
+			}
 		}
-		if !info.Mode().IsRegular() {
-			return nil, errors.New("not a regular file")
-		}
-		return os.ReadFile(r.local(name))
+		return data, err
 	})
 }
 

@@ -64,7 +64,7 @@ func secrets(dir fs.FS) (problems Problems) {
 		if err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() || info.Size() > maxFile {
+		if !info.Mode().IsRegular() || info.Size() > MaxFile {
 			return fmt.Errorf("%s is no key file", name)
 		}
 		data, err := fs.ReadFile(dir, name)

@@ -16,8 +16,8 @@ import (
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
-// maxFile bounds a file of keys in bytes.
-const maxFile = 1 << 20
+// MaxFile bounds a file of keys in bytes.
+const MaxFile = 1 << 20
 
 // exportHint is how to get the public half of a key set.
 const exportHint = "ingot keys export writes the public half of a key set into a directory"
@@ -115,7 +115,7 @@ func (r *reader) content(field, name string) []byte {
 		r.add(field, name, "paths are relative to the recipe", "does not exist")
 	case err != nil:
 		r.add(field, name, "name a file with one certificate or public key; a directory goes under keys:", "cannot be read: %v", err)
-	case len(data) == 0 || len(data) > maxFile:
+	case len(data) == 0 || len(data) > MaxFile:
 		r.add(field, name, exportHint, "has %d bytes: not a certificate or a public key", len(data))
 	case Private(name, data):
 		r.add(field, name, exportHint, "holds a private key, which no image may carry")
