@@ -172,6 +172,24 @@ func (s *Store) remember(sha string, info fs.FileInfo) {
 	s.checked[sha] = stamp{info}
 }
 
+// PutAs stores what r gives if sha is its SHA-256; of other content nothing is
+// kept. It exists for what has to be written before its digest is known.
+func (s *Store) PutAs(sha string, r io.Reader) error {
+	t, err := s.newTemp()
+	if err != nil {
+		return err
+	}
+	defer t.discard()
+	if _, err := io.Copy(t, r); err != nil {
+		return fmt.Errorf("write cache entry: %w", err)
+	}
+	if got := t.sum(); got != sha {
+		return fmt.Errorf("expected sha256 %s, got %s", sha, got)
+	}
+	_, _, err = t.commit()
+	return err
+}
+
 // temp is a file in tmp/ that hashes what is written to it.
 type temp struct {
 	s    *Store

@@ -71,6 +71,9 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 	if _, _, err := s.Put(io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("cut")))); err == nil {
 		t.Fatal("no error")
 	}
+	if err := s.PutAs(strings.Repeat("0", 64), strings.NewReader("other")); err == nil || !strings.Contains(err.Error(), "expected sha256 0000") {
+		t.Errorf("PutAs of other content: %v", err)
+	}
 	left, err := filepath.Glob(filepath.Join(s.Dir, "*", "*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
