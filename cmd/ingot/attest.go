@@ -16,6 +16,7 @@ type attestCmd struct {
 	Collect attestCollectCmd `cmd:"" help:"Have the TPM of this machine prove what it has booted."`
 	Accept  attestAcceptCmd  `cmd:"" help:"Make the record of a machine from its evidence, on your word."`
 	Verify  attestVerifyCmd  `cmd:"" help:"Judge evidence against releases, without a server."`
+	Replay  attestReplayCmd  `cmd:"" help:"Judge again what a server has judged, from its record."`
 }
 
 // judgeFlags are what a judgement is made with.

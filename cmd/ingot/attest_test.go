@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ingot-os/ingot/internal/evidence/evidencetest"
+	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/oracle"
+	"github.com/ingot-os/ingot/internal/replay/replaytest"
 )
 
 // recordings are those that package attest judges.
@@ -20,7 +23,9 @@ const recordings = "../../attest/testdata/"
 // has measured what a recorded boot did. Beside the commands of TestScript there
 // are: booted RECORDING LOG (starts one; its socket is $TPM, the event log the
 // file LOG), off (a power cut ends it), made DIR (a TPM with certificates by an
-// authority of its own, in DIR) and booted RECORDING LOG DIR (starts that).
+// authority of its own, in DIR) and booted RECORDING LOG DIR (starts that),
+// state DIR (of a server that has judged six times, package replaytest), forged
+// DIR SQL (what somebody with the whole database can do).
 func TestAttestScript(t *testing.T) {
 	oracle.Need(t, evidencetest.Package, "swtpm")
 	oracle.Need(t, "swtpm-tools", "swtpm_setup")
@@ -34,14 +39,19 @@ func TestAttestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("REFERENCE", reference)
 			e.Setenv("INGOT_OFFLINE", "1")
+			e.Setenv("INGOT_CACHE", f.clone(t))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "json": jsonHas, "replace": replaceText,
 			"booted": booted, "off": off, "made": made,
-			"product": func(ts *testscript.TestScript, _ bool, args []string) {
-				_, set := f.built(t, args[0])
-				linkSet(t, set, ts.MkAbs(args[1]))
+			"state": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(replaytest.State(ts.MkAbs(args[0]), recordings))
+			},
+			"forged": forged,
+			"hello": func(ts *testscript.TestScript, _ bool, args []string) {
+				recipe, _ := f.built(t, "plain")
+				ts.Check(os.CopyFS(ts.MkAbs(args[0]), os.DirFS(recipe)))
 			},
 		},
 	})
@@ -97,4 +107,14 @@ func made(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("swtpm_setup: %v\n%s", err, out)
 	}
 	ts.Check(os.Rename(filepath.Join(dir, "swtpm-localca-rootca-cert.pem"), filepath.Join(dir, "root.pem")))
+}
+
+func forged(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(ts.MkAbs(args[0]), fleet.FileName))
+	ts.Check(err)
+	defer db.Close()
+	for _, s := range append([]string{"DROP TRIGGER audit_keep", "DROP TRIGGER audit_same"}, args[1:]...) {
+		_, err := db.Exec(s)
+		ts.Check(err)
+	}
 }
