@@ -6,6 +6,9 @@ import "slices"
 // astray, or the selector's.
 func (t *step) booted(b Boot) {
 	t.State = State{Record: t.Record, Rejections: t.Rejections, Running: b.Running}
+	if len(b.View.Order) > 0 {
+		t.Pinned = b.View.Order[0]
+	}
 	if b.Journal != JournalRead && !t.rebuild(b) {
 		return
 	}

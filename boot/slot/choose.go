@@ -15,12 +15,17 @@ func (t *step) choose() {
 }
 
 // chooseByFirmware repairs the variables and lets the firmware start the good
-// slot: the selector runs only when that failed (P18, P19, P21).
+// slot: the selector runs only when that failed (P18, P19, P21). Firmware that
+// comes back to the selector all the same does not use what it keeps.
 func (t *step) chooseByFirmware() {
-	if int(t.Bounces) >= t.rules.Bounces && t.Of(t.Good).Condition == Good {
-		t.writeOff()
-	}
 	if !t.findGood() {
+		return
+	}
+	if int(t.Bounces) >= t.rules.Bounces {
+		t.Means, t.Bounces = Selector, 0
+		t.save()
+		t.report("the firmware does not start %s although its entries are right: the selector chooses from now on", t.Good)
+		t.do(Action{Do: Launch, Slot: t.Good})
 		return
 	}
 	t.Bounces++

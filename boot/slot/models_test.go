@@ -19,6 +19,7 @@ type machine struct {
 	lost    bool   // the journal is unreadable
 	list    []byte
 	counter uint32 // the TPM's
+	floor   uint32 // as last seen
 
 	vars     vars
 	stray    bool             // NVRAM was destroyed: the firmware finds only the ESP
@@ -28,16 +29,21 @@ type machine struct {
 	evidence []Evidence       // pending
 	polluted bool
 
-	state   State
-	running Slot // None: powered off or in the selector
-	launch  Slot // asked for by Launch
-	reset   bool
-	cut     bool // power goes at the next action
-	offline bool // no verdicts
-	locked  bool // the reboot lock is refused
+	state    State
+	running  Slot // None: powered off or in the selector
+	launch   Slot // asked for by Launch
+	reset    bool
+	restored Slot // by Recover, not told yet
+	cut      bool // power is gone: nothing is done any more
+	life     int  // actions until that; 0 = no cut
+	hook     func(n int)
+	acts     int  // actions so far
+	offline  bool // no verdicts
+	locked   bool // the reboot lock is refused
 
 	journalWrites, varWrites int
 	log                      []string // actions
+	reports                  []string
 	chain                    []string // what was started, in order
 }
 
@@ -78,9 +84,35 @@ func (m *machine) host() Host {
 
 var errCut = errors.New("power cut")
 
-func (m *machine) do(a Action) error {
+// alive counts an action, and is false when power is gone.
+func (m *machine) alive() bool {
 	if m.cut {
+		return false
+	}
+	m.acts++
+	if m.hook != nil {
+		m.hook(m.acts)
+	}
+	if m.life > 0 {
+		if m.life--; m.life == 0 {
+			m.cut = true
+		}
+	}
+	return !m.cut
+}
+
+// says is what the journal holds at this moment.
+func (m *machine) says() Record {
+	r, _ := Parse(m.journal)
+	return r
+}
+
+func (m *machine) do(a Action) error {
+	if !m.alive() {
 		return errCut
+	}
+	if a.Do == Report {
+		m.reports = append(m.reports, a.Detail)
 	}
 	m.log = append(m.log, strings.TrimSpace(a.Do.String()+" "+strings.TrimPrefix(a.Slot.String(), "no slot")))
 	switch a.Do {
@@ -94,10 +126,16 @@ func (m *machine) do(a Action) error {
 	case WriteRejected:
 		m.list, _ = EncodeRejections(a.Rejections)
 	case Fill:
-		if a.Slot == m.running || a.Slot == a.Record.Good {
-			m.t.Fatalf("%s is written while it runs", a.Slot)
+		if a.Slot == m.running || a.Slot == m.says().Good {
+			m.t.Fatalf("%s is written: good is %s, %s runs", a.Slot, m.says().Good, m.running)
 		}
 		m.holds[a.Slot.index()], m.broken[a.Slot.index()] = a.Release, false
+	case Recover:
+		if a.Slot == m.running {
+			m.t.Fatalf("%s is restored while it runs", a.Slot)
+		}
+		m.holds[a.Slot.index()], m.broken[a.Slot.index()] = a.Release, false
+		m.restored = a.Slot
 	case TakeLock:
 		if m.locked {
 			return errors.New("another machine holds the lock")
@@ -115,7 +153,7 @@ func (m *machine) do(a Action) error {
 type firmware struct{ m *machine }
 
 func (f firmware) write(text string, change func(*vars)) error {
-	if f.m.cut {
+	if !f.m.alive() {
 		return errCut
 	}
 	f.m.log = append(f.m.log, text)
@@ -131,10 +169,19 @@ func (f firmware) write(text string, change func(*vars)) error {
 }
 
 func (f firmware) SetDefault(first, second Slot) error {
+	if r := f.m.says(); r.Good != None && (r.Good != first || r.Of(first).Condition != Good) {
+		f.m.t.Fatalf("%s becomes the default, the journal says %s is good", first, r.Good)
+	}
+	if f.m.vars.entries && slices.Equal(f.m.vars.order, []Slot{first, second}) {
+		return nil // package nvram writes only what differs
+	}
 	return f.write("set-default "+first.String(), func(v *vars) { v.entries, v.order = true, []Slot{first, second} })
 }
 
 func (f firmware) SetNext(s Slot) error {
+	if r := f.m.says(); s != None && r.Good != None && s != r.Good && (r.Phase != Armed || r.Candidate != s) {
+		f.m.t.Fatalf("%s is tried, the journal is in %s", s, r.Phase)
+	}
 	return f.write("set-next "+s.String(), func(v *vars) { v.next = s })
 }
 
@@ -147,7 +194,7 @@ type selector struct{ m *machine }
 func (s selector) SetDefault(Slot, Slot) error { return nil }
 func (s selector) SetNext(Slot) error          { return nil }
 func (s selector) Launch(x Slot) error {
-	if s.m.cut {
+	if !s.m.alive() {
 		return errCut
 	}
 	if !s.m.loads(x) {
@@ -168,7 +215,7 @@ func (m *machine) loads(x Slot) bool {
 // that takes more than 12 boots.
 func (m *machine) power() {
 	m.t.Helper()
-	m.cut = false
+	m.cut, m.life = false, 0
 	for range 12 {
 		m.reset, m.launch = false, None
 		m.start()
@@ -242,7 +289,7 @@ func (m *machine) run(x Slot) {
 // check lets the checks answer until a trial is over.
 func (m *machine) check(x Slot) {
 	why := m.behave[m.holds[x.index()].Version]
-	for up := 10 * time.Second; up < 20*time.Minute && m.state.Phase == Trying && !m.reset && !m.cut; up += 10 * time.Second {
+	for up := 10 * time.Second; up < 20*time.Minute && m.state.Phase == Trying && !m.reset && !m.cut; up += time.Minute {
 		if !m.offline {
 			m.give(Event{Kind: Verdict, OK: why != NotAttested, Detail: "image.unknown"})
 		}
@@ -253,7 +300,7 @@ func (m *machine) check(x Slot) {
 // boot gives the first event of a boot.
 func (m *machine) boot(x Slot) {
 	b := Boot{Running: x, View: View{m.vars.entries, m.vars.order, m.vars.next}, Damaged: m.broken, Counter: m.counter, Polluted: m.polluted}
-	m.running = x
+	m.running, m.restored = x, None
 	if x != None {
 		b.Content = m.holds[x.index()]
 		b.Evidence = slices.Clone(m.evidence)
@@ -279,11 +326,25 @@ func (m *machine) give(e Event) {
 	}
 	m.state, _ = m.host().Handle(m.state, e)
 	m.invariants(e)
+	if x := m.restored; x != None && !m.cut {
+		m.restored = None
+		m.give(Event{Kind: Restored, Slot: x})
+	}
 }
 
 // invariants hold after every event of every test.
 func (m *machine) invariants(e Event) {
 	s := m.state
+	if m.counter < m.floor {
+		m.t.Fatalf("after %s: the floor fell from %d to %d", e.Kind, m.floor, m.counter)
+	}
+	if s.Floor < m.floor && s.Good != None {
+		m.t.Fatalf("after %s: the journal's floor fell from %d to %d", e.Kind, m.floor, s.Floor)
+	}
+	if m.counter > m.floor && m.counter > s.Of(s.Good).Epoch {
+		m.t.Fatalf("after %s: floor %d is above the good slot's epoch %d", e.Kind, m.counter, s.Of(s.Good).Epoch)
+	}
+	m.floor = m.counter
 	if s.Good == None || s.Unjournalled {
 		return
 	}

@@ -119,6 +119,10 @@ func (t *step) stage(c Content) {
 		return
 	}
 	target := t.target()
+	if t.Means == Selector && t.Pinned == target {
+		t.mirror(target)
+		return
+	}
 	if !t.resumes(c) {
 		t.Generation++
 		t.TriesLeft, t.Attempt, t.Arms, t.Lost = uint8(t.rules.Tries), 0, 0, 0
@@ -127,7 +131,21 @@ func (t *step) stage(c Content) {
 	c.Condition = Partial
 	t.Candidate, t.Phase, t.Slots[target.index()] = target, Staging, c
 	t.save()
+	t.do(Action{Do: SetDefault, Slot: t.Good}) // nothing but the good slot may start while the other is untested
 	t.do(Action{Do: Fill, Slot: target, Release: c})
+}
+
+// mirror is for firmware that starts the target whatever the journal says,
+// because its variables cannot be changed any more. An untested version there
+// would be the default. So the good version is copied there and becomes good in
+// that place, and the slot it leaves takes the update.
+func (t *step) mirror(target Slot) {
+	c := t.Of(t.Good)
+	c.Condition = Damaged
+	t.Candidate, t.Phase, t.Slots[target.index()] = None, Idle, c
+	t.save()
+	t.report("the firmware always starts %s: version %s is copied there before an update", target, c.Version)
+	t.do(Action{Do: Recover, Slot: target, Release: c})
 }
 
 // target is the slot that may be written: never the good one, never the one
@@ -182,6 +200,7 @@ func (t *step) approve() {
 	t.Phase, t.Launched = Armed, false
 	t.Arms++
 	t.save()
+	t.do(Action{Do: SetDefault, Slot: t.Good}) // writes nothing when it holds already
 	t.do(Action{Do: SetNext, Slot: t.Candidate})
 	t.lockAndReset()
 }
@@ -411,6 +430,9 @@ func (t *step) restored(x Slot) {
 	}
 	t.set(x, Good)
 	t.Bounces, t.Recovering = 0, false
+	if c := t.Of(t.Good); t.Means == Selector && t.Pinned == x && c.Image == t.Of(x).Image {
+		t.Good = x
+	}
 	t.save()
 	t.do(Action{Do: SetDefault, Slot: t.Good})
 	t.do(Action{Do: Reset})

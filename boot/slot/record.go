@@ -71,6 +71,7 @@ type State struct {
 	Rejections []Rejection
 
 	Running      Slot
+	Pinned       Slot          // what the firmware starts by default, whatever is good
 	Unjournalled bool          // the journal was lost and could not be rebuilt: no updates
 	Since        time.Duration // uptime at which checks began to hold
 	Began        time.Duration // uptime of the first check of this boot's trial

@@ -37,6 +37,10 @@ func (t *step) changeMeans(e Event) {
 		}
 	}
 	for _, a := range rest {
+		if a.Do == Fill && t.Pinned == a.Slot {
+			t.mirror(a.Slot)
+			return
+		}
 		a.Record.Means = t.Means
 		t.do(a)
 	}
