@@ -9,9 +9,9 @@ import (
 )
 
 // TestCodesAreDocumented: each code of the source has a meaning, and the table
-// of docs/attest.md has that row.
+// of docs/verdicts.md has that row.
 func TestCodesAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../docs/attest.md")
+	page, err := os.ReadFile("../docs/verdicts.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestCodesAreDocumented(t *testing.T) {
 			n++
 			code := Code(m[1])
 			if row := fmt.Sprintf("| `%s` | %s |", code, Codes[code]); Codes[code] == "" || !strings.Contains(string(page), row) {
-				t.Errorf("docs/attest.md has no row %s", row)
+				t.Errorf("docs/verdicts.md has no row %s", row)
 			}
 		}
 	}

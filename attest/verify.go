@@ -5,7 +5,7 @@
 // challenge is used once (Open).
 //
 // It follows the TCG PC Client Platform Firmware Profile and the TPM 2.0
-// Library specification; docs/attest.md lists the reason codes. The package is
+// Library specification; docs/verdicts.md lists the reason codes. The package is
 // pure: time, nonces and secrets are arguments.
 //
 // "Trusted" means, above firmware: this TPM, this boot, exactly this release,

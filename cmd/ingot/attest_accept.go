@@ -7,13 +7,14 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/evidence"
 	"github.com/ingot-os/ingot/internal/ui"
+	"github.com/ingot-os/ingot/internal/verifier"
 )
 
 type attestAcceptCmd struct {
 	judgeFlags
 	Output string   `short:"o" required:"" placeholder:"FILE" help:"Where to write the record; one that exists is replaced." type:"path"`
 	Name   string   `help:"Name of the machine (default: that of the evidence's file, up to its first dot)."`
-	EKRoot []string `name:"ek-root" placeholder:"PEM" help:"Certificates of TPM makers. With any, the TPM's own certificate must lead to one that has issued itself." type:"path"`
+	EKRoot []string `name:"ek-root" placeholder:"FILE|DIR" help:"Certificates of TPM makers, in PEM or DER. With any, the TPM's own certificate must lead to one that has issued itself." type:"path"`
 }
 
 // Run writes the record and says what it rests on.
@@ -22,9 +23,9 @@ func (c *attestAcceptCmd) Run(v *verb) error {
 	if err != nil {
 		return err
 	}
-	roots, err := evidence.Roots(c.EKRoot)
+	roots, err := verifier.LoadRoots(c.EKRoot)
 	if err != nil {
-		return err
+		return &ui.Error{Err: err, Hint: "--ek-root takes certificates in PEM or DER, or a directory of such"}
 	}
 	if len(c.EKRoot) > 0 && len(roots.Roots) == 0 {
 		return &ui.Error{Err: errors.New("--ek-root: no certificate has issued itself, so none is a root"), Hint: "add the root of the TPM's maker"}

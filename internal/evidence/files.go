@@ -3,10 +3,8 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -180,37 +178,6 @@ func (e *Enrolled) Write(path string) error {
 		return fmt.Errorf("write record: %w", err)
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// Roots reads certificates in PEM: those that have issued themselves are
-// roots, the others lead to them.
-func Roots(paths []string) (attest.Roots, error) {
-	var r attest.Roots
-	for _, path := range paths {
-		b, err := regular.Read(path, 4<<20)
-		if err != nil {
-			return r, err
-		}
-		n := 0
-		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-			if block.Type != "CERTIFICATE" {
-				return r, fmt.Errorf("%s: holds a %s, want a CERTIFICATE", path, block.Type)
-			}
-			c, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return r, fmt.Errorf("%s: %w", path, err)
-			}
-			if n++; bytes.Equal(c.RawIssuer, c.RawSubject) {
-				r.Roots = append(r.Roots, c)
-			} else {
-				r.Intermediates = append(r.Intermediates, c)
-			}
-		}
-		if n == 0 {
-			return r, hinted("openssl x509 -inform DER -in FILE -outform PEM", "%s: no certificate in PEM", path)
-		}
-	}
-	return r, nil
 }
 
 // strict decodes one JSON document without fields that nobody reads.

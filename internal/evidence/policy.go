@@ -193,7 +193,7 @@ machineConfig: true
 
 Every key is optional; an empty file is not. The rules of YAML are those of a recipe (see
 [recipe.md](recipe.md)): unknown keys and wrong types are errors with line, column and a
-hint. What the verdicts are: [attest.md](attest.md).
+hint. What the verdicts are: [verdicts.md](verdicts.md).
 `
 
 var policySections = []keydoc.Section{

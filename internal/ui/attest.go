@@ -219,5 +219,5 @@ func verdictHint(j *Judged) string {
 		}
 		return hint
 	}
-	return "ingot inspect " + j.Evidence + " prints the logs; docs/attest.md explains the reason codes"
+	return "ingot inspect " + j.Evidence + " prints the logs; docs/verdicts.md explains the reason codes"
 }

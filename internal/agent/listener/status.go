@@ -122,6 +122,6 @@ type Attestation struct {
 
 // Finding is one reason of a server.
 type Finding struct {
-	Code   string `json:"code"` // docs/attest.md
+	Code   string `json:"code"` // docs/verdicts.md
 	Detail string `json:"detail,omitempty"`
 }
