@@ -35,6 +35,8 @@ require (
 	oras.land/oras-go/v2 v2.6.4
 )
 
+require github.com/go-json-experiment/json v1.27.2 // indirect
+
 require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect

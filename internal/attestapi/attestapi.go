@@ -103,14 +103,13 @@ type Evidence struct {
 	attest.Evidence
 }
 
-// ParseEvidence reads the message. It is quick and strict (attest.ReadEvidence).
+// ParseEvidence reads the message, as strictly as attest.ParseEvidence.
 func ParseEvidence(b []byte) (*Evidence, error) {
-	var name string
-	e, err := attest.ReadEvidence(b, map[string]any{"name": &name})
-	if err != nil {
+	var e Evidence
+	if err := attest.ReadEvidence(b, &e, &e.Evidence); err != nil {
 		return nil, err
 	}
-	return &Evidence{name, *e}, nil
+	return &e, nil
 }
 
 // Answer is the verdict, and what an attested host gets.
