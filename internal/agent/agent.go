@@ -66,6 +66,7 @@ type Machine struct {
 	measuring sync.Mutex
 	measured  measure.Log // what this init has extended
 	secrets   secretStore
+	runtime   string // "" = runDir
 
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status

@@ -143,7 +143,7 @@ func (r *rootfs) space(name string) (*proc.Namespace, error) {
 	}
 	places := r.places
 	if r.m.hasSecrets(name) {
-		dir, err := makeSecretsDir(name)
+		dir, err := r.m.makeSecretsDir(name)
 		if err != nil {
 			return nil, err
 		}

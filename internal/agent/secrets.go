@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,12 +18,18 @@ import (
 	"github.com/ingot-os/ingot/internal/appliance"
 )
 
-// Places of what the server gives to an attested machine. /run is memory, so
-// nothing of it outlives the boot.
+// Places of what the server gives to an attested machine, below runDir. That is
+// memory, so nothing of it outlives the boot.
 const (
-	secretsDir  = "/run/ingot/secrets"  // one directory for each service
-	identityDir = "/run/ingot/identity" // cert.pem and key.pem, for root alone
+	runDir      = "/run/ingot"
+	secretsDir  = "secrets"  // one directory for each service
+	identityDir = "identity" // cert.pem and key.pem, for root alone
 )
+
+// place is a path below runDir.
+func (m *Machine) place(elem ...string) string {
+	return filepath.Join(append([]string{cmp.Or(m.runtime, runDir)}, elem...)...)
+}
 
 // secretStore is what has come so far.
 type secretStore struct {
@@ -105,14 +112,14 @@ func (m *Machine) deliver(d proof.Delivery) error {
 // keepIdentity writes the key first: a program that finds the certificate finds
 // its key.
 func (m *Machine) keepIdentity(d proof.Delivery) error {
-	if err := os.MkdirAll(identityDir, 0o700); err != nil {
+	if err := os.MkdirAll(m.place(identityDir), 0o700); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	for _, f := range []struct {
 		name string
 		b    []byte
 	}{{"key.pem", d.Key}, {"cert.pem", d.Certificate}} {
-		if err := replace(filepath.Join(identityDir, f.name), f.b, 0o400, 0, 0); err != nil {
+		if err := replace(m.place(identityDir, f.name), f.b, 0o400, 0, 0); err != nil {
 			return fmt.Errorf("keep identity: %w", err)
 		}
 	}
@@ -144,7 +151,7 @@ func (m *Machine) placeSecrets(svc appliance.Service, uid, gid int) error {
 	}
 	m.secrets.writing.Lock()
 	defer m.secrets.writing.Unlock()
-	dir, err := makeSecretsDir(svc.Name)
+	dir, err := m.makeSecretsDir(svc.Name)
 	if err != nil {
 		return fmt.Errorf("write secrets of %s: %w", svc.Name, err)
 	}
@@ -175,12 +182,12 @@ func (m *Machine) hasSecrets(service string) bool {
 
 // makeSecretsDir makes the directory of one service. Its parent can be passed
 // through, but not listed.
-func makeSecretsDir(service string) (string, error) {
-	dir := filepath.Join(secretsDir, service)
+func (m *Machine) makeSecretsDir(service string) (string, error) {
+	dir := m.place(secretsDir, service)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	return dir, os.Chmod(secretsDir, 0o711)
+	return dir, os.Chmod(m.place(secretsDir), 0o711)
 }
 
 // releaseServices starts the services whose secrets have all come.
@@ -254,8 +261,9 @@ func firmware(dir string) string {
 	var parts []string
 	for _, name := range []string{"sys_vendor", "product_name", "bios_vendor", "bios_version", "bios_date"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
-		if text := strings.TrimSpace(printable(strings.ToValidUTF8(string(b), "?"))); err == nil && text != "" {
-			parts = append(parts, text[:min(len(text), 64)])
+		text := strings.TrimSpace(string(b))
+		if text = text[:min(len(text), 64)]; err == nil && text != "" {
+			parts = append(parts, printable(strings.ToValidUTF8(text, "?")))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -18,6 +18,7 @@ package attester
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -52,12 +53,13 @@ type attester struct {
 	keys     *identity         // of the TPM; nil until it was asked
 	interval time.Duration
 	status   listener.Attestation
-	progress bool // the present session has come to an answer
+	opened   map[string][sha256.Size]byte // secrets that were delivered, by name, as they came
+	progress bool                         // the present session has come to an answer
 }
 
 // Run proves until the context ends.
 func Run(ctx context.Context, m proof.Machine) {
-	a := &attester{m: m, interval: bound(m.Interval)}
+	a := &attester{m: m, interval: bound(m.Interval), opened: map[string][sha256.Size]byte{}}
 	if err := a.makeKey(); err != nil {
 		a.report("failed", func(s *listener.Attestation) { s.Error = err.Error() })
 		return // no randomness, no channel: nothing that time would heal

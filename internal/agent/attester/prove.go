@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/tpm"
@@ -178,9 +180,15 @@ func (a *attester) receive(ctx context.Context, answer *attestapi.Answer) error 
 		}
 	}
 	var errs []error
-	if len(answer.Secrets) > 0 {
+	var news []attestapi.Secret
+	for _, s := range answer.Secrets {
+		if a.opened[s.Name] != sumOf(s) {
+			news = append(news, s)
+		}
+	}
+	if len(news) > 0 {
 		errs = append(errs, a.activate(ctx, func(open func(attestapi.Credential) ([]byte, error)) error {
-			for _, s := range answer.Secrets {
+			for _, s := range news {
 				value, err := decrypt(s, open)
 				if err != nil {
 					errs = append(errs, fmt.Errorf("open secret %.64q: %w", s.Name, err))
@@ -191,7 +199,26 @@ func (a *attester) receive(ctx context.Context, answer *attestapi.Answer) error 
 			return nil
 		}))
 	}
-	return errors.Join(append(errs, a.m.Deliver(d))...)
+	if err := a.m.Deliver(d); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, s := range news {
+		if slices.ContainsFunc(d.Secrets, func(o proof.Secret) bool { return o.Name == s.Name }) {
+			a.opened[s.Name] = sumOf(s)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sumOf tells a secret that was opened already: to open one, a TPM makes its
+// endorsement key, which takes a discrete one with RSA keys seconds.
+func sumOf(s attestapi.Secret) [sha256.Size]byte {
+	h := sha256.New()
+	for _, field := range [][]byte{s.Credential.Blob, s.Credential.Secret, s.Nonce, s.Ciphertext} {
+		fmt.Fprintf(h, "%d:", len(field))
+		h.Write(field)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // decrypt opens one secret: AES-256-GCM under the key in its credential.
