@@ -12,6 +12,7 @@ type verifyCmd struct {
 	Path      string   `arg:"" help:"Image set, .img file, or the disk of a machine." type:"path"`
 	Keys      []string `help:"Who may sign: a key set, what ingot keys export wrote, or a PEM file with public keys." env:"INGOT_KEYS" placeholder:"DIR|PEM" type:"path"`
 	Threshold int      `default:"1" help:"Number of different keys that must have signed (default ${default})." placeholder:"N"`
+	Env       string   `name:"environment" help:"What the image is for, such as dev, test or prod: TEST keys count for dev and test only (default: they count, and are marked)." placeholder:"NAME"`
 	DB        []string `name:"db" help:"Certificates that firmware trusts, beside those of --keys." placeholder:"PEM" type:"path"`
 	Manifest  string   `help:"Manifest, or image set, that describes an image elsewhere (default: beside PATH)." placeholder:"FILE" type:"path"`
 	Envelope  string   `help:"Signature of the manifest (default: beside it)." placeholder:"FILE" type:"path"`
@@ -44,7 +45,7 @@ func (c *verifyCmd) Run(v *verb) error {
 
 func (c *verifyCmd) options() (verify.Options, error) {
 	o := verify.Options{
-		Path: c.Path, Manifest: c.Manifest, Envelope: c.Envelope, Threshold: c.Threshold, Unsigned: c.Unsigned, Disk: c.Disk, HostID: c.HostID,
+		Path: c.Path, Manifest: c.Manifest, Envelope: c.Envelope, Threshold: c.Threshold, Environment: c.Env, Unsigned: c.Unsigned, Disk: c.Disk, HostID: c.HostID,
 	}
 	if c.Unsigned {
 		c.Keys = nil

@@ -163,10 +163,13 @@ func (s *Set) Signer(ctx context.Context, p Purpose, environment string) (crypto
 	return s.signer(ctx, p)
 }
 
+// TestMaySign tells whether TEST keys count for an environment.
+func TestMaySign(environment string) bool { return slices.Contains(testEnvironments, environment) }
+
 // Allows tells whether the set may sign for an environment: TEST keys may for
 // dev and test only.
 func (s *Set) Allows(environment string) bool {
-	return !s.Test || slices.Contains(testEnvironments, environment)
+	return !s.Test || TestMaySign(environment)
 }
 
 // Reach returns the signer of a private key outside of any set, by a URI as in

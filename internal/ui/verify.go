@@ -50,6 +50,9 @@ func verdict(r *verify.Report) string {
 	short := make([]string, len(r.Signers))
 	for i, s := range r.Signers {
 		short[i] = Short(s)
+		if slices.Contains(r.TestSigners, s) {
+			short[i] += " (a TEST key)"
+		}
 	}
 	return fmt.Sprintf("%s: verified, signed by key %s", what, strings.Join(short, " and "))
 }
@@ -110,6 +113,7 @@ var codeWords = map[verify.Code]string{
 	verify.ManifestMissing: "there is no manifest", verify.ManifestMalformed: "the manifest cannot be read", verify.ManifestInconsistent: "the manifest contradicts itself",
 	verify.EnvelopeMissing: "the manifest is not signed", verify.EnvelopeMalformed: "the signature file is not as ingot writes it",
 	verify.EnvelopeType: "it signs something else than a manifest", verify.EnvelopeUntrusted: "too few trusted keys have signed",
+	verify.EnvelopeTestKey:   "TEST keys do not count for this environment",
 	verify.EnvelopeSignature: "a signature does not hold", verify.EnvelopePayload: "the manifest is not what was signed",
 	verify.FileMissing: "the file is missing", verify.FileStranger: "the manifest does not know the file", verify.FileKind: "not a regular file",
 	verify.FileSize: "the size differs", verify.FileDigest: "the content differs",
@@ -183,6 +187,8 @@ func refusalHint(r *verify.Report) string {
 		return "ingot build --keys DIR signs; --unsigned checks everything but signatures"
 	case x.Code == verify.EnvelopeUntrusted:
 		return "ingot keys list DIR prints the fingerprint of an image key"
+	case x.Code == verify.EnvelopeTestKey:
+		return "sign it with real keys: ingot build --keys DIR --environment NAME refuses TEST keys"
 	case x.Code == verify.FileStranger:
 		return "move it out of the directory: nobody vouches for it"
 	case x.Code == verify.SignatureKey:

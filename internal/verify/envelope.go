@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/dsse"
+	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 )
@@ -127,7 +128,27 @@ func (v *verifier) judgeSignatures(c *Check, name string, e *dsse.Envelope, data
 		return err
 	}
 	v.report.Signers, c.Count = got.Signers, len(got.Signers)
+	v.judgeTestKeys(c, at(name, "signatures"), policy.Threshold)
 	return nil
+}
+
+// judgeTestKeys marks TEST keys, which anybody may have, and demands enough
+// others where the image is for more than a desk.
+func (v *verifier) judgeTestKeys(c *Check, p Place, threshold int) {
+	for _, id := range v.report.Signers {
+		if v.o.Trust.Test[id] {
+			v.report.TestSigners = append(v.report.TestSigners, id)
+		}
+	}
+	others := len(v.report.Signers) - len(v.report.TestSigners)
+	if v.o.Environment == "" || keys.TestMaySign(v.o.Environment) || others >= threshold {
+		return
+	}
+	var test []string
+	for _, id := range v.report.TestSigners {
+		test = append(test, short(id))
+	}
+	c.refuse(EnvelopeTestKey, p, fmt.Sprintf("%d of the keys that may sign for %s", threshold, v.o.Environment), "TEST key "+strings.Join(test, ", "))
 }
 
 // judgeOne looks at one signature alone: its key id must say whose it is, and

@@ -35,7 +35,9 @@ type Report struct {
 	Version string   `json:"version,omitempty"`
 	Build   string   `json:"build,omitempty"`
 	Signers []string `json:"signers,omitempty"` // ids of the trusted keys that signed
-	Checks  []*Check `json:"checks"`
+	// TestSigners are those of them that are known as TEST keys.
+	TestSigners []string `json:"testSigners,omitempty"`
+	Checks      []*Check `json:"checks"`
 	// NotChecked is everything that a reader of the verdict must not assume.
 	NotChecked []Note    `json:"notChecked"`
 	Refusals   []Refusal `json:"refusals"` // the first one is the most exact
@@ -132,6 +134,7 @@ const (
 	EnvelopeMalformed Code = "envelope.malformed"
 	EnvelopeType      Code = "envelope.type"
 	EnvelopeUntrusted Code = "envelope.untrusted"
+	EnvelopeTestKey   Code = "envelope.test-key"
 	EnvelopeSignature Code = "envelope.signature"
 	EnvelopePayload   Code = "envelope.payload"
 
@@ -189,7 +192,7 @@ const (
 // Codes are all that there are, in the order of the checks.
 var Codes = []Code{
 	ManifestMissing, ManifestMalformed, ManifestInconsistent,
-	EnvelopeMissing, EnvelopeMalformed, EnvelopeType, EnvelopeUntrusted, EnvelopeSignature, EnvelopePayload,
+	EnvelopeMissing, EnvelopeMalformed, EnvelopeType, EnvelopeUntrusted, EnvelopeTestKey, EnvelopeSignature, EnvelopePayload,
 	FileMissing, FileStranger, FileKind, FileSize, FileDigest,
 	DiskSize, DiskRelease, DiskSlack, TableMBR, TablePrimary, TableBackup, PartitionDigest, PartitionFormat,
 	BootMissing, BootMalformed, BootSection, BootCmdline,

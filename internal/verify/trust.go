@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/keys"
@@ -19,6 +20,11 @@ import (
 type Trust struct {
 	Image []crypto.PublicKey  // may sign manifests
 	DB    []*x509.Certificate // may sign boot files
+
+	// Test has the ids (dsse.KeyID) of image keys that are known as TEST keys: a
+	// key set says so itself, an export by its certificates. A bare public key
+	// says nothing.
+	Test map[string]bool
 }
 
 // maxKeyFile bounds a key file, in bytes.
@@ -44,19 +50,17 @@ func (t *Trust) load(path string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return t.loadFile(path)
+		return t.loadImages(path, false)
 	}
 	if _, err := os.Stat(filepath.Join(path, "keys.json")); err == nil {
 		return t.loadSet(path)
 	}
-	if err := t.loadFile(filepath.Join(path, "image.pem")); err != nil {
+	before := len(t.DB)
+	if err := t.LoadDB(filepath.Join(path, "db.pem")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err = t.LoadDB(filepath.Join(path, "db.pem"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
+	// All keys of a set are TEST keys, or none is; only certificates are marked.
+	return t.loadImages(filepath.Join(path, "image.pem"), slices.ContainsFunc(t.DB[before:], keys.IsTest))
 }
 
 func (t *Trust) loadSet(dir string) error {
@@ -68,7 +72,7 @@ func (t *Trust) loadSet(dir string) error {
 	if k == nil {
 		return errors.New("the set has no image key")
 	}
-	if err := t.addImage(k); err != nil {
+	if err := t.addImage(k, s.Test); err != nil {
 		return err
 	}
 	if c := s.Certificate(keys.DB); c != nil {
@@ -77,23 +81,29 @@ func (t *Trust) loadSet(dir string) error {
 	return nil
 }
 
-// loadFile reads image keys. Each must be of a kind that signs envelopes.
-func (t *Trust) loadFile(path string) error {
+// loadImages reads image keys. Each must be of a kind that signs envelopes.
+func (t *Trust) loadImages(path string, test bool) error {
 	return eachBlock(path, func(b *pem.Block) error {
-		key, err := publicKey(b)
+		key, marked, err := publicKey(b)
 		if err != nil {
 			return err
 		}
-		return t.addImage(key)
+		return t.addImage(key, test || marked)
 	})
 }
 
 // addImage adds a key that may sign manifests, once however often it is named:
 // a threshold counts keys, not files.
-func (t *Trust) addImage(key crypto.PublicKey) error {
+func (t *Trust) addImage(key crypto.PublicKey, test bool) error {
 	id, err := dsse.KeyID(key)
 	if err != nil {
 		return err
+	}
+	if test {
+		if t.Test == nil {
+			t.Test = map[string]bool{}
+		}
+		t.Test[id] = true
 	}
 	for _, k := range t.Image {
 		if known, err := dsse.KeyID(k); err == nil && known == id {
@@ -119,18 +129,20 @@ func (t *Trust) LoadDB(path string) error {
 	})
 }
 
-func publicKey(b *pem.Block) (crypto.PublicKey, error) {
+// publicKey also says whether the key is marked as a TEST key.
+func publicKey(b *pem.Block) (key crypto.PublicKey, test bool, err error) {
 	switch b.Type {
 	case "PUBLIC KEY":
-		return x509.ParsePKIXPublicKey(b.Bytes)
+		key, err = x509.ParsePKIXPublicKey(b.Bytes)
+		return key, false, err
 	case "CERTIFICATE":
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return c.PublicKey, nil
+		return c.PublicKey, keys.IsTest(c), nil
 	}
-	return nil, fmt.Errorf("holds a %s, want a PUBLIC KEY or CERTIFICATE", b.Type)
+	return nil, false, fmt.Errorf("holds a %s, want a PUBLIC KEY or CERTIFICATE", b.Type)
 }
 
 func eachBlock(path string, do func(*pem.Block) error) error {

@@ -50,7 +50,10 @@ type Options struct {
 	// Threshold is the number of different image keys that must have signed;
 	// 0 means 1.
 	Threshold int
-	Unsigned  bool
+	// Environment is what the image is for; where TEST keys may not sign
+	// (keys.TestMaySign) they do not count. Empty means any.
+	Environment string
+	Unsigned    bool
 	// Disk says that the file at Path is the disk of a machine, as a block device
 	// always is: it may have another size than the image, state and data may hold
 	// anything, a slot another release.

@@ -226,6 +226,34 @@ func TestEnvelopes(t *testing.T) {
 	}
 }
 
+// TestTestKeys: TEST keys are marked, and count for desks only.
+func TestTestKeys(t *testing.T) {
+	set := makeSet(t, fixture(t, ""), authority(t, ours))
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := open(t, ours).Export(ctx, out); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{ours, out} {
+		tr := trust(t, dir)
+		for env, want := range map[string]verify.Code{"": "", "dev": "", "test": "", "prod": verify.EnvelopeTestKey, "stage": verify.EnvelopeTestKey} {
+			r := run(t, verify.Options{Path: set.Dir, Trust: tr, Environment: env})
+			if len(r.TestSigners) != 1 || r.TestSigners[0] != r.Signers[0] {
+				t.Errorf("%s, %q: TEST keys %q of %q", dir, env, r.TestSigners, r.Signers)
+			}
+			if want != "" {
+				refused(t, r, want, "manifest.dsse.json → signatures")
+			} else {
+				accepted(t, r, verify.Verified)
+			}
+		}
+	}
+	real := trust(t, ours)
+	real.Test = nil
+	if r := run(t, verify.Options{Path: set.Dir, Trust: real, Environment: "prod"}); r.Verdict != verify.Verified || r.TestSigners != nil {
+		t.Errorf("a key that is none: %v, %q", r.Verdict, r.TestSigners)
+	}
+}
+
 // TestUnsigned: without keys nothing is done; without signatures everything
 // else is.
 func TestUnsigned(t *testing.T) {
