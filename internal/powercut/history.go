@@ -1,0 +1,130 @@
+package powercut
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/ingot-os/ingot/boot/slot"
+)
+
+// OpKind is the kind of an operation.
+type OpKind int
+
+// The kinds.
+const (
+	Write  OpKind = iota // sectors, in the disk's cache until the next Flush
+	Flush                // all writes before it are durable
+	SetVar               // the variables become Vars, as a whole
+	Count                // the TPM's counter becomes Counter
+	Mark                 // nothing changes: a moment that has a row of its own
+)
+
+// Op is one operation of an update.
+type Op struct {
+	Kind    OpKind
+	Row     string // of the fault matrix: what a cut here is
+	Area    Area
+	Off     int64
+	Data    []byte
+	Vars    Vars
+	Counter uint32
+}
+
+// History is all operations of an update, and the machine before it.
+type History struct {
+	Ops    []Op
+	before *Machine
+	row    string
+}
+
+// journalRows and afterRows name what a cut inside a journal write, and right
+// after it, is.
+var (
+	journalRows = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P10", slot.Blessed: "P13", slot.Idle: "P17"}
+	afterRows   = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P11", slot.Blessed: "P14", slot.Idle: "P17"}
+)
+
+// Record updates a machine from one release to another and returns what it
+// wrote. The machine has booted the old release from slot a before; slot b holds
+// bytes of no interest, the same file system.
+func Record(old, new *Release) (*History, error) {
+	m := &Machine{
+		Disk: NewDisk(int64(len(old.bytes))), ESP: true,
+		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}},
+		releases: []*Release{old, new}, memory: map[*int]seen{},
+	}
+	for _, a := range []Area{SlotA, SlotB} {
+		if _, err := m.Disk.Part(a).WriteAt(old.bytes, 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.PowerOn(); err != nil { // makes the journal
+		return nil, err
+	}
+	m.offer, m.Chain = new, nil
+	h := &History{before: m.clone()}
+	m.history, m.Disk.history = h, h
+	if err := m.PowerOn(); err != nil {
+		return nil, err
+	}
+	if got := m.look(m.State.Running).version; got != new.Version || m.State.Phase != slot.Idle {
+		return nil, fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, got, m.Chain)
+	}
+	return h, nil
+}
+
+// clone is the machine as its disk, variables and TPM remember it.
+func (m *Machine) clone() *Machine {
+	return &Machine{Disk: m.Disk.Clone(), Vars: m.Vars, Counter: m.Counter, ESP: m.ESP, releases: m.releases, offer: m.offer, memory: m.memory}
+}
+
+func (h *History) add(o Op) {
+	if o.Row == "" {
+		o.Row = h.row
+	}
+	h.row = o.Row
+	h.Ops = append(h.Ops, o)
+}
+
+// write records a write, and tells the three steps of a slot's apart: the header
+// is cleared (P1), the rest is streamed (P2), the header comes last (P4).
+func (h *History) write(a Area, off int64, b []byte, p Part) {
+	row := h.row
+	if a != StateArea {
+		switch {
+		case off > 0:
+			row = "P2"
+		case h.row == "P2":
+			row = "P4"
+		}
+	}
+	h.add(Op{Kind: Write, Row: row, Area: a, Off: off, Data: bytes.Clone(b)})
+}
+
+// row names the operations that follow.
+func (m *Machine) row(row string) {
+	if m.history != nil {
+		m.history.row = row
+	}
+}
+
+// mark makes this moment a state of its own.
+func (m *Machine) mark(row string) {
+	if m.history != nil && row != "" {
+		m.history.add(Op{Kind: Mark, Row: row})
+	}
+}
+
+func (m *Machine) setVars(row string, v Vars) {
+	m.Vars = v
+	if m.history != nil {
+		m.history.add(Op{Kind: SetVar, Row: row, Vars: v})
+	}
+}
+
+func (m *Machine) raise(floor uint32) {
+	m.Counter = max(m.Counter, floor)
+	if m.history != nil {
+		m.history.add(Op{Kind: Count, Row: "P17", Counter: m.Counter})
+	}
+}

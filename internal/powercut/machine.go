@@ -1,0 +1,248 @@
+package powercut
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// Machine is a disk, the variables of its firmware and the counter of its TPM,
+// with an init that does what boot/slot says. It keeps nothing else when it is
+// switched off.
+type Machine struct {
+	Disk     *Disk
+	Vars     Vars
+	Counter  uint32
+	ESP      bool            // the selector on the ESP loads
+	Evidence []slot.Evidence // that the next boot finds
+	Rotten   bool            // slots are compared with their digests at boot
+	Chain    []string        // what was started: "a=1.0"
+	Reports  []string
+	State    slot.State
+
+	releases []*Release
+	offer    *Release // what the server wants to run here
+	memory   map[*int]seen
+	history  *History
+	reset    bool
+	pending  []slot.Event
+	lazy     bool // approves nothing and does not soak
+}
+
+// maxBoots bounds the boots of one PowerOn.
+const maxBoots = 12
+
+// PowerOn starts the machine and goes on until a system stays up: the update
+// that is offered is then installed, tried and soaked, or refused.
+func (m *Machine) PowerOn() error {
+	m.State = slot.State{}
+	for range maxBoots {
+		m.reset = false
+		if err := m.boot(m.choose()); err != nil {
+			return err
+		}
+		if !m.reset {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d boots and no rest: %v", maxBoots, m.Chain)
+}
+
+// boot runs what the firmware started until it resets or rests.
+func (m *Machine) boot(x slot.Slot) error {
+	name := "selector"
+	switch {
+	case x != slot.None:
+		name = fmt.Sprintf("%c=%s", x, m.look(x).version)
+	case !m.ESP:
+		return errors.New("nothing loads")
+	}
+	m.Chain = append(m.Chain, name)
+	b, err := m.bootEvent(x)
+	if err != nil {
+		return err
+	}
+	m.mark("P10")
+	m.give(b)
+	for len(m.pending) > 0 && !m.reset {
+		e := m.pending[0]
+		m.pending = m.pending[1:]
+		m.give(e)
+	}
+	m.pending = nil
+	if x != slot.None && !m.reset {
+		m.agent()
+	}
+	return nil
+}
+
+// bootEvent is what early init finds.
+func (m *Machine) bootEvent(x slot.Slot) (slot.Event, error) {
+	b := slot.Boot{Running: x, Counter: m.Counter, Evidence: m.Evidence}
+	b.View = slot.View{Entries: m.Vars.Entries, Order: m.Vars.Order[:], Next: m.Vars.Next}
+	if x != slot.None {
+		if i := slices.IndexFunc(m.releases, func(r *Release) bool { return r.Version == m.look(x).version }); i >= 0 {
+			b.Content, b.Trusted = m.releases[i].Content, m.look(x).whole
+		}
+	}
+	part := m.Disk.Part(StateArea)
+	m.State = slot.State{}
+	switch journal, _, err := state.Load(part, state.Journal); {
+	case errors.Is(err, state.ErrDamaged):
+		b.Journal = slot.JournalLost
+	case err != nil:
+		b.Journal = slot.JournalEmpty
+	default:
+		if m.State.Record, err = slot.Parse(journal); err != nil {
+			return slot.Event{}, fmt.Errorf("journal: %w", err)
+		}
+	}
+	if list, _, err := state.Load(part, state.Rejected); err == nil {
+		if m.State.Rejections, err = slot.ParseRejections(list); err != nil {
+			return slot.Event{}, err
+		}
+	}
+	if m.Rotten || x == slot.None {
+		b.Damaged = m.damaged(m.State.Record)
+	}
+	return slot.Event{Kind: slot.Booted, Boot: b}, nil
+}
+
+// damaged compares slots that should be whole with their digests.
+func (m *Machine) damaged(r slot.Record) (out [2]bool) {
+	for i, x := range []slot.Slot{slot.A, slot.B} {
+		c := r.Of(x)
+		out[i] = (c.Condition == slot.Good || c.Condition == slot.Ready) && !m.look(x).whole
+	}
+	return out
+}
+
+// agent does what the update client does when its slot is up.
+func (m *Machine) agent() {
+	switch s := m.State; {
+	case s.Phase == slot.Trying && s.Running == s.Candidate:
+		m.mark("P11")
+		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 10 * time.Second})
+		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 2 * time.Minute})
+		m.agent()
+	case m.lazy:
+	case s.Phase == slot.Blessed && s.Running == s.Good:
+		m.mark("P16")
+		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 2 * time.Hour})
+	case m.offer == nil || m.look(s.Running).version == m.offer.Version || s.Running != s.Good:
+	case s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0:
+		m.give(slot.Event{Kind: slot.Approve})
+	case !s.IsRejected(m.offer.Content):
+		m.give(slot.Event{Kind: slot.Stage, Release: m.offer.Content})
+		for len(m.pending) > 0 {
+			e := m.pending[0]
+			m.pending = m.pending[1:]
+			m.give(e)
+		}
+		if m.State.Phase == slot.Staged {
+			m.agent()
+		}
+	}
+}
+
+func (m *Machine) give(e slot.Event) {
+	f := firmware{m}
+	h := slot.Host{Actuators: [3]slot.Actuator{f, kexec{m}, kexec{m}}, Do: m.do}
+	var err error
+	if m.State, err = h.Handle(m.State, e); err != nil {
+		m.Reports = append(m.Reports, "error: "+err.Error())
+	}
+}
+
+// do performs actions on the disk.
+func (m *Machine) do(a slot.Action) error {
+	switch part := m.Disk.Part(StateArea); a.Do {
+	case slot.WriteJournal:
+		b, err := a.Record.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		m.row(journalRows[a.Record.Phase])
+		if err := state.Store(part, state.Journal, b); err != nil {
+			return err
+		}
+		m.mark(afterRows[a.Record.Phase])
+	case slot.WriteRejected:
+		b, err := slot.EncodeRejections(a.Rejections)
+		if err != nil {
+			return err
+		}
+		return state.Store(part, state.Rejected, b)
+	case slot.Fill, slot.Recover:
+		m.fill(a)
+	case slot.RaiseFloor:
+		m.raise(a.Floor)
+	case slot.EraseEvidence:
+		m.Evidence = nil
+	case slot.Report:
+		m.Reports = append(m.Reports, a.Detail)
+	case slot.Reset:
+		m.reset = true
+	}
+	return nil
+}
+
+// fill writes a slot from the release that the server has.
+func (m *Machine) fill(a slot.Action) {
+	i := slices.IndexFunc(m.releases, func(r *Release) bool { return r.Image == a.Release.Image })
+	if i < 0 {
+		return
+	}
+	r := m.releases[i]
+	m.row("P1")
+	err := slot.Writing{Size: int64(len(r.bytes)), Digest: r.Image}.Write(m.part(a.Slot), bytes.NewReader(r.bytes))
+	e := slot.Event{Kind: slot.Written, OK: err == nil}
+	if err != nil {
+		e.Detail = err.Error()
+	}
+	if a.Do == slot.Recover && err == nil {
+		e = slot.Event{Kind: slot.Restored, Slot: a.Slot}
+	}
+	m.pending = append(m.pending, e)
+}
+
+// firmware is the actuator on the variables.
+type firmware struct{ m *Machine }
+
+func (f firmware) SetDefault(first, second slot.Slot) error {
+	v := f.m.Vars
+	v.Entries, v.Order = true, [2]slot.Slot{first, second}
+	if v == f.m.Vars {
+		return nil // written only when it differs
+	}
+	f.m.setVars("P15", v)
+	f.m.mark("P16")
+	return nil
+}
+
+func (f firmware) SetNext(x slot.Slot) error {
+	v := f.m.Vars
+	v.Next = x
+	f.m.setVars("P7", v)
+	f.m.mark("P8")
+	return nil
+}
+
+func (f firmware) Launch(slot.Slot) error { return errors.New("the firmware starts slots by itself") }
+
+// kexec is the actuator of a machine whose variables are of no use.
+type kexec struct{ m *Machine }
+
+func (k kexec) SetDefault(_, _ slot.Slot) error { return nil }
+func (k kexec) SetNext(slot.Slot) error         { return nil }
+func (k kexec) Launch(x slot.Slot) error {
+	if !k.m.loads(x) {
+		return errors.New("no boot file")
+	}
+	return k.m.boot(x)
+}

@@ -1,0 +1,280 @@
+package powercut
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// slotSize is the smallest that FAT32 allows, rounded up, in bytes.
+const slotSize = 34 << 20
+
+// boot returns a boot file of so many bytes that differs with its name.
+func boot(name string, n int) []byte {
+	var b []byte
+	for i := 0; len(b) < n; i++ {
+		s := sha256.Sum256(fmt.Append(nil, name, i))
+		b = append(b, s[:]...)
+	}
+	return b[:n]
+}
+
+func releases(t testing.TB) (old, new *Release) {
+	t.Helper()
+	old, err := NewRelease("1.0", 1, boot("old", 300<<10), slotSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if new, err = NewRelease("2.0", 2, boot("new", 310<<10), slotSize); err != nil {
+		t.Fatal(err)
+	}
+	return old, new
+}
+
+func record(t testing.TB) *History {
+	t.Helper()
+	old, new := releases(t)
+	h, err := Record(old, new)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// row is what happened in one row of the fault matrix.
+type row struct {
+	states int
+	ops    map[int]bool
+	first  map[string]int
+	chains map[string]int
+	errs   []string
+}
+
+// Proof 1: whatever a power cut leaves of an update, the next boot is the old
+// version or the new one, and the machine gets to the new one by itself.
+func TestPowerCut(t *testing.T) {
+	h := record(t)
+	rows, total, unique := map[string]*row{}, 0, map[string]error{}
+	chains := map[string]string{}
+	err := h.States(func(s State) error {
+		r := rows[s.Row]
+		if r == nil {
+			r = &row{ops: map[int]bool{}, first: map[string]int{}, chains: map[string]int{}}
+			rows[s.Row] = r
+		}
+		r.states++
+		total++
+		r.ops[s.Op] = true
+		first := s.First()
+		r.first[first]++
+		if first != "1.0" && first != "2.0" {
+			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: neither version starts: %q", s.Op, s.Where, first))
+		}
+		key := s.Key()
+		if _, ok := unique[key]; !ok {
+			m := s.Machine()
+			chains[key], unique[key] = settle(m)
+		}
+		r.chains[chains[key]]++
+		if err := unique[key]; err != nil {
+			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: %v", s.Op, s.Where, err))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total < 5000 {
+		t.Errorf("%d states, want thousands", total)
+	}
+	t.Logf("%d operations, %d states, %d of them different after the cut", len(h.Ops), total, len(unique))
+	for i := range 18 {
+		name := fmt.Sprintf("P%d", i)
+		if name == "P12" {
+			continue // a reset, not a cut: TestPanicInTrial
+		}
+		t.Run(name, func(t *testing.T) { rows[name].report(t) })
+		delete(rows, name)
+	}
+	for name := range rows {
+		t.Errorf("states of a row %q", name)
+	}
+}
+
+func (r *row) report(t *testing.T) {
+	if r == nil {
+		t.Fatal("no state")
+	}
+	t.Logf("%d states in %d operations, first boot %v", r.states, len(r.ops), r.first)
+	for chain, n := range r.chains {
+		t.Logf("%6d x %s", n, chain)
+	}
+	for i, e := range r.errs {
+		if i == 5 {
+			t.Errorf("and %d more", len(r.errs)-i)
+			break
+		}
+		t.Error(e)
+	}
+}
+
+// settle switches a machine on, and returns what it started and what is wrong
+// with how it ends.
+func settle(m *Machine) (chain string, err error) {
+	if err := m.PowerOn(); err != nil {
+		return "", err
+	}
+	chain = strings.Join(m.Chain, " ")
+	s := m.State
+	switch {
+	case m.look(s.Running).version != "2.0" || !m.look(s.Running).whole:
+		return chain, fmt.Errorf("runs %s in %s after %s: %v", m.look(s.Running).version, s.Phase, chain, m.Reports)
+	case s.Good != s.Running || s.Phase != slot.Idle || m.Vars.Order[0] != s.Good:
+		return chain, fmt.Errorf("good %s, running %s, first %s, %s", s.Good, s.Running, m.Vars.Order[0], s.Phase)
+	case m.Counter != 1 || s.Floor != 1:
+		return chain, fmt.Errorf("floor %d, counter %d, want 1", s.Floor, m.Counter)
+	}
+	writes, vars := m.Disk.counts.Writes, m.Vars
+	if err := m.PowerOn(); err != nil || m.Disk.counts.Writes != writes || m.Vars != vars {
+		return chain, fmt.Errorf("a healthy boot wrote %d times: %v", m.Disk.counts.Writes-writes, err)
+	}
+	return chain, nil
+}
+
+// at returns a machine at the first moment that is of the row.
+func at(t *testing.T, h *History, row string) *Machine {
+	t.Helper()
+	for i, o := range h.Ops {
+		if o.Row == row && o.Kind == Mark {
+			return h.After(i)
+		}
+	}
+	t.Fatalf("no state of row %s", row)
+	return nil
+}
+
+// P12: panic and hang in a trial leave evidence; without it the try is kept.
+func TestPanicInTrial(t *testing.T) {
+	h := record(t)
+	t.Run("P12", func(t *testing.T) {
+		for _, c := range []slot.Cause{slot.Panic, slot.Hang, slot.NoCause} {
+			m := at(t, h, "P11")
+			m.offer, m.lazy = nil, true
+			tries := 2
+			if c != slot.NoCause {
+				m.Evidence = []slot.Evidence{{Cause: c}}
+			} else {
+				c, tries = slot.PowerCut, 3
+			}
+			if err := m.PowerOn(); err != nil {
+				t.Fatal(err)
+			}
+			if s := m.State; s.Phase != slot.Failed || s.Cause != c || int(s.TriesLeft) != tries || m.Chain[0] != "a=1.0" {
+				t.Errorf("%s: %s, cause %s, %d tries left, %v", c, s.Phase, s.Cause, s.TriesLeft, m.Chain)
+			}
+		}
+	})
+}
+
+// The rows that are no cut of an update but other misfortune.
+func TestMisfortune(t *testing.T) {
+	h := record(t)
+	updated := at(t, h, "P17")
+	if err := updated.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	garble := func(m *Machine, a Area) {
+		b := boot("rot", 4096)
+		if _, err := m.Disk.Part(a).WriteAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name, rule string
+		do         func(m *Machine)
+		chain      string
+		good       slot.Slot
+		says       string
+	}{
+		{"P18", "variables wiped", func(m *Machine) { m.Vars = Vars{} }, "selector b=2.0", slot.B, "entries are made again"},
+		{"P19", "disk in another machine", func(m *Machine) { m.Vars, m.Counter = Vars{Entries: false, Order: [2]slot.Slot{slot.A, slot.B}}, 0 }, "selector b=2.0", slot.B, "entries are made again"},
+		{"P20", "bit rot in the good slot", func(m *Machine) { garble(m, SlotB); m.Rotten = true }, "a=1.0", slot.A, "version 1.0 on slot a is good now"},
+		{"P20", "the good slot does not load, and nobody compared it", func(m *Machine) { garble(m, SlotB) }, "a=1.0 a=1.0 a=1.0", slot.A, "version 1.0 on slot a is good now"},
+		{"P21", "both slots bad", func(m *Machine) { garble(m, SlotA); garble(m, SlotB) }, "selector b=2.0", slot.B, "restored from the network"},
+		{"P22", "state partition lost", func(m *Machine) {
+			for _, off := range []int64{0, 1 << 20} {
+				_, _ = m.Disk.Part(StateArea).WriteAt(boot("rot", 4096), off)
+			}
+		}, "b=2.0", slot.B, "journal was lost; rebuilt"},
+		{"P22", "state partition zeroed, variables too", func(m *Machine) {
+			m.Vars = Vars{}
+			_, _ = m.Disk.Part(StateArea).WriteAt(make([]byte, 2<<20), 0)
+		}, "selector a=1.0", slot.A, ""},
+		{"P23", "the ESP is torn", func(m *Machine) { m.ESP = false }, "b=2.0", slot.B, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+" "+tt.rule, func(t *testing.T) {
+			m := updated.clone()
+			m.offer = nil
+			tt.do(m)
+			if err := m.PowerOn(); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(m.Chain, " "); got != tt.chain || m.State.Good != tt.good || m.State.Running != tt.good {
+				t.Errorf("%s, good %s, running %s; want %s, %s", got, m.State.Good, m.State.Running, tt.chain, tt.good)
+			}
+			if !strings.Contains(strings.Join(m.Reports, "\n"), tt.says) {
+				t.Errorf("reports %q, want %q", m.Reports, tt.says)
+			}
+			writes := m.Disk.counts.Writes
+			if err := m.PowerOn(); err != nil || m.Disk.counts.Writes != writes {
+				t.Errorf("the next boot wrote %d times: %v", m.Disk.counts.Writes-writes, err)
+			}
+		})
+	}
+	t.Run("P23 replaced only while variables are right", func(t *testing.T) {
+		m := updated.clone()
+		if err := m.PowerOn(); err != nil {
+			t.Fatal(err)
+		}
+		right := slot.View{Entries: true, Order: []slot.Slot{slot.B, slot.A}}
+		if err := m.State.MayReplaceSelector(right); err != nil {
+			t.Error(err)
+		}
+		for _, v := range []slot.View{{}, {Entries: true, Order: []slot.Slot{slot.A, slot.B}}, {Order: right.Order}, {Entries: true, Order: right.Order, Next: slot.A}} {
+			if m.State.MayReplaceSelector(v) == nil {
+				t.Errorf("the selector may be replaced with %+v", v)
+			}
+		}
+	})
+	t.Run("P24 data of a newer format", func(t *testing.T) { dataFormat(t) })
+}
+
+// P24 on the model's disk: the journal keeps the format, so that no later boot
+// goes back to a version that cannot read the data.
+func dataFormat(t *testing.T) {
+	old, new := releases(t)
+	new.Schema, new.Accepts = 1, 1
+	h, err := Record(old, new)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := at(t, h, "P17")
+	if err := m.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	journal, _, err := state.Load(m.Disk.Part(StateArea), state.Journal)
+	r, perr := slot.Parse(journal)
+	if err != nil || perr != nil || r.Schema != 1 {
+		t.Fatalf("schema %d, %v, %v", r.Schema, err, perr)
+	}
+	m.give(slot.Event{Kind: slot.Rollback})
+	if m.State.Good != slot.B || !slices.ContainsFunc(m.Reports, func(s string) bool { return strings.Contains(s, "reads data up to format 0") }) {
+		t.Errorf("good %s, %q", m.State.Good, m.Reports)
+	}
+}

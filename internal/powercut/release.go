@@ -1,0 +1,50 @@
+package powercut
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/partition/fat"
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+// Release is one slot image.
+type Release struct {
+	slot.Content
+	bytes []byte
+	boot  [32]byte // SHA-256 of its boot file
+}
+
+// NewRelease makes a slot image of size bytes with a boot file in it.
+func NewRelease(version string, epoch uint32, boot []byte, size int64) (*Release, error) {
+	var t tree.Tree
+	if err := t.Add(tree.Node{Path: file, Mode: 0o644, Content: tree.Bytes(boot)}); err != nil {
+		return nil, err
+	}
+	img, err := fat.Plan(&t, fat.Options{Size: size, Serial: 1, Label: "SLOT", Epoch: 1752576245})
+	if err != nil {
+		return nil, fmt.Errorf("plan slot image: %w", err)
+	}
+	var b bytes.Buffer
+	b.Grow(int(size))
+	if _, err := img.WriteTo(&b); err != nil {
+		return nil, fmt.Errorf("write slot image: %w", err)
+	}
+	r := &Release{bytes: b.Bytes(), boot: sha256.Sum256(boot)}
+	r.Content = slot.Content{Version: version, Image: sha256.Sum256(r.bytes), Epoch: epoch}
+	return r, nil
+}
+
+// isOn says whether the area holds the whole image.
+func (r *Release) isOn(p Part) bool {
+	b := make([]byte, pageSize)
+	for off := 0; off < len(r.bytes); off += pageSize {
+		want := r.bytes[off:min(off+pageSize, len(r.bytes))]
+		if _, err := p.ReadAt(b[:len(want)], int64(off)); err != nil || !bytes.Equal(b[:len(want)], want) {
+			return false
+		}
+	}
+	return true
+}
