@@ -74,7 +74,9 @@ type Machine struct {
 	stopping bool          // services are not started any more
 	grown    chan struct{} // closed when the data file system has grown; nil: it does not
 	readyAt  time.Duration
-	settled  bool // the evidence of an earlier boot was cleared
+	signed   time.Time     // as the attestation server has told it
+	signedAt time.Duration // when it did
+	settled  bool          // the evidence of an earlier boot was cleared
 }
 
 // problem records something that is wrong with the machine for /v1/status and

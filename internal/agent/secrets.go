@@ -252,7 +252,7 @@ func (m *Machine) takeTime(t time.Time) error {
 		return err
 	}
 	m.log.Printf("the server's time is %s", t.UTC().Format(time.RFC3339))
-	m.update(func(s *listener.Status) { s.Clock.Source = "server" })
+	m.update(func(s *listener.Status) { s.Clock.Source, m.signed, m.signedAt = "server", t, uptime() })
 	return nil
 }
 

@@ -66,8 +66,15 @@ func (m *Machine) keepClock() {
 		m.log.Printf("no time servers are configured, the time comes from the %s", m.timeSource())
 		return
 	}
-	c := &clock.Client{Servers: servers, Floor: m.floor, Report: m.reportTime}
+	c := &clock.Client{Servers: servers, Floor: m.floor, Signed: m.signedTime, Report: m.reportTime}
 	c.Run(m.ctx)
+}
+
+// signedTime is what the attestation server has told, moved on by the time since.
+func (m *Machine) signedTime() (time.Time, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.signed.Add(uptime() - m.signedAt), !m.signed.IsZero()
 }
 
 // timeSource names where the time comes from when no server tells it.

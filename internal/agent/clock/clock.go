@@ -47,6 +47,10 @@ type Answer struct {
 type Client struct {
 	Servers []string
 	Floor   time.Time
+	// Signed is the time by a server whose certificate was checked, when there is
+	// one: NTP has no signature, so an answer that is far from it is not
+	// believed (S16). nil: there never is.
+	Signed func() (time.Time, bool)
 	// Report is called after each round with an answer or an error.
 	Report func(Answer, error)
 	// Query asks one server; nil = the network.
@@ -102,6 +106,9 @@ func (c *Client) Once() (Answer, error) {
 			err = fmt.Errorf("ask %s: its time %s is before the floor %s", server,
 				time.Now().Add(a.Offset).UTC().Format(time.RFC3339), c.Floor.Format(time.RFC3339))
 		}
+		if err == nil {
+			err = c.near(a)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -112,6 +119,22 @@ func (c *Client) Once() (Answer, error) {
 		return Answer{}, errors.New("ask for time: no servers")
 	}
 	return Answer{}, errors.Join(errs...)
+}
+
+// far is how much an answer may differ from the signed time.
+const far = 10 * time.Minute
+
+func (c *Client) near(a Answer) error {
+	if c.Signed == nil {
+		return nil
+	}
+	signed, ok := c.Signed()
+	now := time.Now().Add(a.Offset)
+	if !ok || now.Sub(signed).Abs() <= far {
+		return nil
+	}
+	return fmt.Errorf("ask %s: its time %s is far from %s, which the attestation server has told", a.Server,
+		now.UTC().Format(time.RFC3339), signed.UTC().Format(time.RFC3339))
 }
 
 func ask(server string) (Answer, error) {

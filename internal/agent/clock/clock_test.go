@@ -69,3 +69,21 @@ func TestRunReportsAndEnds(t *testing.T) {
 		t.Errorf("%d reports, want 1", reports)
 	}
 }
+
+// TestNearSignedTime: what a server with a certificate has told bounds what NTP,
+// which anybody can answer, may say.
+func TestNearSignedTime(t *testing.T) {
+	for _, c := range []struct {
+		offset time.Duration
+		signed bool
+		ok     bool
+	}{{5 * time.Minute, true, true}, {-5 * time.Minute, true, true}, {time.Hour, true, false}, {-time.Hour, true, false}, {time.Hour, false, true}} {
+		moved := false
+		cl := &Client{Servers: []string{"a"}, Signed: func() (time.Time, bool) { return time.Now(), c.signed },
+			Query:  func(string) (Answer, error) { return Answer{Server: "a", Offset: c.offset}, nil },
+			Adjust: func(time.Duration) error { moved = true; return nil }}
+		if _, err := cl.Once(); (err == nil) != c.ok || moved != c.ok {
+			t.Errorf("%s, signed %t: %v, moved %t", c.offset, c.signed, err, moved)
+		}
+	}
+}
