@@ -272,6 +272,9 @@ func (d *dhcpd) handle(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
 		dhcpv4.WithServerIP(net.IPv4(192, 0, 2, 1)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(192, 0, 2, 1))),
 		dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithRouter(net.IPv4(192, 0, 2, 1)), dhcpv4.WithDNS(net.IPv4(192, 0, 2, 53)),
 		dhcpv4.WithLeaseTime(600))
+	if err == nil && m.ClassIdentifier() == VendorClass { // a server tells nobody else
+		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte("\x01\x16https://192.0.2.1:9444\xff")))
+	}
 	if err == nil {
 		conn.WriteTo(reply.ToBytes(), peer)
 	}
@@ -290,6 +293,9 @@ func TestDHCP(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(m.Resolv); string(b) != "nameserver 192.0.2.53\n" {
 		t.Errorf("resolv.conf = %q", b)
+	}
+	if got := m.Server(); got != "https://192.0.2.1:9444" {
+		t.Errorf("the announced server is %q", got)
 	}
 	if st := m.Status()[0]; st.DHCP != "bound" || st.Gateway != "192.0.2.1" || st.Lease != "10m0s from 192.0.2.1" {
 		t.Errorf("status = %+v", st)

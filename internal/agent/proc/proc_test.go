@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,10 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// The main thread is kept for the main goroutine, as in PID 1: a goroutine that
+// ends with its thread could not end this one, and would leave it as it is.
+func init() { runtime.LockOSThread() }
 
 // The test binary is the program that the tests start: INGOT_PROC_CHILD says
 // what it does.
