@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,13 +19,25 @@ import (
 type Blob struct {
 	Public  []byte `json:"public"`  // TPMT_PUBLIC
 	Private []byte `json:"private"` // what a TPM2B_PRIVATE holds, encrypted to the storage key
+	Made    Made   `json:"made"`
 }
+
+// Made is what the TPM says of how it made a blob. Sealing takes no secret, so
+// whoever reaches the TPM makes blobs for any policy: this tells them apart.
+type Made struct {
+	Data   []byte `json:"data"`   // TPMS_CREATION_DATA
+	Ticket []byte `json:"ticket"` // TPMT_TK_CREATION: the TPM recognises what it said
+}
+
+// madeWith are the registers that Made tells.
+var madeWith = []int{7, policy.Register}
 
 // Errors of Unseal: which part of the policy does not hold.
 var (
 	ErrApproval = errors.New("the registers are not those that the policy key has approved")
 	ErrAbove    = errors.New("the counter is above the limit of the sealed key")
 	ErrPolicy   = errors.New("the policy of the sealed key is not satisfied")
+	ErrMade     = errors.New("the sealed key was not made by what should have made it")
 	ErrParent   = errors.New("the sealed key belongs to another TPM, or to this one before it was cleared")
 )
 
@@ -81,11 +94,43 @@ func (t *TPM) Seal(parent *Key, secret []byte, p policy.Digest) (Blob, error) {
 			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash,
 				&tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}}),
 		}),
+		CreationPCR: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{selectPCRs(pcr.SHA256, madeWith)}},
 	}.Execute(t.t)
 	if err != nil {
 		return Blob{}, fmt.Errorf("seal key: %w", err)
 	}
-	return Blob{Public: r.OutPublic.Bytes(), Private: r.OutPrivate.Buffer}, nil
+	return Blob{Public: r.OutPublic.Bytes(), Private: r.OutPrivate.Buffer,
+		Made: Made{Data: r.CreationData.Bytes(), Ticket: tpm2.Marshal(r.CreationTicket)}}, nil
+}
+
+// madeBy sees that the TPM made an object while PCR 7 and 11 had these values.
+func (t *TPM) madeBy(object *Key, m Made, want policy.Values) error {
+	ticket, err := tpm2.Unmarshal[tpm2.TPMTTKCreation](m.Ticket)
+	if err != nil {
+		return fmt.Errorf("%w: ticket: %w", ErrMade, err)
+	}
+	data, err := tpm2.Unmarshal[tpm2.TPMSCreationData](m.Data)
+	if err != nil {
+		return fmt.Errorf("%w: creation data: %w", ErrMade, err)
+	}
+	h, sum := pcr.SHA256.New(), pcr.SHA256.Sum(m.Data)
+	for _, n := range madeWith {
+		value := want[n]
+		h.Write(value[:])
+	}
+	selected := tpm2.Marshal(tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{selectPCRs(pcr.SHA256, madeWith)}})
+	if !bytes.Equal(tpm2.Marshal(data.PCRSelect), selected) || !bytes.Equal(data.PCRDigest.Buffer, h.Sum(nil)) {
+		return fmt.Errorf("%w: PCR 7 and 11 were others then", ErrMade)
+	}
+	_, err = tpm2.CertifyCreation{ // signed by nobody: that the ticket is taken is the answer
+		SignHandle:   tpm2.AuthHandle{Handle: tpm2.TPMRHNull, Auth: tpm2.PasswordAuth(nil)},
+		ObjectHandle: tpm2.NamedHandle{Handle: object.handle, Name: object.name},
+		CreationHash: tpm2.TPM2BDigest{Buffer: sum}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}, CreationTicket: *ticket,
+	}.Execute(t.t)
+	if errors.Is(err, tpm2.TPMRCTicket) {
+		return fmt.Errorf("%w: %w", ErrMade, err)
+	}
+	return err
 }
 
 // Proof is how a session satisfies the policy of policy.Sealed.
@@ -95,10 +140,11 @@ type Proof struct {
 	Literal []int         // registers that are what they were when the key was sealed
 	Counter Counter
 	Limit   uint64
+	Made    policy.Values // PCR 7 and 11 when the key was sealed
 }
 
 // Unseal gives the secret of a blob. Its error wraps one of ErrApproval,
-// ErrAbove, ErrPolicy and ErrParent when the TPM refused.
+// ErrAbove, ErrPolicy, ErrMade and ErrParent when the TPM refused.
 func (t *TPM) Unseal(parent *Key, b Blob, p Proof) ([]byte, error) {
 	secret, err := t.unseal(parent, b, p)
 	if err != nil {
@@ -113,6 +159,9 @@ func (t *TPM) unseal(parent *Key, b Blob, p Proof) ([]byte, error) {
 		return nil, err
 	}
 	defer t.Flush(object)
+	if err := t.madeBy(object, b.Made, p.Made); err != nil {
+		return nil, err
+	}
 	ticket, err := t.approved(p)
 	if err != nil {
 		return nil, err

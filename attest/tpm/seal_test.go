@@ -91,6 +91,7 @@ type sealed struct {
 	blob   Blob
 	limit  uint64
 	secret []byte
+	made   policy.Values
 }
 
 func sealNow(t *testing.T) *sealed {
@@ -112,10 +113,10 @@ func (s *sealed) seal(t *testing.T, floor int, limit uint64) Blob {
 	if err != nil {
 		t.Fatal(err)
 	}
-	literal, err := s.Values(7)
-	if err != nil {
+	if s.made, err = s.Values(7, 11); err != nil {
 		t.Fatal(err)
 	}
+	literal := policy.Values{7: s.made[7]}
 	parent := s.parent(t)
 	defer s.Flush(parent)
 	b, err := s.Seal(parent, s.secret, policy.Sealed(s.key, policy.Ref(floor), literal, c.Policy(limit)))
@@ -142,7 +143,7 @@ func (s *sealed) open(t *testing.T, b Blob, sig policy.Signed, limit uint64) err
 		return err
 	}
 	parent := s.parent(t)
-	got, err := s.Unseal(parent, b, Proof{Key: s.key, Signed: sig, Literal: []int{7}, Counter: c, Limit: limit})
+	got, err := s.Unseal(parent, b, Proof{Key: s.key, Signed: sig, Literal: []int{7}, Counter: c, Limit: limit, Made: s.made})
 	s.Flush(parent)
 	if err == nil && !bytes.Equal(got, s.secret) {
 		t.Fatal("another secret came out")
@@ -213,6 +214,40 @@ func TestForeignSystemReplays(t *testing.T) {
 	other := sealNow(t)
 	if err := other.open(t, s.blob, approve(t, want, 1), s.limit); !errors.Is(err, ErrParent) {
 		t.Errorf("in another machine: %v", err)
+	}
+}
+
+// TestMadeElsewhere: a blob for the right policy that another system has made,
+// and one that says it was made by ours, are not taken.
+func TestMadeElsewhere(t *testing.T) {
+	s := sealNow(t)
+	d, own := s.pcr11(t), s.made
+	s.emulator = s.restart(t, "another system", "its program")
+	c, err := s.Counter(FloorIndex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := s.parent(t)
+	forged, err := s.Seal(parent, s.secret, policy.Sealed(s.key, policy.Ref(1), policy.Values{7: own[7]}, c.Policy(s.limit)))
+	s.Flush(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.emulator, s.made = s.restart(t, "own keys", "release 1"), own
+	if err := s.open(t, forged, approve(t, d, 1), s.limit); !errors.Is(err, ErrMade) {
+		t.Errorf("made by another system: %v", err)
+	}
+	forged.Made = s.blob.Made
+	if err := s.open(t, forged, approve(t, d, 1), s.limit); !errors.Is(err, ErrMade) {
+		t.Errorf("with the ticket of another blob: %v", err)
+	}
+	forged = s.blob
+	forged.Made.Ticket = nil
+	if err := s.open(t, forged, approve(t, d, 1), s.limit); !errors.Is(err, ErrMade) {
+		t.Errorf("without ticket: %v", err)
+	}
+	if err := s.open(t, s.blob, approve(t, d, 1), s.limit); err != nil {
+		t.Errorf("ours: %v", err)
 	}
 }
 

@@ -36,6 +36,7 @@ func (m *Machine) mountData() {
 		_, err = mount.Mount("data", dir, "tmpfs", "mode=0755,size=50%", noDev)
 	}
 	if err != nil {
+		m.closeEncrypted()
 		d.State, d.Error = "failed", err.Error()
 		m.problem("data: %v", err)
 		if _, err := mount.Mount("none", dir, "tmpfs", "mode=0755,size=4k", noDev|unix.MS_RDONLY); err != nil {
@@ -174,11 +175,7 @@ func (m *Machine) unmountData() {
 	if err = errors.Join(err, unix.Unmount(dir, 0)); err != nil {
 		m.log.Printf("data: unmount: %v", err)
 	}
-	if m.volume.Close != nil { // takes the key out of the kernel's memory
-		if err := m.volume.Close(); err != nil {
-			m.log.Printf("data: close the encrypted volume: %v", err)
-		}
-	}
+	m.closeEncrypted()
 }
 
 func (m *Machine) dataState() string {

@@ -51,6 +51,17 @@ func (m *Machine) openEncrypted(d *listener.Data, size int64) (volume.Volume, er
 	return v, nil
 }
 
+// closeEncrypted takes the volume, and its key with it, from the kernel.
+func (m *Machine) closeEncrypted() {
+	if m.volume.Close == nil {
+		return
+	}
+	if err := m.volume.Close(); err != nil {
+		m.log.Printf("data: close the encrypted volume: %v", err)
+	}
+	m.volume.Close = nil
+}
+
 // bootedNode is the partition that the running image was read from.
 func (m *Machine) bootedNode() string {
 	m.mu.Lock()

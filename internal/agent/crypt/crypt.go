@@ -39,8 +39,8 @@ func Open(ctx context.Context, r volume.Request) (volume.Volume, error) {
 	if err != nil {
 		return volume.Volume{}, fail(volume.Failed, err)
 	}
-	defer d.Close()
 	u, err := unlock(ctx, withSignatures(r), d)
+	d.Close() // the device mapper wants it for itself
 	if err != nil {
 		return volume.Volume{}, err
 	}

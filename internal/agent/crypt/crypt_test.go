@@ -198,6 +198,11 @@ func (b *box) tpmNode(context.Context) (string, error) { return b.socket(), nil 
 // unlock is what Open does before it asks the kernel.
 func (b *box) unlock(epoch int) (unlocked, error) {
 	b.t.Helper()
+	return unlock(context.Background(), b.request(epoch), b.disk)
+}
+
+func (b *box) request(epoch int) volume.Request {
+	b.t.Helper()
 	r := volume.Request{Name: "hello", Node: "/dev/vda7", Size: diskSize, Policy: spki(b.t, policyRSA()), Epoch: epoch, TPM: b.tpmNode,
 		Signatures: func() ([]byte, error) {
 			if b.sigFile == nil {
@@ -219,7 +224,7 @@ func (b *box) unlock(epoch int) (unlocked, error) {
 			return next, nil
 		}
 	}
-	return unlock(context.Background(), r, b.disk)
+	return r
 }
 
 // opens sees that the volume opens by the TPM, with the key that it has.
@@ -427,6 +432,64 @@ func TestRecoveryWithoutSecureBoot(t *testing.T) {
 	if !bytes.Equal(b.content(), before) {
 		t.Error("something was written")
 	}
+}
+
+// TestSubstituted: another system on the same machine makes a volume whose
+// passphrase it knows and seals it as we would, to read what will be written.
+func TestSubstituted(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	whole, genuine := b.content(), b.token()
+	forge := func(keys string, r release) (token, []byte) {
+		b.boot(keys, r)
+		m, err := openMachine(context.Background(), b.request(r.epoch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		pcr7, err := hex.DecodeString(genuine.PCR7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.values[7] = [32]byte(pcr7) // the policy is no secret
+		known := bytes.Repeat([]byte{1}, 32)
+		forged := genuine
+		made, err := m.seal(known, genuine.Blobs[0].Approved, genuine.Blobs[0].Limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.PCR11 = genuine.Blobs[0].PCR11
+		forged.Blobs = []blob{made}
+		return forged, known
+	}
+	for what, other := range map[string]release{"the same program": v1, "another program": {"evil", 0}} {
+		forged, known := forge("keys of somebody else", other)
+		raw, err := json.Marshal(forged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.wipe()
+		if _, err := luks.Format(b.disk, rand.Reader, luks.Volume{UUID: "u", Size: diskSize, SectorSize: 4096, Slots: []luks.Slot{{Passphrase: known}},
+			Tokens: map[string]json.RawMessage{"0": raw}}); err != nil {
+			t.Fatal(err)
+		}
+		b.boot(ours, v1)
+		b.refused("a volume made by "+what+" under other keys", volume.Substituted, 0)
+	}
+	if _, err := b.disk.WriteAt(whole, 0); err != nil {
+		t.Fatal(err)
+	}
+	b.opens("ours again", 0, u.key)
+}
+
+func (b *box) token() token {
+	b.t.Helper()
+	t, err := readToken(b.header())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return t
 }
 
 func TestProvisionRefuses(t *testing.T) {

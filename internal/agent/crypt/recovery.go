@@ -122,7 +122,7 @@ func (m *machine) first(r volume.Request) ([]byte, token, error) {
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
-	b, err := m.seal(secret, r.Epoch, m.counter.Value)
+	b, err := m.seal(secret, s, m.counter.Value)
 	if err != nil {
 		return nil, token{}, fail(volume.NoTPM, err)
 	}

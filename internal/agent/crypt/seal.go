@@ -26,13 +26,21 @@ func (m *machine) unseal(r volume.Request, t token) ([]byte, blob, error) {
 		if !ok || m.counter.Value > b.Limit {
 			continue
 		}
-		secret, err := m.Unseal(m.parent, b.Blob, tpm.Proof{Key: m.policy, Signed: s, Literal: []int{7}, Counter: m.counter, Limit: b.Limit})
+		secret, err := m.unsealOne(r, b, s)
 		if err == nil {
 			return secret, b, nil
 		}
 		last = err
 	}
 	return nil, blob{}, refusal(last)
+}
+
+func (m *machine) unsealOne(r volume.Request, b blob, s policy.Signed) ([]byte, error) {
+	made, err := b.maker(r.Policy, m.values[7])
+	if err != nil {
+		return nil, err
+	}
+	return m.Unseal(m.parent, b.Blob, tpm.Proof{Key: m.policy, Signed: s, Literal: []int{7}, Counter: m.counter, Limit: b.Limit, Made: made})
 }
 
 // obstacle says in words what the TPM would refuse without any.
@@ -89,6 +97,8 @@ func refusal(err error) error {
 	switch {
 	case errors.Is(err, tpm.ErrParent):
 		return fail(volume.OtherTPM, err)
+	case errors.Is(err, tpm.ErrMade):
+		return fail(volume.Substituted, err)
 	case errors.Is(err, tpm.ErrAbove), errors.Is(err, errNoBlob):
 		return fail(volume.BelowFloor, err)
 	case errors.Is(err, tpm.ErrApproval):
@@ -101,10 +111,11 @@ func refusal(err error) error {
 	return fail(volume.NoTPM, err)
 }
 
-// seal seals the passphrase at a floor.
-func (m *machine) seal(secret []byte, floor int, limit uint64) (blob, error) {
-	b, err := m.Seal(m.parent, secret, policy.Sealed(m.policy, policy.Ref(floor), m.literal(), m.counter.Policy(limit)))
-	return blob{floor, limit, b}, err
+// seal seals the passphrase at a floor, by the release's signature for it.
+func (m *machine) seal(secret []byte, by policy.Signed, limit uint64) (blob, error) {
+	b, err := m.Seal(m.parent, secret, policy.Sealed(m.policy, by.Ref, m.literal(), m.counter.Policy(limit)))
+	pcr11 := m.values[policy.Register]
+	return blob{by.Floor, limit, b, hex.EncodeToString(pcr11[:]), by}, err
 }
 
 // prepare seals the passphrase for the floor of the running release, beside
@@ -112,6 +123,14 @@ func (m *machine) seal(secret []byte, floor int, limit uint64) (blob, error) {
 // raised, and nothing has to keep the passphrase until then. Until then both
 // open, so the release before still can.
 func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t token, secret []byte) error {
+	f, err := m.signatures(r)
+	if err != nil {
+		return err
+	}
+	by, ok := f.Find(m.approved(), r.Epoch)
+	if !ok {
+		return fail(volume.Unsigned, fmt.Errorf("the signatures of the release are for epoch %d at most, it has %d", f.Epoch(m.approved()), r.Epoch))
+	}
 	now := t.floor(m.counter.Value)
 	var keep []blob
 	for _, b := range t.Blobs {
@@ -122,7 +141,7 @@ func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t tok
 			keep = []blob{b} // the lowest that opens: the release before needs it
 		}
 	}
-	next, err := m.seal(secret, r.Epoch, t.limit(r.Epoch))
+	next, err := m.seal(secret, by, t.limit(r.Epoch))
 	if err != nil {
 		return fail(volume.NoTPM, err)
 	}

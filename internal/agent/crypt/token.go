@@ -43,6 +43,31 @@ type blob struct {
 	Floor int    `json:"floor"`
 	Limit uint64 `json:"limit,string"` // of the counter
 	tpm.Blob
+	// PCR11 is what the register held when the blob was made, and Approved says
+	// that this was a release at or above the floor.
+	PCR11    string        `json:"pcr11"` // hex
+	Approved policy.Signed `json:"approved"`
+}
+
+// maker gives the registers that the blob must have been made with: PCR 11 of
+// a release, by its signature, and the same PCR 7 as now.
+func (b blob) maker(key []byte, pcr7 [32]byte) (policy.Values, error) {
+	raw, err := hex.DecodeString(b.PCR11)
+	if err != nil || len(raw) != 32 {
+		return nil, fmt.Errorf("%w: pcr11 %.70q", tpm.ErrMade, b.PCR11)
+	}
+	v := policy.Values{7: pcr7, policy.Register: [32]byte(raw)}
+	d, err := b.Approved.Policy()
+	if err != nil || d != (policy.Digest{}).PCR(policy.Values{policy.Register: v[policy.Register]}) {
+		return nil, fmt.Errorf("%w: its signature is for another PCR 11", tpm.ErrMade)
+	}
+	if b.Approved.Floor != b.Floor || b.Approved.Ref != policy.Ref(b.Floor) {
+		return nil, fmt.Errorf("%w: its signature is for floor %d, not %d", tpm.ErrMade, b.Approved.Floor, b.Floor)
+	}
+	if err := (policy.File{Policies: []policy.Signed{b.Approved}}).Verify(key); err != nil {
+		return nil, fmt.Errorf("%w: %w", tpm.ErrMade, err)
+	}
+	return v, nil
 }
 
 // readToken finds our token and looks whether it can be what we wrote. Nothing

@@ -60,18 +60,19 @@ type Error struct {
 
 // Codes of Error; docs/data-encryption.md describes each.
 const (
-	NoTPM      = "tpm.missing"       // no TPM, or it does not answer
-	SecureBoot = "secureboot.off"    // off, or with keys that are not the image's
-	Unsigned   = "pcrsig.missing"    // the slot has no file of signatures, or no valid one
-	Changed    = "pcrsig.unknown"    // what was booted is not what was signed
-	BelowFloor = "floor.below"       // the release is older than the floor
-	FloorLost  = "floor.lost"        // the counter is gone, or was made anew
-	Firmware   = "firmware.changed"  // PCR 7 is not what it was
-	OtherTPM   = "tpm.other"         // sealed by another TPM, or before it was cleared
-	Foreign    = "volume.foreign"    // the partition holds something else
-	Damaged    = "volume.damaged"    // no valid header, or no key of ours in it
-	NoPolicy   = "policykey.missing" // the image names no policy key, or not this one
-	Failed     = "failed"            // anything else
+	NoTPM       = "tpm.missing"        // no TPM, or it does not answer
+	SecureBoot  = "secureboot.off"     // off, or with keys that are not the image's
+	Unsigned    = "pcrsig.missing"     // the slot has no file of signatures, or no valid one
+	Changed     = "pcrsig.unknown"     // what was booted is not what was signed
+	BelowFloor  = "floor.below"        // the release is older than the floor
+	FloorLost   = "floor.lost"         // the counter is gone, or was made anew
+	Firmware    = "firmware.changed"   // PCR 7 is not what it was
+	OtherTPM    = "tpm.other"          // sealed by another TPM, or before it was cleared
+	Substituted = "volume.substituted" // a volume that somebody else has made for this machine
+	Foreign     = "volume.foreign"     // the partition holds something else
+	Damaged     = "volume.damaged"     // no valid header, or no key of ours in it
+	NoPolicy    = "policykey.missing"  // the image names no policy key, or not this one
+	Failed      = "failed"             // anything else
 )
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Err) }
