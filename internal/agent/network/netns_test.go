@@ -357,7 +357,7 @@ func TestRowsOfSeveralInterfaces(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	var st []Status
 	for time.Now().Before(deadline) {
-		if st = m.Status(); len(st) == 3 && st[1].Device == "one0" && st[2].Device == "many1" {
+		if st = m.Status(); len(st) == 3 && st[0].Device == "many0" && st[1].Device == "one0" && st[2].Device == "many1" {
 			break
 		}
 		time.Sleep(time.Millisecond)
