@@ -1,0 +1,212 @@
+package slot
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// P22 without a manifest: no journal is made up, until an operator speaks.
+func TestLostJournal(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.lost = true
+	m.power()
+	if m.journalWrites != 0 || !m.state.Unjournalled || !strings.Contains(m.state.Notice, "adopt") {
+		t.Fatalf("%d writes, %q", m.journalWrites, m.state.Notice)
+	}
+	m.stage(v2)
+	if !strings.Contains(m.state.Notice, "refused") || m.journalWrites != 0 {
+		t.Errorf("staged: %q", m.state.Notice)
+	}
+	m.give(Event{Kind: Rollback})
+	if m.journalWrites != 0 {
+		t.Error("rolled back")
+	}
+	m.give(Event{Kind: Adopt})
+	m.update(v2)
+	m.want(B, "2.0", Blessed)
+}
+
+// Firmware that keeps its variables and still comes back to the selector.
+func TestFirmwareIgnoresItsEntries(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.stray = true
+	m.power()
+	m.want(A, "1.0", Idle)
+	if m.state.Means != Selector || len(m.chain) > 5 {
+		t.Errorf("by %s after %v", m.state.Means, m.chain)
+	}
+	m.update(v2)
+	if m.state.Good != B { // its entries name slot a first, so 1.0 may have moved
+		m.update(v2)
+	}
+	if v := m.holds[m.running.index()].Version; v != "2.0" {
+		t.Errorf("runs %s", v)
+	}
+}
+
+// The selector on a machine without journal and with slots that do not load.
+func TestNothingLoads(t *testing.T) {
+	onAll(t, func(t *testing.T, m *machine) {
+		m.update(v2)
+		m.broken = [2]bool{true, true}
+		m.power()
+		if m.running == None || !strings.Contains(strings.Join(m.reports, "\n"), "restored from the network") {
+			t.Errorf("%s runs: %v %v", m.running, m.chain, m.reports)
+		}
+	})
+	m := newMachine(t, Firmware)
+	m.journal, m.broken = nil, [2]bool{true, true}
+	m.behave["1.0"] = CorruptPE
+	m.start()
+	if m.reset || !m.state.Recovering {
+		t.Errorf("goes round: %v", m.log)
+	}
+	m.holds[0] = v1
+	m.broken = [2]bool{}
+	m.start() // the variables are right, and still the selector was started
+	if m.reset || !m.state.Recovering {
+		t.Errorf("goes round with right variables: %v", m.log)
+	}
+}
+
+func TestStrongestEvidence(t *testing.T) {
+	all := []Evidence{{Cause: Hang}, {Cause: Panic, ID: 7}, {Cause: InitExit, ID: 8}, {Cause: NoCause}, {Cause: causes + 3}}
+	if e, ok := strongest(all, 0); !ok || e.Cause != InitExit {
+		t.Errorf("strongest = %s", e.Cause)
+	}
+	if e, ok := strongest(all, 8); !ok || e.Cause != Panic {
+		t.Errorf("without the one that was counted: %s", e.Cause)
+	}
+	if _, ok := strongest(nil, 0); ok {
+		t.Error("evidence of nothing")
+	}
+}
+
+// The journal alone keeps a version rejected when the list cannot be written.
+func TestListNotWritten(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.behave["2.0"] = CorruptRoot
+	m.update(v2)
+	m.list = nil // lost
+	m.give(Event{Kind: Booted, Boot: Boot{Running: A, View: View{true, m.vars.order, None}}})
+	m.state.Rejections = nil
+	if !m.state.IsRejected(v2) {
+		t.Error("2.0 may be tried again")
+	}
+	m.power()
+	if list, err := ParseRejections(m.list); err != nil || len(list) != 1 || list[0].Cause != CorruptRoot {
+		t.Errorf("the list was not repaired: %v %v", list, err)
+	}
+}
+
+func TestDriftedCandidate(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.stage(v2)
+	m.give(Event{Kind: Drifted, Slot: B})
+	m.want(A, "1.0", Staging)
+	if m.state.TriesLeft != 2 {
+		t.Errorf("%d tries left", m.state.TriesLeft)
+	}
+	m.update(v2)
+	m.want(B, "2.0", Blessed)
+	m.give(Event{Kind: Drifted, Slot: A})
+	m.give(Event{Kind: Rollback})
+	if m.state.Good != B || !strings.Contains(m.state.Notice, "slot a is damaged") {
+		t.Errorf("rolled back to a damaged slot: %q", m.state.Notice)
+	}
+}
+
+// A candidate that cannot write the journal does not get blessed.
+func TestTrialCannotWriteJournal(t *testing.T) {
+	s := State{Record: Record{Good: A, Candidate: B, Phase: Armed, TriesLeft: 3, Arms: 1, Slots: [2]Content{{Version: "1", Condition: Good}, {Version: "2", Condition: Ready}}}}
+	var did []string
+	h := Host{Do: func(a Action) error {
+		did = append(did, a.Do.String())
+		if a.Do == WriteJournal {
+			return errors.New("input/output error")
+		}
+		return nil
+	}}
+	s, err := h.Handle(s, Event{Kind: Booted, Boot: Boot{Running: B}})
+	if err == nil || s.Phase != Armed || did[len(did)-1] != "reset" {
+		t.Errorf("%s, %v, %v", s.Phase, did, err)
+	}
+	for range 3 {
+		s, _ = h.Handle(s, Event{Kind: Checked, OK: true, Uptime: time.Hour})
+	}
+	if s.Good != A {
+		t.Error("blessed")
+	}
+}
+
+// A gap in health starts the time over.
+func TestHealthHasNoGap(t *testing.T) {
+	s := State{Running: B, Record: Record{Good: A, Candidate: B, Phase: Trying, TriesLeft: 3, Slots: [2]Content{{Version: "1", Condition: Good}, {Version: "2", Condition: Ready}}}}
+	check := func(up time.Duration, ok bool) {
+		s, _ = Rules{}.Next(s, Event{Kind: Checked, OK: ok, Uptime: up, Cause: NetworkDead})
+	}
+	check(10*time.Second, true)
+	check(60*time.Second, true)
+	check(65*time.Second, false)
+	check(100*time.Second, true)
+	check(159*time.Second, true)
+	if s.Phase != Trying {
+		t.Fatalf("%s after 59 s", s.Phase)
+	}
+	check(160*time.Second, true)
+	if s.Phase != Blessed {
+		t.Errorf("%s after a minute", s.Phase)
+	}
+}
+
+// One look at each phase's explanation, as an operator reads it.
+func TestWhy(t *testing.T) {
+	var got []string
+	note := func(m *machine) {
+		got = append(got, m.state.Why()[:2]...)
+		for _, line := range m.state.Why() {
+			if strings.HasPrefix(line, "next reset") || strings.HasPrefix(line, "last failure") {
+				got = append(got, line)
+			}
+		}
+	}
+	m := newMachine(t, Firmware)
+	note(m)
+	m.stage(v2)
+	note(m)
+	m.behave["2.0"] = DataFull
+	m.give(Event{Kind: Approve})
+	note(m)
+	m.power()
+	note(m)
+	m.rest()
+	note(m)
+	m.update(v3)
+	note(m)
+	m.give(Event{Kind: Rollback})
+	m.power()
+	note(m)
+	want := []string{
+		"runs: slot a, version 1.0, because it is the last blessed slot", "IDLE: no update is under way",
+		"next reset: starts slot a, version 1.0",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "STAGED: version 2.0 is on slot b and waits for approval",
+		"next reset: starts slot a, version 1.0",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "ARMED: version 2.0 is tried at the next boot (start 1)",
+		"next reset: starts slot b once; the one after it starts slot a, version 1.0",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "FAILED: version 2.0 may be tried again, 2 failures left",
+		"last failure: slot b, version 2.0: the data partition is full (data-full)", "next reset: starts slot a, version 1.0",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "REJECTED: version 2.0 is not tried again unless an operator overrides that",
+		"last failure: slot b, version 2.0: the data partition is full (data-full)", "next reset: starts slot a, version 1.0",
+		"runs: slot b, version 3.0, because it is the last blessed slot", "BLESSED: version 3.0 is good; the floor may rise when it has run for a while",
+		"next reset: starts slot b, version 3.0",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "ROLLBACK: an operator went back to version 1.0",
+		"last failure: slot b, version 3.0: an operator rolled it back (operator)", "next reset: starts slot a, version 1.0",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
