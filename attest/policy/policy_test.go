@@ -1,14 +1,14 @@
 package policy
 
 import (
-	"crypto"
+	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -206,21 +206,35 @@ func testKey(t testing.TB) (Key, []byte) {
 // signed is the file of a release of an epoch.
 func signed(t testing.TB, spki []byte, d Digest, epoch int) File {
 	t.Helper()
-	f := File{Format: Format, PCR: Register, Bank: "sha256", Key: spki}
-	for floor := range epoch + 1 {
-		sum := Approval(d, Ref(floor))
-		sig, err := rsa.SignPKCS1v15(nil, private(), crypto.SHA256, sum[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Policies = append(f.Policies, Signed{hex.EncodeToString(d[:]), floor, Ref(floor), sig})
+	f, err := Sign(nil, private(), epoch, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(f.Key, spki) {
+		t.Fatal("the file names another key")
 	}
 	return f
 }
 
+func TestSignRefuses(t *testing.T) {
+	_, ec, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string]func() error{
+		"another kind of key": func() error { _, err := Sign(nil, ec, 0, Digest{}); return err },
+		"epoch 64":            func() error { _, err := Sign(nil, private(), 64, Digest{}); return err },
+		"nothing to sign":     func() error { _, err := Sign(nil, private(), 0); return err },
+	} {
+		if try() == nil {
+			t.Errorf("%s: signed", name)
+		}
+	}
+}
+
 func encode(t testing.TB, f File) []byte {
 	t.Helper()
-	b, err := json.Marshal(f)
+	b, err := f.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +293,7 @@ func TestParseFileRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	for _, text := range []string{"", "{}", "[]", string(encode(t, good)) + "{}", strings.Replace(string(encode(t, good)), `"pcr"`, `"x":1,"pcr"`, 1)} {
+	for _, text := range []string{"", "{}", "[]", string(encode(t, good)) + "{}", strings.Replace(string(encode(t, good)), `"pcr"`, `"x": 1, "pcr"`, 1)} {
 		if _, err := ParseFile([]byte(text)); err == nil {
 			t.Errorf("%.40q is taken", text)
 		}

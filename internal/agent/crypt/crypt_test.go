@@ -3,7 +3,6 @@ package crypt
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -177,16 +176,11 @@ func signatures(t *testing.T, k *rsa.PrivateKey, r release) []byte {
 		t.Fatal(err)
 	}
 	d := policy.Digest{}.PCR(policy.Values{11: [32]byte(s.Value(11))})
-	f := policy.File{Format: policy.Format, PCR: 11, Bank: "sha256", Key: spki(t, k)}
-	for floor := range r.epoch + 1 {
-		sum := policy.Approval(d, policy.Ref(floor))
-		sig, err := rsa.SignPKCS1v15(nil, k, crypto.SHA256, sum[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Policies = append(f.Policies, policy.Signed{Digest: hex.EncodeToString(d[:]), Floor: floor, Ref: policy.Ref(floor), Signature: sig})
+	f, err := policy.Sign(nil, k, r.epoch, d)
+	if err != nil {
+		t.Fatal(err)
 	}
-	b, err := json.Marshal(f)
+	b, err := f.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
