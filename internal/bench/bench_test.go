@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -101,6 +103,45 @@ func TestJob(t *testing.T) {
 	_, err = job{args: []string{"sh", "-c", "echo why >&2; exit 4"}}.do(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("exit code 4 that is not allowed: %v", err)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	values := []float64{5, 1, 4, 2, 3}
+	for q, want := range map[float64]float64{0: 1, 0.5: 3, 0.99: 5, 1: 5} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("%v: got %v, want %v", q, got, want)
+		}
+	}
+}
+
+func TestProcess(t *testing.T) {
+	p := process(os.Getpid())
+	for begin := time.Now(); time.Since(begin) < 50*time.Millisecond; { // keep it busy
+	}
+	used, err := p.processor()
+	if own := processor(); err != nil || used < 10*time.Millisecond || used > own+20*time.Millisecond {
+		t.Errorf("processor: %s of %s, %v", used, own, err)
+	}
+	if n, err := p.memory(); err != nil || n < 1<<20 || n > 1<<34 {
+		t.Errorf("memory: %d, %v", n, err)
+	}
+	if _, err := process(0).memory(); err == nil {
+		t.Error("no process has memory")
+	}
+}
+
+func TestEach(t *testing.T) {
+	hosts := make([]*attested, 100)
+	var n atomic.Int64
+	err := each(hosts, 7, func(*attested) error {
+		if n.Add(1)%10 == 0 {
+			return errors.New("one of them")
+		}
+		return nil
+	})
+	if err == nil || n.Load() != 100 {
+		t.Errorf("%d were asked: %v", n.Load(), err)
 	}
 }
 

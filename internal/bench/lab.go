@@ -24,6 +24,7 @@ type lab struct {
 
 	base    *appliance // examples/hello as it is
 	repeats int        // of benchReproduce
+	hosts   int        // of benchStorm
 }
 
 // appliance is a recipe with its lock and the place of its image set.

@@ -43,6 +43,7 @@ type options struct {
 	peerDir    string
 	strict     bool
 	reproduce  int
+	hosts      int
 	only       *regexp.Regexp
 }
 
@@ -55,6 +56,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.peerDir, "peer-dir", "", "where other image builders are kept between runs (default: the user's cache directory)")
 	fs.BoolVar(&o.strict, "strict", false, "a missed target is an error")
 	fs.IntVar(&o.reproduce, "reproduce", 0, "make examples/hello again so often, count mismatches, and measure nothing else")
+	fs.IntVar(&o.hosts, "hosts", stormHosts, "machines that attest to one server at once")
 	only := fs.String("only", "", "measure only groups whose name matches")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -76,6 +78,7 @@ type group struct {
 var groups = []group{
 	{"attest: verdict", benchAttest},
 	{"attest: forgeries", benchForgeries},
+	{"attest: storm", benchStorm},
 	{"build", benchBuild},
 	{"check, lock, diff", benchVerbs},
 	{"UKI", benchUKI},
@@ -102,6 +105,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer l.close()
+	l.hosts = o.hosts
 	todo := groups
 	if o.reproduce > 0 {
 		l.repeats, todo = o.reproduce, proofGroups
