@@ -17,6 +17,7 @@ type attestCmd struct {
 	Accept  attestAcceptCmd  `cmd:"" help:"Make the record of a machine from its evidence, on your word."`
 	Verify  attestVerifyCmd  `cmd:"" help:"Judge evidence against releases, without a server."`
 	Replay  attestReplayCmd  `cmd:"" help:"Judge again what a server has judged, from its record."`
+	Serve   attestServeCmd   `cmd:"" help:"Serve attestation: enrol hosts, judge their evidence, hand out certificates and secrets."`
 }
 
 // judgeFlags are what a judgement is made with.

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/keys"
+	"github.com/ingot-os/ingot/internal/machine"
+	"github.com/ingot-os/ingot/internal/regular"
+	"github.com/ingot-os/ingot/internal/ui"
+	"github.com/ingot-os/ingot/internal/verifier"
+)
+
+type hostsCmd struct {
+	Host   string `arg:"" optional:"" help:"Host to show, or to do something about (default: list all)."`
+	Server string `required:"" placeholder:"URL" help:"Server that ingot attest serve runs (https://NAME:9444)." env:"INGOT_SERVER"`
+	Keys   string `required:"" placeholder:"DIR" help:"Key set: its operator key lets you in, its server authority says which server is yours." env:"INGOT_KEYS" type:"path"`
+
+	Approve        bool   `xor:"do" help:"Let a host in that waits: you vouch for its TPM."`
+	Reenrol        bool   `xor:"do" help:"Let the name be enrolled once more, for instance with another TPM."`
+	Revoke         bool   `xor:"do" help:"Put a host out."`
+	AcceptFirmware bool   `xor:"do" help:"Take its firmware as it is in the newest evidence."`
+	Machine        string `xor:"do" placeholder:"FILE" help:"Register this machine.yaml as the one that the host must have." type:"path"`
+	Floor          *int64 `xor:"do" placeholder:"N" help:"Lowest security epoch that the host may run; it only goes up."`
+}
+
+// Run lists hosts, shows one, or does something about one.
+func (c *hostsCmd) Run(v *verb) error {
+	action, err := c.action()
+	if err != nil {
+		return err
+	}
+	if c.Host == "" && action.Action != "" {
+		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("no host is named to do this about"), Hint: "ingot hosts HOST --" + action.Action}
+	}
+	client, err := c.client(v)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Host == "":
+		l, err := client.List(v.ctx)
+		if err != nil {
+			return c.explain(err)
+		}
+		return c.list(v, l)
+	case action.Action != "":
+		d, err := client.Act(v.ctx, c.Host, action)
+		if err != nil {
+			return c.explain(err)
+		}
+		return c.done(v, d, action.Action)
+	}
+	d, err := client.Host(v.ctx, c.Host)
+	if err != nil {
+		return c.explain(err)
+	}
+	if d.State == attest.Pending {
+		defer next(v, "compare EK with what the machine's maker or its console says, then: ingot hosts %s --approve", c.Host)
+	}
+	return v.ui.Host(d, time.Now())
+}
+
+func (c *hostsCmd) action() (a verifier.Action, err error) {
+	switch {
+	case c.Approve:
+		a.Action = verifier.ActionApprove
+	case c.Reenrol:
+		a.Action = verifier.ActionReenrol
+	case c.Revoke:
+		a.Action = verifier.ActionRevoke
+	case c.AcceptFirmware:
+		a.Action = verifier.ActionFirmware
+	case c.Floor != nil:
+		a.Action, a.Floor = verifier.ActionFloor, c.Floor
+	case c.Machine != "":
+		b, err := regular.Read(c.Machine, machine.MaxSize)
+		if err != nil {
+			return a, err
+		}
+		sum := sha256.Sum256(b)
+		a.Action, a.Machine = verifier.ActionMachine, sum[:]
+	}
+	return a, nil
+}
+
+// client makes itself a certificate of some minutes.
+func (c *hostsCmd) client(v *verb) (*verifier.Client, error) {
+	set, err := keys.Open(c.Keys)
+	if err != nil {
+		return nil, keysError(err)
+	}
+	by, err := authorityOf(v.ctx, set, keys.Operator)
+	if err != nil {
+		return nil, keysError(err)
+	}
+	server := set.Certificate(keys.Server)
+	if server == nil {
+		return nil, fmt.Errorf("the key set %s has no server authority", c.Keys)
+	}
+	cert, err := verifier.OperatorCertificate(*by, operatorName(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	client, err := verifier.NewClient(c.Server, server, cert)
+	if err != nil {
+		return nil, &ui.Error{Code: ui.CodeUsage, Err: err}
+	}
+	return client, nil
+}
+
+// operatorName is who the record says has done it.
+func operatorName() string {
+	name, host := "operator", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return (name + "@" + host)[:min(64, len(name)+1+len(host))]
+}
+
+func (c *hostsCmd) list(v *verb, l *verifier.List) error {
+	if err := v.ui.Hosts(l); err != nil {
+		return err
+	}
+	switch {
+	case len(l.Hosts) == 0:
+		next(v, "a machine enrols by itself: attest: {server: %s} in its recipe, trust: with this key set", c.Server)
+	case len(waiting(l)) > 0:
+		next(v, "ingot hosts %s   shows whose TPM waits for approval", waiting(l)[0])
+	}
+	return nil
+}
+
+func waiting(l *verifier.List) (names []string) {
+	for _, h := range l.Hosts {
+		if h.State == attest.Pending {
+			names = append(names, h.Name)
+		}
+	}
+	return names
+}
+
+// done shows what is, and ends well: what was wanted was done.
+func (c *hostsCmd) done(v *verb, d *verifier.Detail, what string) error {
+	if v.ui.JSON {
+		return v.ui.PrintJSON(d)
+	}
+	return v.ui.Print("%s: %s", d.Name, map[string]string{
+		verifier.ActionApprove: "approved", verifier.ActionReenrol: "may be enrolled once more", verifier.ActionRevoke: "revoked",
+		verifier.ActionFirmware: "firmware accepted as it is", verifier.ActionMachine: fmt.Sprintf("machine.yaml registered, sha256 %x", d.Record.Machine),
+		verifier.ActionFloor: fmt.Sprintf("floor is security epoch %d", d.Record.Floor),
+	}[what])
+}
+
+// explain adds what to do about an answer, or about none.
+func (c *hostsCmd) explain(err error) error {
+	var api *verifier.APIError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var verification *tls.CertificateVerificationError
+	var network *net.OpError
+	out := &ui.Error{Err: err}
+	switch {
+	case errors.As(err, &api) && api.Code == attest.HostUnknown:
+		out.Hint = "ingot hosts --server " + c.Server + " lists those that there are"
+	case errors.As(err, &api) && api.Code == verifier.RequestOperator:
+		out.Code, out.Hint = ui.CodeRefused, "the server has other keys: --keys names the key set that it was started with"
+	case errors.As(err, &api):
+		out.Code = ui.CodeRefused
+	case errors.As(err, &name):
+		out.Hint = "start the server with --name " + name.Host + ", or use one of its names"
+	case errors.As(err, &unknown) || errors.As(err, &verification):
+		out.Code, out.Hint = ui.CodeRefused, "this is not a server of these keys: --keys names the key set that it was started with"
+	case errors.As(err, &network):
+		out.Hint = "is ingot attest serve running there? It prints its address when it starts"
+	}
+	return out
+}
