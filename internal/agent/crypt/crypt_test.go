@@ -306,6 +306,12 @@ func TestLife(t *testing.T) {
 	b.boot(ours, v1)
 	b.refused("the old release below the floor", volume.BelowFloor, 0)
 	b.refused("the old release that calls itself new", volume.BelowFloor, 2)
+	b.typed = []string{b.shown[0]}
+	if got, err := b.unlock(0); err != nil || got.by != volume.ByRecovery || got.warning == nil {
+		t.Fatalf("the old release with the recovery key: %v, %+v", err, got)
+	}
+	b.typed = nil
+	b.refused("the old release after it", volume.BelowFloor, 0)
 	b.boot(ours, v2)
 	if got := b.opens("the new release above the floor", 2, u.key); got.floor != 2 {
 		t.Errorf("floor %d", got.floor)

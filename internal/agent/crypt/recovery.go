@@ -57,7 +57,8 @@ func ParseKey(typed string) (string, error) {
 }
 
 // byPerson opens slot 1 with a typed key, and then seals slot 0 anew so that
-// the next boot needs nobody. cause is why the TPM did not.
+// the next boot needs nobody; not for a release below the floor, which would
+// lower it for good. cause is why the TPM did not.
 func byPerson(ctx context.Context, r volume.Request, d luks.Device, h *luks.Header, cause error) (unlocked, error) {
 	for {
 		typed, err := r.Ask(ctx, cause)
@@ -69,12 +70,19 @@ func byPerson(ctx context.Context, r volume.Request, d luks.Device, h *luks.Head
 			var key []byte
 			if key, err = h.Unlock(d, slotRecovery, []byte(text)); err == nil {
 				u := unlocked{key: key, header: h, by: volume.ByRecovery}
-				u.floor, u.warning = sealAnew(ctx, r, d, h, key)
+				if u.warning = cause; !below(cause) {
+					u.floor, u.warning = sealAnew(ctx, r, d, h, key)
+				}
 				return u, nil
 			}
 		}
 		r.Logf("data: %v", err)
 	}
+}
+
+func below(cause error) bool {
+	var e *volume.Error
+	return errors.As(cause, &e) && e.Code == volume.BelowFloor
 }
 
 // sealAnew gives slot 0 a new passphrase that this TPM gives to this release.
