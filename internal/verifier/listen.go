@@ -24,7 +24,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	limit := s.o.Limits.Timeout
 	h := &http.Server{
 		Handler: s.Handler(), TLSConfig: s.tls(), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only
-		ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: limit, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: 2 * limit, MaxHeaderBytes: 16 << 10, // writing begins to count with the body
 		IdleTimeout: max(s.o.Interval+s.o.Interval/2, time.Minute), // a machine keeps its channel
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
