@@ -2,13 +2,7 @@ package boot_test
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -22,6 +16,7 @@ import (
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/varstore"
 	"github.com/ingot-os/ingot/internal/oracle"
+	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -35,40 +30,17 @@ func init() {
 		"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf"}
 }
 
-type signer struct {
-	key  crypto.Signer
-	cert *x509.Certificate
-}
+type signer struct{ testkey.Identity }
 
-// newSigner reads a published key and makes a certificate for it.
-func newSigner(t *testing.T, name string) signer {
-	t.Helper()
-	b, err := os.ReadFile("authenticode/testdata/TEST-" + name + ".pem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(b)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "TEST " + name},
-		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC)} // expired: firmware does not mind
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.(crypto.Signer).Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{key.(crypto.Signer), cert}
+// newSigner has a certificate that expired: firmware does not mind.
+func newSigner(name string) signer {
+	return signer{testkey.New(name, func(c *x509.Certificate) { c.NotAfter = time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC) })}
 }
 
 func (s signer) sign(t *testing.T, image []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if err := authenticode.Sign(&out, bytes.NewReader(image), int64(len(image)), s.key, s.cert); err != nil {
+	if err := authenticode.Sign(&out, bytes.NewReader(image), int64(len(image)), s.Key, s.Cert); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -81,7 +53,7 @@ var refusal = regexp.MustCompile(`failed to load Boot[0-9A-F]{4} "([^"]+)"[^\r\n
 // we wrote into its flash: the firmware names each that it refuses, and starts
 // the one that two keys have signed.
 func TestSecureBoot(t *testing.T) {
-	db, other := newSigner(t, "db"), newSigner(t, "other")
+	db, other := newSigner("db"), newSigner("other")
 	image := func(name string) []byte { return app(boot.AMD64, name, resetShutdown) }
 	tampered := db.sign(t, image("tampered"))
 	tampered[len(image("tampered"))-1] ^= 1 // padding of the last section: nothing executes it
@@ -117,7 +89,7 @@ func TestSecureBoot(t *testing.T) {
 	}
 	entries[efivar.BootOrder] = efivar.MarshalOrder(order...)
 	blank := oracle.ReadFile(t, "ovmf", firmwares[secureBoot].vars)
-	writeVars(t, vars, enrolled(t, blank, db.cert, req.Digest), entries)
+	writeVars(t, vars, enrolled(t, blank, db.Cert, req.Digest), entries)
 
 	console := runVM(t, secureBoot, vars, disk, "")
 	var refused []string

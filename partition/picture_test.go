@@ -1,20 +1,14 @@
 package partition
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 func TestPicture(t *testing.T) {
 	hello := plan(t, Spec{Name: "hello", ESP: 128 * mib, Slot: 256 * mib, Data: 64 * mib})
@@ -34,7 +28,7 @@ func TestPicture(t *testing.T) {
 			fmt.Fprintf(&b, "== %d columns\n%s", width, pic)
 			checkLines(t, name, pic, width)
 		}
-		golden(t, name, b.String())
+		golden.Equal(t, "testdata/picture-"+name+".txt", b.String())
 	}
 }
 
@@ -54,23 +48,6 @@ func checkLines(t *testing.T, name, pic string, width int) {
 		case i >= 2 && i <= 5 && n != boxes:
 			t.Errorf("%s at %d: box line of %d columns, top has %d", name, width, n, boxes)
 		}
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", "picture-"+name+".txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
 	}
 }
 

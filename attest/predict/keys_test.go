@@ -2,13 +2,6 @@ package predict
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,57 +10,29 @@ import (
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/boot/esl"
+	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
-
-type signer struct {
-	key  crypto.Signer
-	cert *x509.Certificate
-}
-
-// newSigner reads a published key and makes a certificate for it.
-func newSigner(t *testing.T, name string) signer {
-	t.Helper()
-	b, err := os.ReadFile("../../boot/authenticode/testdata/TEST-" + name + ".pem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(b)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "TEST " + name}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.(crypto.Signer).Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{key.(crypto.Signer), cert}
-}
 
 var owner = gpt.MustGUID("11223344-5566-4788-99aa-bbccddeeff00")
 
 // TestAuthority: the certificate of db that signed the image is measured once,
 // as EFI_SIGNATURE_DATA.
 func TestAuthority(t *testing.T) {
-	db, other := newSigner(t, "db"), newSigner(t, "other")
+	db, other := testkey.New("db", nil), testkey.New("other", nil)
 	plain := build(stubOf("257"), linux)
 	var signed bytes.Buffer
-	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), db.key, db.cert); err != nil {
+	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), db.Key, db.Cert); err != nil {
 		t.Fatal(err)
 	}
-	list := func(s ...signer) []byte {
+	list := func(s ...testkey.Identity) []byte {
 		var lists []esl.List
 		for _, x := range s {
-			lists = append(lists, esl.Certificate(owner, x.cert))
+			lists = append(lists, esl.Certificate(owner, x.Cert))
 		}
 		return esl.Marshal(lists)
 	}
-	entry := append(owner[:], db.cert.Raw...)
+	entry := append(owner[:], db.Cert.Raw...)
 	for name, c := range map[string]struct {
 		image []byte
 		db    []byte

@@ -9,14 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
-	"encoding/pem"
 	"math/big"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/authenticode"
+	"github.com/ingot-os/ingot/internal/testkey"
 )
 
 var le = binary.LittleEndian
@@ -89,38 +88,18 @@ func newIdentity(name string, key crypto.Signer, by *identity, change func(*x509
 	if change != nil {
 		change(template)
 	}
-	if by == nil {
-		by = &identity{key, template}
+	var issuer *testkey.Identity
+	if by != nil {
+		issuer = &testkey.Identity{Key: by.key, Cert: by.cert}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key.Public(), by.key)
-	if err != nil {
-		panic(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic(err)
-	}
-	return identity{key, cert}
-}
-
-// testKey reads a key that is published and must sign nothing real.
-func testKey(name string) crypto.Signer {
-	b, err := os.ReadFile("testdata/TEST-" + name + ".pem")
-	if err != nil {
-		panic(err)
-	}
-	block, _ := pem.Decode(b)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		panic(err)
-	}
-	return key.(crypto.Signer)
+	x := testkey.Certify(template, key, issuer)
+	return identity{x.Key, x.Cert}
 }
 
 // people are made once. The RSA certificates are the same in every run: keys,
 // fields and the signature scheme are fixed.
 var people = sync.OnceValue(func() map[string]identity {
-	db, other := newIdentity("db", testKey("db"), nil, nil), newIdentity("other", testKey("other"), nil, nil)
+	db, other := newIdentity("db", testkey.Key("db"), nil, nil), newIdentity("other", testkey.Key("other"), nil, nil)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)

@@ -2,14 +2,9 @@ package esl_test
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,49 +19,22 @@ import (
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/pkcs7"
 	"github.com/ingot-os/ingot/internal/oracle"
+	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
 var owner = gpt.MustGUID("11223344-5566-4788-99aa-bbccddeeff00")
 
-type identity struct {
-	key  crypto.Signer
-	cert *x509.Certificate
-	pem  []byte // of the key
-}
-
 // people has a db and an other, with keys that are published.
-var people = sync.OnceValue(func() map[string]identity {
-	out := map[string]identity{}
-	for _, name := range []string{"db", "other"} {
-		b, err := os.ReadFile("../authenticode/testdata/TEST-" + name + ".pem")
-		if err != nil {
-			panic(err)
-		}
-		block, _ := pem.Decode(b)
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			panic(err)
-		}
-		template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "TEST " + name}, NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.(crypto.Signer).Public(), key)
-		if err != nil {
-			panic(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			panic(err)
-		}
-		out[name] = identity{key.(crypto.Signer), cert, b}
-	}
-	return out
+var people = sync.OnceValue(func() map[string]testkey.Identity {
+	return map[string]testkey.Identity{"db": testkey.New("db", nil), "other": testkey.New("other", nil)}
 })
 
 func lists() []esl.List {
 	return []esl.List{
-		esl.Certificate(owner, people()["db"].cert),
+		esl.Certificate(owner, people()["db"].Cert),
 		esl.Hashes(gpt.GUID{}, sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))),
-		esl.Certificate(gpt.GUID{1}, people()["other"].cert),
+		esl.Certificate(gpt.GUID{1}, people()["other"].Cert),
 	}
 }
 
@@ -81,7 +49,7 @@ func TestListRoundTrip(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	certs, err := esl.Certificates(got)
-	if err != nil || len(certs) != 2 || !certs[1].Equal(people()["other"].cert) {
+	if err != nil || len(certs) != 2 || !certs[1].Equal(people()["other"].Cert) {
 		t.Errorf("certificates %v, %v", certs, err)
 	}
 	if none, err := esl.Parse(nil); err != nil || none != nil || esl.Marshal([]esl.List{esl.Hashes(owner)}) != nil {
@@ -123,11 +91,11 @@ func TestParseRefuses(t *testing.T) {
 
 func TestSign(t *testing.T) {
 	who := people()["other"]
-	auth, err := update().Sign(who.key, who.cert)
+	auth, err := update().Sign(who.Key, who.Cert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := update().Sign(who.key, who.cert)
+	again, err := update().Sign(who.Key, who.Cert)
 	if err != nil || !bytes.Equal(auth, again) {
 		t.Errorf("signed twice, different bytes: %v", err)
 	}
@@ -135,7 +103,7 @@ func TestSign(t *testing.T) {
 	if err != nil || !a.Time.Equal(update().Time) || !bytes.Equal(a.Data, update().Data) {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	if cert, err := a.Verify("db", efivar.ImageSecurity, esl.Attributes); err != nil || !cert.Equal(who.cert) {
+	if cert, err := a.Verify("db", efivar.ImageSecurity, esl.Attributes); err != nil || !cert.Equal(who.Cert) {
 		t.Errorf("verify: %v", err)
 	}
 	if _, err := a.Verify("dbx", efivar.ImageSecurity, esl.Attributes); !errors.Is(err, pkcs7.ErrSignature) {
@@ -146,7 +114,7 @@ func TestSign(t *testing.T) {
 // TestEveryByteOfAuthCounts flips each byte of an update.
 func TestEveryByteOfAuthCounts(t *testing.T) {
 	who := people()["other"]
-	auth, err := update().Sign(who.key, who.cert)
+	auth, err := update().Sign(who.Key, who.Cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +125,7 @@ func TestEveryByteOfAuthCounts(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if cert, err := a.Verify("db", efivar.ImageSecurity, esl.Attributes); err == nil && cert.Equal(who.cert) {
+		if cert, err := a.Verify("db", efivar.ImageSecurity, esl.Attributes); err == nil && cert.Equal(who.Cert) {
 			t.Errorf("byte %#x is not covered", i)
 		}
 	}
@@ -165,15 +133,15 @@ func TestEveryByteOfAuthCounts(t *testing.T) {
 
 func TestSignRefuses(t *testing.T) {
 	db, other := people()["db"], people()["other"]
-	if _, err := update().Sign(db.key, other.cert); err == nil || !strings.Contains(err.Error(), "not that of certificate") {
+	if _, err := update().Sign(db.Key, other.Cert); err == nil || !strings.Contains(err.Error(), "not that of certificate") {
 		t.Errorf("key of another certificate: %v", err)
 	}
-	if _, err := update().Assemble(db.cert, make([]byte, 256)); !errors.Is(err, pkcs7.ErrSignature) {
+	if _, err := update().Assemble(db.Cert, make([]byte, 256)); !errors.Is(err, pkcs7.ErrSignature) {
 		t.Errorf("signature of nothing: %v", err)
 	}
 	u := update()
 	u.Time = time.Time{}
-	if _, err := u.Sign(db.key, db.cert); err == nil {
+	if _, err := u.Sign(db.Key, db.Cert); err == nil {
 		t.Error("year 1: no error")
 	}
 }
@@ -202,8 +170,8 @@ func tool(t *testing.T, dir, program string, args ...string) []byte {
 func folder(t *testing.T, more map[string][]byte) string {
 	dir := t.TempDir()
 	for name, p := range people() {
-		more[name+".key"] = p.pem
-		more[name+".crt"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw})
+		more[name+".key"] = testkey.PEM(name)
+		more[name+".crt"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Cert.Raw})
 	}
 	for name, b := range more {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
@@ -216,7 +184,7 @@ func folder(t *testing.T, more map[string][]byte) string {
 // TestEfitools: the bytes are those of cert-to-efi-sig-list and
 // sign-efi-sig-list, and sig-list-to-certs reads our lists.
 func TestEfitools(t *testing.T) {
-	ours := esl.Marshal([]esl.List{esl.Certificate(owner, people()["db"].cert)})
+	ours := esl.Marshal([]esl.List{esl.Certificate(owner, people()["db"].Cert)})
 	dir := folder(t, map[string][]byte{"db.esl": ours, "all.esl": esl.Marshal(lists())})
 	if theirs := tool(t, dir, "cert-to-efi-sig-list", "-g", owner.String(), "db.crt"); !bytes.Equal(ours, theirs) {
 		t.Errorf("list\n%x\nefitools\n%x", ours, theirs)
@@ -231,7 +199,7 @@ func TestEfitools(t *testing.T) {
 	if theirs := tool(t, dir, "sign-efi-sig-list", append([]string{"-o"}, sign...)...); !bytes.Equal(message, theirs) {
 		t.Errorf("message\n%x\nefitools\n%x", message, theirs)
 	}
-	auth, err := u.Sign(people()["other"].key, people()["other"].cert)
+	auth, err := u.Sign(people()["other"].Key, people()["other"].Cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +207,7 @@ func TestEfitools(t *testing.T) {
 		t.Errorf("update\n%x\nefitools\n%x", auth, theirs)
 	}
 	tool(t, dir, "sig-list-to-certs", "all.esl")
-	for name, want := range map[string][]byte{"out-0.der": people()["db"].cert.Raw, "out-1.hash": nil, "out-3.der": people()["other"].cert.Raw} {
+	for name, want := range map[string][]byte{"out-0.der": people()["db"].Cert.Raw, "out-1.hash": nil, "out-3.der": people()["other"].Cert.Raw} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || want != nil && !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, %d bytes", name, err, len(got))
@@ -262,7 +230,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzParseAuth: hostile updates end in an error or can be verified.
 func FuzzParseAuth(f *testing.F) {
-	auth, err := update().Sign(people()["db"].key, people()["db"].cert)
+	auth, err := update().Sign(people()["db"].Key, people()["db"].Cert)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -2,13 +2,10 @@ package pkcs7_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"math/big"
 	"os"
@@ -17,10 +14,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ingot-os/ingot/boot/pkcs7"
 	"github.com/ingot-os/ingot/internal/oracle"
+	"github.com/ingot-os/ingot/internal/testkey"
 )
 
 type identity struct {
@@ -31,33 +28,11 @@ type identity struct {
 var people = sync.OnceValue(func() [2]identity {
 	var out [2]identity
 	for i, name := range []string{"one", "two"} {
-		key := readKey("../authenticode/testdata/TEST-" + []string{"db", "other"}[i] + ".pem")
-		template := &x509.Certificate{SerialNumber: big.NewInt(200), Subject: pkix.Name{CommonName: name}, NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-		if err != nil {
-			panic(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			panic(err)
-		}
-		out[i] = identity{key, cert}
+		x := testkey.New([]string{"db", "other"}[i], func(c *x509.Certificate) { c.SerialNumber, c.Subject.CommonName = big.NewInt(200), name })
+		out[i] = identity{x.Key.(*rsa.PrivateKey), x.Cert}
 	}
 	return out
 })
-
-func readKey(path string) *rsa.PrivateKey {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		panic(err)
-	}
-	block, _ := pem.Decode(b)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		panic(err)
-	}
-	return key.(*rsa.PrivateKey)
-}
 
 // message signs content; with attributes unless it is detached.
 func message(t testing.TB, content []byte, detached bool) []byte {

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,15 +16,11 @@ import (
 // names lists a directory.
 func names(t *testing.T, dir string) string {
 	t.Helper()
-	list, err := os.ReadDir(dir)
+	list, err := fs.Glob(os.DirFS(dir), "*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for _, e := range list {
-		out = append(out, e.Name())
-	}
-	return strings.Join(out, " ")
+	return strings.Join(list, " ")
 }
 
 // TestStaleStage: what a killed build left goes with the next build, what a

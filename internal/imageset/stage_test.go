@@ -1,6 +1,7 @@
 package imageset
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,15 +11,11 @@ import (
 // names lists a directory.
 func names(t *testing.T, dir string) string {
 	t.Helper()
-	list, err := os.ReadDir(dir)
+	list, err := fs.Glob(os.DirFS(dir), "*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for _, e := range list {
-		out = append(out, e.Name())
-	}
-	return strings.Join(out, " ")
+	return strings.Join(list, " ")
 }
 
 // TestPublishReplaces: both ways to replace a set leave the new one only.

@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/simhost"
 )
@@ -63,7 +64,7 @@ func write(t *testing.T, name string, b []byte) string {
 func TestLog(t *testing.T) {
 	b := boot(t, nil)
 	log := path(t, write(t, "binary_bios_measurements", b.Log))
-	golden(t, "log", text(t, log))
+	golden.Equal(t, "testdata/log.txt", text(t, log))
 	e := path(t, evidenceOf(t, b))
 	inner := e.Find("log", "firmware")
 	if e.Kind != "evidence" || inner == nil || len(inner.Children) != len(log.Children) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/internal/build/buildtest"
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition/gpt"
@@ -213,7 +214,7 @@ func TestDiffNamesThePlace(t *testing.T) {
 		})
 	}
 	if !t.Failed() {
-		golden(t, "diff", mask(text.String()))
+		golden.Equal(t, "testdata/diff.txt", mask(text.String()))
 	}
 }
 

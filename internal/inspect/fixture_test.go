@@ -10,14 +10,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ingot-os/ingot/internal/build"
 	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/release"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // recipeText is the appliance that all tests here look at and change.
 const recipeText = `cmdline: [quiet]
@@ -123,26 +119,4 @@ func mask(text string) string {
 		text = v.is.ReplaceAllString(text, v.has)
 	}
 	return text
-}
-
-// golden compares with testdata/NAME.txt, or writes it with -update.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got), rewrite with -update:\n%s", path, d)
-	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ingot-os/ingot/initramfs"
 	"github.com/ingot-os/ingot/internal/build/buildtest"
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition/tree"
@@ -40,7 +41,7 @@ func path(t testing.TB, p string) *inspect.Node {
 // and all names, modes, places and GUIDs are in the golden files.
 func TestInspectGolden(t *testing.T) {
 	set := base(t)
-	golden(t, "set", mask(text(t, path(t, set.Dir))))
+	golden.Equal(t, "testdata/set.txt", mask(text(t, path(t, set.Dir))))
 
 	a := appliance(t, nil)
 	_, l, _ := a.Locked()
@@ -48,10 +49,10 @@ func TestInspectGolden(t *testing.T) {
 	if err := l.Write(file); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "lock", mask(text(t, path(t, file))))
+	golden.Equal(t, "testdata/lock.txt", mask(text(t, path(t, file))))
 
 	erofs := make1(t, replaced("{directory: ./rootfs}", "{directory: ./rootfs, format: erofs}"), inYAML("slot: 36M", "slot: 36M, sector: 4096"))
-	golden(t, "erofs", mask(text(t, path(t, filepath.Join(erofs.Dir, erofs.Manifest.Stem()+".root")))))
+	golden.Equal(t, "testdata/erofs.txt", mask(text(t, path(t, filepath.Join(erofs.Dir, erofs.Manifest.Stem()+".root")))))
 	disk := path(t, erofs.Image())
 	if got := disk.Field("sector size"); got != "4096" {
 		t.Errorf("sector size of a 4Kn image: %s", got)

@@ -1,11 +1,9 @@
 package keys
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/pemfile"
 )
 
@@ -45,9 +44,7 @@ func Open(dir string) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s.Index); err != nil {
+	if err := jsondoc.Unmarshal(b, &s.Index); err != nil {
 		return nil, fmt.Errorf("open keys: %s: %w", indexName, err)
 	}
 	if s.Version != indexVersion {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ingot-os/ingot/internal/jsondoc"
 )
 
 // The revisions this program reads and writes.
@@ -203,14 +205,11 @@ func (l *Lock) Bytes() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(&c); err != nil {
+	b, err := jsondoc.Marshal(&c)
+	if err != nil {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
-	return out.Bytes(), nil
+	return b, nil
 }
 
 // Write replaces the lock file in one step; a reader sees the old or the new one.

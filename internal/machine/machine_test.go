@@ -2,8 +2,6 @@ package machine
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"strings"
 	"testing"
 
@@ -12,10 +10,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/strictyaml"
 )
-
-var update = flag.Bool("update", false, "rewrite schema and reference")
 
 const whole = `# one of many
 hostname: edge-042.example.com
@@ -121,18 +118,7 @@ func TestSchemaAgreesWithParser(t *testing.T) {
 
 func TestSchemaAndReferenceAreCurrent(t *testing.T) {
 	for name, got := range map[string][]byte{"../../docs/machine.schema.json": Schema(), "../../docs/machine.md": Reference()} {
-		if *update {
-			if err := os.WriteFile(name, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(string(want), string(got)); d != "" {
-			t.Errorf("%s is out of date: go test ./internal/machine -update\n%s", name, d)
-		}
+		golden.Equal(t, name, string(got))
 	}
 }
 

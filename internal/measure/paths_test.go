@@ -2,13 +2,7 @@ package measure
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/predict"
@@ -29,6 +22,7 @@ import (
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/rig"
+	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -50,37 +44,16 @@ func TestSystemdBoot(t *testing.T) {
 	}
 }
 
-// signer is a published key and a certificate for it.
-func signer(t *testing.T) (crypto.Signer, *x509.Certificate) {
-	t.Helper()
-	block, _ := pem.Decode(read(t, "../../boot/authenticode/testdata/TEST-db.pem"))
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "TEST measure"},
-		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.(crypto.Signer).Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key.(crypto.Signer), cert
-}
-
 // TestSecureBoot boots a signed image on firmware that enforces our keys.
 func TestSecureBoot(t *testing.T) {
 	set, spec := openSet(t)
-	key, cert := signer(t)
+	db := testkey.New("db", nil)
 	plain := read(t, set.UKI())
 	var signed bytes.Buffer
-	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), key, cert); err != nil {
+	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), db.Key, db.Cert); err != nil {
 		t.Fatal(err)
 	}
-	list := esl.Marshal([]esl.List{esl.Certificate(gpt.MustGUID("11223344-5566-4788-99aa-bbccddeeff00"), cert)})
+	list := esl.Marshal([]esl.List{esl.Certificate(gpt.MustGUID("11223344-5566-4788-99aa-bbccddeeff00"), db.Cert)})
 	vars := func(flash []byte) ([]byte, error) {
 		flash, err := rig.Vars(set, spec)(flash)
 		if err != nil {

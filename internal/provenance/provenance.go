@@ -13,13 +13,12 @@
 package provenance
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
@@ -180,12 +179,9 @@ func (s *Statement) Marshal() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("encode provenance: %w", err)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(s); err != nil {
+	b, err := jsondoc.Marshal(s)
+	if err != nil {
 		return nil, fmt.Errorf("encode provenance: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }

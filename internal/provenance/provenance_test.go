@@ -6,20 +6,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/release"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func digest(s string) string {
 	h := sum256.Sum256([]byte(s))
@@ -56,19 +52,7 @@ func marshal(t testing.TB, in Input) []byte {
 
 func TestGolden(t *testing.T) {
 	got := marshal(t, fixture())
-	golden := filepath.Join("testdata", "provenance.json")
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("statement (-want +got), -update accepts it:\n%s", d)
-	}
+	golden.Equal(t, "testdata/provenance.json", string(got))
 	s, err := Parse(got)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingot-os/ingot/initramfs/kmod"
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/golden"
 )
 
 func mustParse(t *testing.T, text string) *Recipe {
@@ -111,7 +112,7 @@ func TestDigestIsStable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/full.digest", Digest(r)+"\n")
+	golden.Equal(t, "testdata/full.digest", Digest(r)+"\n")
 }
 
 func TestSpec(t *testing.T) {

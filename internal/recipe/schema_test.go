@@ -15,12 +15,13 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/strictyaml"
 )
 
 func TestSchemaAndReferenceAreCurrent(t *testing.T) {
-	golden(t, "../../docs/appliance.schema.json", string(Schema()))
-	golden(t, "../../docs/recipe.md", string(Reference()))
+	golden.Equal(t, "../../docs/appliance.schema.json", string(Schema()))
+	golden.Equal(t, "../../docs/recipe.md", string(Reference()))
 }
 
 func compile(t testing.TB) *jsonschema.Schema {

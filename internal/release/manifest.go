@@ -4,13 +4,13 @@
 package release
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"path/filepath"
 
+	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/regular"
 )
 
@@ -119,14 +119,11 @@ type Input struct {
 
 // Marshal gives the manifest's only encoding: indented JSON with a final newline.
 func (m *Manifest) Marshal() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(m); err != nil {
+	b, err := jsondoc.Marshal(m)
+	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // Parse reads a manifest and refuses unknown fields and formats.
@@ -140,10 +137,8 @@ func Parse(data []byte) (*Manifest, error) {
 	if probe.Format != Format {
 		return nil, fmt.Errorf("parse manifest: format %d, this ingot reads %d", probe.Format, Format)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	m := new(Manifest)
-	if err := dec.Decode(m); err != nil {
+	if err := jsondoc.Unmarshal(data, m); err != nil {
 		return nil, fmt.Errorf("parse manifest: %w", err)
 	}
 	return m, m.check()

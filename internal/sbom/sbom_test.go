@@ -2,22 +2,19 @@ package sbom
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/lock"
 	"github.com/ingot-os/ingot/internal/release"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestCollectGolden(t *testing.T) {
 	var b strings.Builder
@@ -36,19 +33,7 @@ func TestCollectGolden(t *testing.T) {
 			fmt.Fprintf(&b, "  needs %s\n", d)
 		}
 	}
-	golden := filepath.Join("testdata", "components.txt")
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("components (-want +got), -update accepts them:\n%s", d)
-	}
+	golden.Equal(t, "testdata/components.txt", b.String())
 }
 
 // TestEveryFileOnce is what the package promises.

@@ -1,17 +1,17 @@
 package sbom
 
 import (
-	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
+
+	"github.com/ingot-os/ingot/internal/jsondoc"
 )
 
 // spdxNamespace starts the URI that makes a document unique (SPDX 2.3 section 6.5).
@@ -61,14 +61,11 @@ func (v *Inventory) SPDX() ([]byte, error) {
 }
 
 func encodeSPDX(doc *v2_3.Document) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(doc); err != nil {
+	b, err := jsondoc.Marshal(doc)
+	if err != nil {
 		return nil, fmt.Errorf("encode SPDX: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // spdxID is an identifier of letters, digits, "." and "-" (section 7.2). It is a

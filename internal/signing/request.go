@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/imageset"
+	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 )
@@ -222,14 +222,11 @@ func (r *Request) Lines() [][]string {
 func (r *Request) Marshal() ([]byte, error) { return encode(r) }
 
 func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
+	b, err := jsondoc.Marshal(v)
+	if err != nil {
 		return nil, fmt.Errorf("encode signing document: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // decode reads a document of one type, strictly.
@@ -246,15 +243,7 @@ func decode(data []byte, want string, v any) error {
 	if probe.Type != want {
 		return fmt.Errorf("type %.80q, want %s", probe.Type, want)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("data after the document")
-	}
-	return nil
+	return jsondoc.Unmarshal(data, v)
 }
 
 func parseDigest(s string) (d authenticode.Digest, err error) {

@@ -1,14 +1,13 @@
 package vuln
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/visible"
 )
 
@@ -203,14 +202,11 @@ func (r Rating) worse(than Rating) bool {
 
 // Marshal gives the report's JSON form, indented, with a final line break.
 func (r *Report) Marshal() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
+	b, err := jsondoc.Marshal(r)
+	if err != nil {
 		return nil, fmt.Errorf("encode report: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // Rows is the report as a table: a row of headings, then one row per finding.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -19,10 +18,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/sbom"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
@@ -87,19 +85,7 @@ func TestReportGolden(t *testing.T) {
 		fmt.Fprintln(&b, strings.Join(row, " | "))
 	}
 	b.Write(data)
-	golden := filepath.Join("testdata", "report.txt")
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("report (-want +got), -update accepts it:\n%s", d)
-	}
+	golden.Equal(t, "testdata/report.txt", b.String())
 }
 
 // archive puts the files of the test database into one all.zip per ecosystem.

@@ -2,7 +2,6 @@ package fat
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,11 +12,10 @@ import (
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 
+	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/tree"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden listings")
 
 // tool runs a program of a Debian package and returns what it prints.
 func tool(t testing.TB, pkg, name string, args ...string) (string, error) {
@@ -161,18 +159,7 @@ func TestMdirListing(t *testing.T) {
 		lines = append(lines, strings.TrimRight(l, " "))
 	}
 	got = strings.Join(lines, "\n") + "\n"
-	if *update {
-		if err := os.WriteFile("testdata/mdir.txt", []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/mdir.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("mdir:\n%s\nwant:\n%s", got, want)
-	}
+	golden.Equal(t, "testdata/mdir.txt", got)
 }
 
 // TestGoDiskfs reads with a third implementation. Its reads are right only with
