@@ -209,6 +209,11 @@ func TestAttest(t *testing.T) {
 		t.Errorf("trusted: %+v, clock %+v, problems %q", s.Attestation, s.Clock, s.Problems)
 	}
 	t.Logf("healthy after %.1f s", s.HealthyAt)
+	for line := range strings.Lines(string(vm.Console())) {
+		if strings.Contains(line, "attestation:") || strings.Contains(line, "listening on") || strings.Contains(line, " for 24h") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
 
 	h, err := a.store.Host(ctx, "edge-1")
 	if err != nil {

@@ -78,7 +78,7 @@ func moduleRoot(dir string) (string, error) {
 
 // generate writes base.zst, unless base.key says that it would not change.
 func generate(ctx context.Context, tc gobuild.Toolchain, version, root, base, pkg, arch string) error {
-	job := gobuild.Job{Dir: root, Package: pkg, Arch: arch, Output: base + ".tmp"}
+	job := gobuild.Job{Dir: root, Package: pkg, Arch: arch, Output: hidden(base)}
 	var err error
 	if job.Files, err = tc.Sources(ctx, root, job.Package, nil, arch); err != nil {
 		return err
@@ -120,8 +120,15 @@ func compress(from, to string) error {
 		return err
 	}
 	defer enc.Close()
-	if err := os.WriteFile(to+".tmp", enc.EncodeAll(b, nil), 0o644); err != nil {
+	tmp := hidden(to)
+	if err := os.WriteFile(tmp, enc.EncodeAll(b, nil), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(to+".tmp", to)
+	return os.Rename(tmp, to)
+}
+
+// hidden is a temporary name beside a file. It begins with a dot, so that it is
+// not embedded: a compiler that runs meanwhile would miss it a moment later.
+func hidden(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 }
