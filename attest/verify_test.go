@@ -362,6 +362,11 @@ var logCases = []refusal{
 		with(func(c *Case) { c.Policy.DMAProtection = true })), FirmwareDMA, 7, ""},
 	{"DMA protection: another text's digest", edited(inserted(7, eventlog.Separator, 0, 0, measuredOf(7, eventlog.EFIAction, unprotectedDMA, debugMode))), LogData, 7, ""},
 	{"attempts omitted beside Calling", edited(inserted(4, eventlog.EFIAction, 0, 0, omitted())), LogType, 4, ""},
+	{"attempts omitted, under another type", edited(func(t testing.TB, l []event) []event {
+		l[find(t, l, 4, eventlog.EFIAction, 0)] = measured(4, eventlog.EFIAction, attemptsOmitted)
+		return l
+	}), LogType, 4, ""},
+	{"attempts omitted, the text changed", also(edited(silent), forged(data(4, eventlog.OmitBootDevices, 0, func(d []byte) []byte { d[0] = 'b'; return d }))), LogData, 4, ""},
 	{"attempts omitted twice", edited(inserted(4, eventlog.Separator, 0, 0, omitted())), LogType, 4, ""},
 	{"attempts omitted behind the separator", edited(func(t testing.TB, l []event) []event {
 		return dropped(4, eventlog.EFIAction, 0)(t, inserted(4, eventlog.Separator, 0, 1, omitted())(t, l))

@@ -134,8 +134,10 @@ func TestPadding(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Parse(append(bytes.Clone(b), 0, 0, 0, 1)); err == nil {
-		t.Error("padding with something in it was taken")
+	for _, n := range []int{3, 7, 8, 30, 300} {
+		if _, err := Parse(append(append(bytes.Clone(b), make([]byte, n)...), 1)); err == nil {
+			t.Errorf("padding with something behind %d bytes was taken", n)
+		}
 	}
 }
 
