@@ -44,6 +44,11 @@ func FallbackPath(arch string) string { return "EFI/BOOT/" + archs[arch].loader 
 // leaves one of them whole.
 func SparePath(arch string) string { return "EFI/INGOT/" + archs[arch].loader }
 
+// PolicyPath is the path of a release's policy signatures on the partition that
+// its boot file is started from: a slot, or with systemd-boot the EFI system
+// partition. They depend on the boot file, so they lie beside it.
+const PolicyPath = "EFI/INGOT/release.pcrsig"
+
 // StubPath returns where the package systemd-boot-efi has the stub, relative
 // to the root.
 func StubPath(arch string) string {

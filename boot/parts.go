@@ -55,6 +55,23 @@ func parseStub(b []byte, arch string) (stubInfo, error) {
 	return stubInfo{name: name, major: majorVersion(name)}, nil
 }
 
+// CheckStub reports why no UKI for an architecture can be made of a stub, and
+// returns what it calls itself: "systemd-stub 257.13-1~deb13u1".
+func CheckStub(stub tree.Blob, arch string) (string, error) {
+	if n := stub.Size(); n > maxStub {
+		return "", fmt.Errorf("check stub: %d bytes are more than %d", n, maxStub)
+	}
+	b, err := readHead(stub, maxStub)
+	if err != nil {
+		return "", fmt.Errorf("check stub: %w", err)
+	}
+	info, err := parseStub(b, arch)
+	if err != nil {
+		return "", fmt.Errorf("check stub: %w", err)
+	}
+	return info.name, nil
+}
+
 // ukiSections are the sections of UAPI.5 that a bare stub does not have.
 var ukiSections = []string{".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".ucode", ".splash", ".pcrsig", ".pcrpkey", ".profile", ".dtb"}
 

@@ -128,15 +128,8 @@ func (b *boot) exitBootServices() error {
 // stub is what systemd-stub measures: its sections, the load options that it
 // obeys, and, through the firmware, the kernel.
 func (b *boot) stub() error {
-	for _, name := range b.uki.rules.sections {
-		s := b.uki.section(name)
-		if s == nil {
-			continue
-		}
-		b.addBytes(11, eventlog.IPL, name+" (name)", append([]byte(name), 0))
-		if err := b.add(11, eventlog.IPL, name, b.uki.content(s)); err != nil {
-			return err
-		}
+	if err := b.sections(); err != nil {
+		return err
 	}
 	if err := b.chooseCmdline(); err != nil {
 		return err
@@ -149,6 +142,21 @@ func (b *boot) stub() error {
 		return fmt.Errorf("section .linux is empty")
 	}
 	return b.authenticode(".linux", linux.Data(b.uki.r), linux.DataSize())
+}
+
+// sections is all of PCR 11.
+func (b *boot) sections() error {
+	for _, name := range b.uki.rules.sections {
+		s := b.uki.section(name)
+		if s == nil {
+			continue
+		}
+		b.addBytes(11, eventlog.IPL, name+" (name)", append([]byte(name), 0))
+		if err := b.add(11, eventlog.IPL, name, b.uki.content(s)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chooseCmdline settles which command line the kernel gets. The stub takes the

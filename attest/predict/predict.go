@@ -159,6 +159,23 @@ func (m *Image) Boot(o Options) (*Prediction, error) {
 	return b.p, b.replay()
 }
 
+// PCR11 is the value that the stub leaves in PCR 11, by bank. It is the same
+// for every way to boot, and what a data key is sealed to.
+func (m *Image) PCR11() (Digests, error) {
+	b := &boot{Image: m, p: &Prediction{Open: map[int]string{}}}
+	if err := b.sections(); err != nil {
+		return nil, fmt.Errorf("predict PCR 11: %w", err)
+	}
+	if err := b.replay(); err != nil {
+		return nil, fmt.Errorf("predict PCR 11: %w", err)
+	}
+	out := Digests{}
+	for _, bank := range m.banks {
+		out[bank] = b.p.PCRs[bank][11]
+	}
+	return out, nil
+}
+
 // maxFailed bounds failed boot options; firmware has no more entries than that.
 const maxFailed = 1 << 16
 

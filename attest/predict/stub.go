@@ -77,6 +77,15 @@ func Versions() []string {
 	return out
 }
 
+// CheckStub returns a *VersionError for a stub without rules, by what it calls
+// itself.
+func CheckStub(name string) error {
+	if _, known := stubs[majorVersion(name, "systemd-stub ")]; !known {
+		return &VersionError{name}
+	}
+	return nil
+}
+
 // ErrNoUKI is wrapped by errors about images that systemd-stub did not make.
 var ErrNoUKI = errors.New("not a unified kernel image with systemd-stub")
 
@@ -101,10 +110,10 @@ func openUKI(r io.ReaderAt, size int64) (*uki, error) {
 	if u.stub, err = loaderInfo(f, r); err != nil {
 		return nil, err
 	}
-	known := false
-	if u.rules, known = stubs[majorVersion(u.stub, "systemd-stub ")]; !known {
-		return nil, &VersionError{u.stub}
+	if err := CheckStub(u.stub); err != nil {
+		return nil, err
 	}
+	u.rules = stubs[majorVersion(u.stub, "systemd-stub ")]
 	for _, name := range machineDependent {
 		if f.Section(name) != nil {
 			return nil, fmt.Errorf("section %s: what is measured depends on the machine", name)

@@ -257,6 +257,8 @@ func signError(err error) error {
 		out.Hint = "ingot sign request --with-message DIR"
 	case errors.Is(err, signing.ErrMissing):
 		out.Hint = "ingot sign request DIR asks for all that are missing; attach their responses together"
+	case errors.Is(err, signing.ErrPolicyKey):
+		out.Code, out.Hint = ui.CodeRefused, "sign with the policy key that the recipe's trust names, or change trust, lock and build again"
 	case errors.Is(err, signing.ErrNotWanted):
 		out.Hint = "ingot sign request DIR says what the set wants"
 	case errors.Is(err, signing.ErrOtherSet):

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ingot-os/ingot/boot"
@@ -60,11 +61,34 @@ func (b *builder) sign(ctx context.Context, st *Step) error {
 	if err := b.planBoot(ctx); err != nil {
 		return err
 	}
+	if err := b.wantPolicies(); err != nil {
+		return err
+	}
 	if b.o.Authority == nil {
 		st.Detail = "no keys"
+		return b.draft.WritePolicies(nil)
+	}
+	if err := b.draft.Sign(b.o.Authority); err != nil {
+		return err
+	}
+	return b.draft.WritePolicies(b.o.Authority)
+}
+
+// wantPolicies names the policy key of a recipe whose machines encrypt their
+// data: the one that they trust.
+func (b *builder) wantPolicies() error {
+	if b.o.Recipe.Data.Encrypt == "" {
 		return nil
 	}
-	return b.draft.Sign(b.o.Authority)
+	keys, err := b.anchors()
+	if err == nil && (keys == nil || len(keys.Policy) == 0) {
+		err = errors.New("data.encrypt is tpm, but trust has no policy key")
+	}
+	if err != nil {
+		return err
+	}
+	b.draft.Manifest.PolicyKey = keys.Policy
+	return nil
 }
 
 func (b *builder) writeImage(_ context.Context, st *Step) error {

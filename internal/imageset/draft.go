@@ -10,6 +10,7 @@
 //
 //	d, err := imageset.Load(set, stage.Dir)
 //	err = d.Sign(authority)                // Authenticode
+//	err = d.WritePolicies(authority)       // .pcrsig, when machines encrypt their data
 //	whole, err := d.WriteImage(workers...) // .img
 //	err = d.WriteFormats(workers)          // .qcow2, .iso and others
 //	err = d.WriteReference()               // reference.json
@@ -24,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/internal/provenance"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/sbom"
@@ -52,7 +54,8 @@ type Draft struct {
 	// Statement says how the outputs were made.
 	Statement func(outputs []release.File) (*provenance.Statement, error)
 
-	reference []byte // what WriteReference writes; nil until it is known
+	policies  *policy.File // of a set that was loaded; nil without
+	reference []byte       // what WriteReference writes; nil until it is known
 }
 
 // path is a file of the set.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/internal/provenance"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
@@ -69,6 +70,9 @@ func (l *loader) load(dir string) (*Draft, error) {
 		return nil, err
 	}
 	if err := l.openImage(d); err != nil {
+		return nil, err
+	}
+	if err := l.openPolicies(d); err != nil {
 		return nil, err
 	}
 	return d, l.openDocuments(d)
@@ -159,6 +163,27 @@ func (l *loader) openRoot(d *Draft) error {
 	info, err := f.Stat()
 	d.Root = tree.Section{R: f, N: info.Size()}
 	return err
+}
+
+// openPolicies reads the policy signatures that there are.
+func (l *loader) openPolicies(d *Draft) error {
+	if len(d.Manifest.PolicyKey) == 0 {
+		return nil
+	}
+	name := d.Manifest.Stem() + release.PolicySuffix
+	if l.checked[name] == nil {
+		return fmt.Errorf("%s: %w: the set has a policy key and no such file", name, ErrChanged)
+	}
+	data, err := l.read(name)
+	if err != nil {
+		return err
+	}
+	f, err := policy.ParseFile(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	d.policies = &f
+	return nil
 }
 
 // openImage reads layout, ESP and slot back from the disk.

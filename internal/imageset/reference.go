@@ -52,6 +52,9 @@ func (d *Draft) CheckMeasurable() error {
 	return measurable(err)
 }
 
+// CheckStub is CheckMeasurable for a stub alone, by what it calls itself.
+func CheckStub(name string) error { return measurable(predict.CheckStub(name)) }
+
 // UnmeasurableError says that a set cannot have a reference.
 type UnmeasurableError struct{ Err error }
 

@@ -14,6 +14,8 @@ import (
 type Authority interface {
 	// Boot returns the PKCS #7 signature of a boot file: package authenticode.
 	Boot(file string, req authenticode.Request) ([]byte, error)
+	// Policy returns the policy key's signature of an approval.
+	Policy(Approval) ([]byte, error)
 	// Manifest returns the DSSE envelope of a manifest; nil leaves it unsigned.
 	Manifest(payload []byte) ([]byte, error)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/signing"
 	"github.com/ingot-os/ingot/internal/sparse"
@@ -126,7 +127,7 @@ func init() { // formats refer to readers that refer to formats
 		{"certificate", isDER, readDER, false},
 		{"request", isJSON(signing.RequestType), readRequest, false},
 		{"response", isJSON(signing.ResponseType), readResponse, false},
-		{"evidence", isJSON(`"`+attest.Format+`"`), readEvidence, false},
+		{"evidence", isJSON(`"` + attest.Format + `"`), readEvidence, false},
 		{"enrolled", isJSON(`"ingot-enrolled/1"`), readStatement, false},
 		{"result", isJSON(`"ear_verifier_id"`), readStatement, false},
 		{"pcrlock", isJSON(`"hashAlg"`), readStatement, false},
@@ -135,6 +136,7 @@ func init() { // formats refer to readers that refer to formats
 		{"spdx", isJSON(`"spdxVersion"`), readStatement, false},
 		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement, false},
 		{"reference", isJSON(`"` + attest.ReferenceFormat + `"`), readReference, false},
+		{"policies", isJSON(`"` + policy.Format + `"`), readStatement, false},
 		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest, false},
 		{"keys", isJSON(`"fingerprint"`), readStatement, false},
 		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock, false},

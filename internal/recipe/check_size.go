@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -20,6 +21,26 @@ const (
 	// maxWalk bounds the entries of local directories that are sized.
 	maxWalk = 20_000
 )
+
+// stub passes on what is wrong with the EFI stub.
+func (e *examiner) stub() {
+	err := e.facts.StubError
+	if err == nil {
+		return
+	}
+	hint := "take the one of Debian's package systemd-boot-efi: leave out stub"
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		hint = h.Hint()
+	}
+	at := "stub"
+	if e.r.Stub.File != "" {
+		at = "stub.file"
+	}
+	e.add(at, hint, "the stub cannot be used: %v", err)
+}
 
 // bootFileSize compares the boot file with everything it must fit into. Before
 // the first build its size is a sum of what is known: too large is then

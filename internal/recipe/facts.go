@@ -16,6 +16,10 @@ type Facts struct {
 
 	Kernel *KernelFacts
 
+	// StubError is why no image can be made of the EFI stub; it may have a method
+	// Hint. nil: nothing is known against it.
+	StubError error
+
 	Stub int64 // size of the EFI stub in bytes
 	Init int64 // size of ingot-init in bytes
 	UKI  int64 // size of the boot file in bytes, once it was built

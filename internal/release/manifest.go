@@ -28,6 +28,10 @@ const ManifestName = "manifest.json"
 // payload is manifest.json, byte for byte.
 const EnvelopeName = "manifest.dsse.json"
 
+// PolicySuffix is that of the file with policy signatures (package policy),
+// which a set has when machines encrypt their data.
+const PolicySuffix = ".pcrsig"
+
 // Manifest describes one image set. All digests are hex SHA-256, all sizes and offsets bytes.
 type Manifest struct {
 	Format  int    `json:"format"`
@@ -40,6 +44,10 @@ type Manifest struct {
 	// SecurityEpoch, 0 to MaxSecurityEpoch, is what a machine's version floor is
 	// compared with; it has nothing to do with Epoch.
 	SecurityEpoch int `json:"securityEpoch,omitempty"`
+	// PolicyKey is there when machines encrypt their data: the key, as
+	// SubjectPublicKeyInfo in DER, that says in the .pcrsig which values of PCR 11
+	// may open it.
+	PolicyKey []byte `json:"policyKey,omitempty"`
 
 	Tools    Tools   `json:"tools"`
 	Files    []File  `json:"files"`

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/internal/imageset"
 	"github.com/ingot-os/ingot/internal/release"
@@ -25,13 +27,16 @@ const maxProgram = 64 << 20
 // signatures is an imageset.Authority without a key: it hands out what the
 // release carries, by the digest that is signed. A signature does not fit
 // another image, and authenticode.Attach refuses it there.
-type signatures map[authenticode.Digest][]byte
+type signatures struct {
+	boot   map[authenticode.Digest][]byte
+	policy *policy.File // nil without
+}
 
 // Signatures collects the signatures of a released set's UKI and of the
-// programs on its ESP; nil when there are none. A disk that cannot be read is
+// programs on its ESP, and of its policies; nil when there are none. A disk that cannot be read is
 // left to the comparison, which says what is wrong with it.
 func Signatures(set *release.Set) (imageset.Authority, error) {
-	found := signatures{}
+	found := signatures{boot: map[authenticode.Digest][]byte{}}
 	uki, err := os.Open(set.UKI())
 	if err != nil {
 		return nil, err
@@ -48,7 +53,12 @@ func Signatures(set *release.Set) (imageset.Authority, error) {
 	}
 	defer disk.Close()
 	found.addESP(disk, set.Manifest.Disk.Size)
-	if len(found) == 0 {
+	if data, err := os.ReadFile(filepath.Join(set.Dir, set.Manifest.Stem()+release.PolicySuffix)); err == nil {
+		if f, err := policy.ParseFile(data); err == nil && f.Verify(set.Manifest.PolicyKey) == nil {
+			found.policy = &f
+		}
+	}
+	if len(found.boot) == 0 && found.policy == nil {
 		return nil, nil
 	}
 	return found, nil
@@ -61,8 +71,8 @@ func (s signatures) add(image io.ReaderAt, size int64) {
 		return // no program, or a broken one
 	}
 	for _, sig := range list {
-		if _, ok := s[sig.Digest]; !ok {
-			s[sig.Digest] = sig.PKCS7
+		if _, ok := s.boot[sig.Digest]; !ok {
+			s.boot[sig.Digest] = sig.PKCS7
 		}
 	}
 }
@@ -105,11 +115,23 @@ func readAll(b tree.Blob) ([]byte, error) {
 
 // Boot implements imageset.Authority.
 func (s signatures) Boot(file string, req authenticode.Request) ([]byte, error) {
-	p7, ok := s[req.Digest]
+	p7, ok := s.boot[req.Digest]
 	if !ok {
 		return nil, fmt.Errorf("%s, digest %v: %w", file, req.Digest, ErrNoSignature)
 	}
 	return p7, nil
+}
+
+// Policy implements imageset.Authority.
+func (s signatures) Policy(w imageset.Approval) ([]byte, error) {
+	if s.policy != nil && bytes.Equal(s.policy.Key, w.Key) {
+		for _, p := range s.policy.Policies {
+			if digest, err := p.Policy(); err == nil && digest == w.Digest && p.Ref == w.Ref {
+				return p.Signature, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("policy %x, %s: %w", w.Digest, w.Ref, ErrNoSignature)
 }
 
 // Manifest implements imageset.Authority: the envelope of a manifest may hold

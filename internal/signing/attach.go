@@ -61,6 +61,7 @@ func Attach(set *release.Set, responses []*Response, now time.Time) error {
 type attached struct {
 	now      time.Time
 	boot     map[string]BootSignature // those not asked for yet
+	policy   *PolicySignature         // until it is in use
 	manifest []*ManifestSignature
 	before   *dsse.Envelope // of the set as it is; nil without
 }
@@ -78,11 +79,17 @@ func collect(set *release.Set, responses []*Response, now time.Time) (*attached,
 			}
 			a.boot[b.File] = b
 		}
+		if r.Policy != nil && a.policy != nil {
+			return nil, errors.New("two responses have policy signatures")
+		}
+		if r.Policy != nil {
+			a.policy = r.Policy
+		}
 		if r.Manifest != nil {
 			a.manifest = append(a.manifest, r.Manifest)
 		}
 	}
-	if len(a.boot) == 0 && len(a.manifest) == 0 {
+	if len(a.boot) == 0 && a.policy == nil && len(a.manifest) == 0 {
 		return nil, errors.New("the responses hold no signature")
 	}
 	var err error
@@ -118,6 +125,12 @@ func (a *attached) remake(set *release.Set, dir string) error {
 	defer done()
 	if err := d.Sign(a); err != nil {
 		return err
+	}
+	if err := d.WritePolicies(a); err != nil {
+		return err
+	}
+	if a.policy != nil {
+		return fmt.Errorf("%s%s %w", set.Manifest.Stem(), release.PolicySuffix, ErrNotWanted)
 	}
 	for name := range a.boot {
 		return fmt.Errorf("%s %w", name, ErrNotWanted)

@@ -226,7 +226,7 @@ func TestParseRefuses(t *testing.T) {
 		{"two", string(boot) + "{}", nil, "after top-level value"},
 		{"digest", string(boot), []string{`"authenticode": "`, `"authenticode": "x`}, "boot[0]: "},
 		{"attributes", string(boot), []string{`"sha256": "`, `"sha256": "00`}, "boot[0].sha256: "},
-		{"nothing", `{"type": "` + signing.RequestType + `"}`, nil, "want boot files or a manifest"},
+		{"nothing", `{"type": "` + signing.RequestType + `"}`, nil, "want boot files and policies, or a manifest"},
 		{"envelope type", string(manifest), []string{dsse.TypeManifest, "text/plain"}, `payloadType: "text/plain"`},
 		{"digest of the message", string(manifest), []string{`"sha256": "`, `"sha256": "00`}, "manifest.sha256"},
 		{"another message", string(manifest), []string{message, other}, "is not that of the message"},

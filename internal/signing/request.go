@@ -45,12 +45,14 @@ func (s Subject) String() string {
 
 func subjectOf(m *release.Manifest) Subject { return Subject{m.Name, m.Version, m.Arch, m.Build} }
 
-// Request asks for the signatures that a set lacks: those of boot files first,
-// that of the manifest, which names the signed boot files, when there are none.
+// Request asks for the signatures that a set lacks: those of boot files and of
+// policies first, that of the manifest, which names the signed files, when there
+// are none.
 type Request struct {
 	Type     string        `json:"type"` // RequestType
 	Set      Subject       `json:"set"`
 	Boot     []BootItem    `json:"boot,omitempty"`
+	Policy   *PolicyItem   `json:"policy,omitempty"`
 	Manifest *ManifestItem `json:"manifest,omitempty"`
 }
 
@@ -90,7 +92,11 @@ func NewRequest(set *release.Set, message bool) (*Request, error) {
 	for _, u := range list {
 		r.Boot = append(r.Boot, bootItem(u))
 	}
-	if len(r.Boot) > 0 {
+	u, err := d.Unapproved()
+	if err != nil {
+		return nil, fmt.Errorf("request signatures: %w", err)
+	}
+	if r.Policy = policyItem(u); len(r.Boot) > 0 || r.Policy != nil {
 		return r, nil
 	}
 	r.Manifest, err = manifestItem(set, message)
@@ -131,8 +137,13 @@ func ParseRequest(data []byte) (*Request, error) {
 }
 
 func (r *Request) check() error {
-	if (len(r.Boot) > 0) == (r.Manifest != nil) {
-		return errors.New("want boot files or a manifest, one of them")
+	if (len(r.Boot) > 0 || r.Policy != nil) == (r.Manifest != nil) {
+		return errors.New("want boot files and policies, or a manifest, one of them")
+	}
+	if r.Policy != nil {
+		if err := r.Policy.check(); err != nil {
+			return err
+		}
 	}
 	if unprintable(r.Set.Name + r.Set.Version + r.Set.Arch + r.Set.Build) {
 		return fmt.Errorf("set: %q has characters that cannot be printed", r.Set)
@@ -207,6 +218,10 @@ func (r *Request) Lines() [][]string {
 	var rows [][]string
 	for _, b := range r.Boot {
 		rows = append(rows, []string{b.File, "authenticode", b.Authenticode})
+	}
+	if p := r.Policy; p != nil {
+		rows = append(rows, []string{r.Set.Name + "-" + r.Set.Version + release.PolicySuffix, "pcr 11", p.PCR11})
+		rows = append(rows, []string{"", "floors", fmt.Sprintf("0 to %d", p.Epoch)})
 	}
 	if m := r.Manifest; m != nil {
 		rows = append(rows, []string{release.ManifestName, "dsse", m.SHA256})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/boot/pkcs7"
 	"github.com/ingot-os/ingot/internal/dsse"
@@ -19,6 +20,7 @@ type Response struct {
 	Type     string             `json:"type"` // ResponseType
 	Set      Subject            `json:"set"`
 	Boot     []BootSignature    `json:"boot,omitempty"`
+	Policy   *PolicySignature   `json:"policy,omitempty"`
 	Manifest *ManifestSignature `json:"manifest,omitempty"`
 }
 
@@ -49,6 +51,9 @@ func (a *Authority) Answer(r *Request) (*Response, error) {
 	}
 	out := &Response{Type: ResponseType, Set: r.Set}
 	for _, b := range r.Boot {
+		if a.boot == nil && r.Policy != nil && a.holds(r.Policy.Key) {
+			break // a lone policy key signs what it can
+		}
 		d, err := b.digest()
 		if err != nil {
 			return nil, err
@@ -58,6 +63,15 @@ func (a *Authority) Answer(r *Request) (*Response, error) {
 			return nil, fmt.Errorf("sign %s: %w", b.File, err)
 		}
 		out.Boot = append(out.Boot, BootSignature{b, a.boot.cert.Raw, sig})
+	}
+	if r.Policy != nil && (a.policy != nil || len(out.Boot) == 0) {
+		sigs, err := a.signPolicy(r.Policy)
+		switch {
+		case err == nil:
+			out.Policy = sigs
+		case !errors.Is(err, ErrPolicyKey) || len(out.Boot) == 0: // a lone db key signs what it can
+			return nil, fmt.Errorf("sign policies: %w", err)
+		}
 	}
 	if r.Manifest == nil {
 		return out, nil
@@ -124,6 +138,15 @@ func Raw(r *Request, signatures map[string][]byte, trusted []Certified) (*Respon
 		out.Manifest = &ManifestSignature{m, key, sig}
 		left--
 	}
+	if r.Policy != nil {
+		var err error
+		if out.Policy, err = r.rawPolicy(signatures); err != nil {
+			return nil, err
+		}
+		if out.Policy != nil {
+			left -= len(out.Policy.Signatures)
+		}
+	}
 	if left > 0 {
 		return nil, fmt.Errorf("raw signatures: %d of them are of no file that wants one; the set wants %s", left, r.names())
 	}
@@ -141,6 +164,11 @@ func (r *Request) names() string {
 	list := ""
 	for _, b := range r.Boot {
 		list += b.File + " "
+	}
+	if r.Policy != nil {
+		for floor := range r.Policy.Epoch + 1 {
+			list += policy.Ref(floor) + " "
+		}
 	}
 	if r.Manifest != nil {
 		list += release.ManifestName + " "
@@ -195,6 +223,14 @@ func ParseResponse(data []byte) (*Response, error) {
 	for i, b := range r.Boot {
 		if _, err := b.digest(); err != nil {
 			return nil, fmt.Errorf("parse signing response: boot[%d]: %w", i, err)
+		}
+	}
+	if p := r.Policy; p != nil {
+		if err := p.check(); err != nil {
+			return nil, fmt.Errorf("parse signing response: %w", err)
+		}
+		if len(p.Signatures) != p.Epoch+1 {
+			return nil, fmt.Errorf("parse signing response: policy.signatures: %d, want one for each floor from 0 to %d", len(p.Signatures), p.Epoch)
 		}
 	}
 	if m := r.Manifest; m != nil && m.PayloadType != dsse.TypeManifest {

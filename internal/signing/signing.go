@@ -40,7 +40,7 @@ type Options struct {
 
 // Authority signs boot files and manifests. It implements imageset.Authority.
 type Authority struct {
-	boot, image *key // nil: cannot
+	boot, image, policy *key // nil: cannot
 }
 
 // key is a key that has not been reached yet.
@@ -55,14 +55,17 @@ type key struct {
 var ErrDates = errors.New("certificate is out of its dates")
 
 // New makes the authority of a key set: its db key signs boot files, its image
-// key the manifest. It reads no private key.
+// key the manifest, its policy key which boots may open data keys. It reads no private key.
 func New(ctx context.Context, set *keys.Set, o Options) (*Authority, error) {
 	if !set.Allows(o.Environment) {
 		return nil, fmt.Errorf("sign for environment %q: each key of the set %q %w", o.Environment, set.Name, keys.ErrTestKey)
 	}
 	a := new(Authority)
-	for p, to := range map[keys.Purpose]**key{keys.DB: &a.boot, keys.Image: &a.image} {
+	for p, to := range map[keys.Purpose]**key{keys.DB: &a.boot, keys.Image: &a.image, keys.Policy: &a.policy} {
 		k, err := set.Key(p)
+		if err != nil && p == keys.Policy {
+			continue // few sets want its signatures
+		}
 		if err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
@@ -77,7 +80,8 @@ func New(ctx context.Context, set *keys.Set, o Options) (*Authority, error) {
 }
 
 // Single makes an authority of one private key by its URI (package keys). With
-// a certificate of an RSA key it signs boot files; it signs manifests with any.
+// a certificate of an RSA key it signs boot files; it signs manifests with any,
+// and policies when it is the policy key of the image.
 func Single(ctx context.Context, uri string, pub crypto.PublicKey, cert *x509.Certificate, o Options) (*Authority, error) {
 	print, err := dsse.KeyID(pub)
 	if err != nil {
@@ -85,6 +89,9 @@ func Single(ctx context.Context, uri string, pub crypto.PublicKey, cert *x509.Ce
 	}
 	k := &key{print, cert, sync.OnceValues(func() (crypto.Signer, error) { return keys.Reach(ctx, uri, pub) })}
 	a := &Authority{image: k}
+	if _, ok := pub.(*rsa.PublicKey); ok {
+		a.policy = k // when it is the one that the image trusts
+	}
 	if cert == nil {
 		return a, nil
 	}
@@ -118,7 +125,9 @@ func checkDates(cert *x509.Certificate, now time.Time) error {
 
 // Identity names the keys that sign, so that a set signed by others is not
 // taken for one signed by these.
-func (a *Authority) Identity() string { return "db:" + a.boot.id() + " image:" + a.image.id() }
+func (a *Authority) Identity() string {
+	return "db:" + a.boot.id() + " image:" + a.image.id() + " policy:" + a.policy.id()
+}
 
 func (k *key) id() string {
 	if k == nil {

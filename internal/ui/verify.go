@@ -63,7 +63,7 @@ var compared = map[verify.CheckName][]string{
 	verify.CheckTable: {"entry in both copies", "entries in both copies"}, verify.CheckPartitions: {"partition"},
 	verify.CheckBoot: {"section"}, verify.CheckSecureBoot: {"program"}, verify.CheckInitramfs: {"entry", "entries"},
 	verify.CheckRoot: {"partition"}, verify.CheckSBOM: {"file in the partitions", "files in the partitions"},
-	verify.CheckProvenance: {"output"}, verify.CheckReference: {"way to boot", "ways to boot"}, verify.CheckContainers: {"file"},
+	verify.CheckProvenance: {"output"}, verify.CheckReference: {"way to boot", "ways to boot"}, verify.CheckPolicies: {"floor"}, verify.CheckContainers: {"file"},
 }
 
 func checkRows(r *verify.Report) [][]string {
@@ -93,7 +93,7 @@ var whyWords = map[verify.Why]string{
 	verify.WhyMachine: "it belongs to the machine", verify.WhyOtherSlot: "it holds another release",
 	verify.WhyFreeSpace: "no partition covers it", verify.WhyDigestOnly: "its digest was compared, not what it says",
 	verify.WhyHostGUIDs: "GUIDs are of this host", verify.WhyNoOther: "there are no other containers of the disk",
-	verify.WhyNoRules: "this ingot does not know what the stub measures",
+	verify.WhyNotSealed: "the machines do not encrypt their data", verify.WhyNoRules: "this ingot does not know what the stub measures",
 }
 
 func noteWords(n verify.Note) string {
@@ -129,6 +129,7 @@ var codeWords = map[verify.Code]string{
 	verify.SBOMMalformed: "the SBOM cannot be read", verify.SBOMIdentity: "the SBOM is of another release", verify.SBOMFiles: "the SBOM and the image differ",
 	verify.ProvenanceMalformed: "the provenance cannot be read", verify.ProvenanceIdentity: "the provenance is of another build", verify.ProvenanceOutputs: "the provenance and the files differ",
 	verify.ReferenceMalformed: "the reference cannot be read", verify.ReferenceDiffers: "the reference is not what this image measures",
+	verify.PolicyMalformed: "the policy signatures cannot be read", verify.PolicyDiffers: "the policy signatures are of another release", verify.PolicySignature: "a policy signature does not hold",
 	verify.ContainerFormat: "the container cannot be read", verify.ContainerDisk: "the disk in it differs from the image",
 	verify.NothingChecked: "nothing was checked",
 }

@@ -44,7 +44,7 @@ var documents = []string{sbom.CycloneDXName, provenance.FileName, reference.File
 // understood tells whether another check than that of containers reads a file.
 func (v *verifier) understood(name string) bool {
 	if suffix, ok := strings.CutPrefix(name, v.m.Stem()); ok {
-		return slices.Contains([]string{".img", ".efi", ".root"}, suffix)
+		return slices.Contains([]string{".img", ".efi", ".root", release.PolicySuffix}, suffix)
 	}
 	return slices.Contains(documents, name)
 }
@@ -52,7 +52,7 @@ func (v *verifier) understood(name string) bool {
 // checkDocuments hashes the documents beside an image that is verified alone.
 func (v *verifier) checkDocuments(ctx context.Context) error {
 	return v.hashFiles(ctx, func(f *setFile) bool {
-		return slices.Contains(documents, f.entry.Name)
+		return slices.Contains(documents, f.entry.Name) || f.entry.Name == v.m.Stem()+release.PolicySuffix
 	})
 }
 

@@ -191,7 +191,8 @@ type boots struct{ boot, manifest imageset.Authority }
 func (b boots) Boot(file string, req authenticode.Request) ([]byte, error) {
 	return b.boot.Boot(file, req)
 }
-func (b boots) Manifest(payload []byte) ([]byte, error) { return b.manifest.Manifest(payload) }
+func (b boots) Policy(w imageset.Approval) ([]byte, error) { return b.boot.Policy(w) }
+func (b boots) Manifest(payload []byte) ([]byte, error)    { return b.manifest.Manifest(payload) }
 
 // sectionOf is a partition of an image.
 func sectionOf(f *os.File, p release.Partition) *io.SectionReader {

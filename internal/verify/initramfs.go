@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -173,6 +174,7 @@ func (v *verifier) judgeSpec(c *Check, t *tree.Tree) {
 		{"name", m.Name, s.Name}, {"version", m.Version, s.Version}, {"arch", m.Arch, s.Arch}, {"build", m.Build, s.Build},
 		{"epoch", fmt.Sprint(m.Epoch), fmt.Sprint(s.Epoch)}, {"layout.id", m.Disk.Layout, s.Layout.ID}, {"layout.disk", m.Disk.GUID, s.Layout.Disk},
 		{"layout.part", fmt.Sprint(len(m.Disk.Partitions)), fmt.Sprint(len(s.Layout.Part))},
+		{"trust.policy", hex.EncodeToString(m.PolicyKey), hex.EncodeToString(policyKey(s))},
 		{"securityEpoch", fmt.Sprint(m.SecurityEpoch), fmt.Sprint(s.SecurityEpoch)},
 		{"root", fmt.Sprint(m.Root != nil), fmt.Sprint(s.Root != nil)},
 	}
@@ -188,6 +190,15 @@ func (v *verifier) judgeSpec(c *Check, t *tree.Tree) {
 		field.Path = append(append([]string{}, place.Path...), p.field)
 		c.differ(InitramfsIdentity, field, p.want, p.got)
 	}
+}
+
+// policyKey is the key that opens the data of a machine; nil when it does not
+// encrypt any.
+func policyKey(s *appliance.Spec) []byte {
+	if s.Data.Encrypt == "" || s.Trust == nil {
+		return nil
+	}
+	return s.Trust.Policy
 }
 
 func readSpec(n *tree.Node) (*appliance.Spec, error) {

@@ -53,7 +53,8 @@ func (v *verifier) judgeNames(c *Check) {
 		case f.Size < 0 || len(f.SHA256) != 64:
 			c.refuse(ManifestInconsistent, inManifest("files", f.Name), "a size and a SHA-256", "")
 		}
-		if strings.HasSuffix(f.Name, ".json") && f.Size > maxDocument {
+		small := strings.HasSuffix(f.Name, ".json") || strings.HasSuffix(f.Name, release.PolicySuffix)
+		if small && f.Size > maxDocument {
 			c.refuse(ManifestInconsistent, inManifest("files", f.Name, "size"), fmt.Sprintf("at most %d", maxDocument), fmt.Sprint(f.Size))
 		}
 		seen[f.Name] = true
@@ -61,6 +62,9 @@ func (v *verifier) judgeNames(c *Check) {
 	need := append([]string{v.m.Stem() + ".efi", v.m.Stem() + ".img"}, documents...)
 	if v.m.Root != nil {
 		need = append(need, v.m.Stem()+".root")
+	}
+	if len(v.m.PolicyKey) > 0 {
+		need = append(need, v.m.Stem()+release.PolicySuffix)
 	}
 	for _, name := range need {
 		if !seen[name] {

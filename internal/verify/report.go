@@ -60,6 +60,7 @@ const (
 	CheckSBOM       CheckName = "sbom"
 	CheckProvenance CheckName = "provenance"
 	CheckReference  CheckName = "reference"
+	CheckPolicies   CheckName = "policies"
 	CheckContainers CheckName = "containers"
 )
 
@@ -104,13 +105,14 @@ const (
 	WhyDigestOnly Why = "digest-only"   // the file's digest was compared, not what it means
 	WhyHostGUIDs  Why = "host-guids"    // GUIDs are those of one machine
 	WhyNoOther    Why = "no-container"  // the set has no other container of the disk
+	WhyNotSealed  Why = "not-sealed"    // the machines do not encrypt their data
 	WhyNoRules    Why = "no-rules"      // this ingot does not know what the stub measures
 )
 
 // Whys are all that there are.
 var Whys = []Why{
 	WhyNoKeys, WhyOtherKey, WhyNoImage, WhyNoSet, WhyNoFile, WhyRefused, WhyNoCert, WhyUnsigned, WhyNoRoot, WhyMachine, WhyOtherSlot,
-	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs, WhyNoOther, WhyNoRules,
+	WhyFreeSpace, WhyDigestOnly, WhyHostGUIDs, WhyNoOther, WhyNotSealed, WhyNoRules,
 }
 
 // Note is something that was not checked.
@@ -183,6 +185,10 @@ const (
 	ReferenceMalformed Code = "reference.malformed"
 	ReferenceDiffers   Code = "reference.differs"
 
+	PolicyMalformed Code = "policy.malformed"
+	PolicyDiffers   Code = "policy.differs"
+	PolicySignature Code = "policy.signature"
+
 	ContainerFormat Code = "container.format"
 	ContainerDisk   Code = "container.disk"
 
@@ -202,6 +208,7 @@ var Codes = []Code{
 	SBOMMalformed, SBOMIdentity, SBOMFiles,
 	ProvenanceMalformed, ProvenanceIdentity, ProvenanceOutputs,
 	ReferenceMalformed, ReferenceDiffers,
+	PolicyMalformed, PolicyDiffers, PolicySignature,
 	ContainerFormat, ContainerDisk,
 	NothingChecked,
 }
@@ -275,6 +282,9 @@ func (c *Check) note(what string, why Why, got string) {
 	c.notes = append(c.notes, Note{Check: c.Name, What: what, Why: why, Got: got})
 }
 
+// absent are reasons that leave nothing open: there is no such thing.
+var absent = []Why{WhyNoRoot, WhyNoOther, WhyNotSealed}
+
 // finish draws the conclusion.
 func (r *Report) finish() {
 	r.NotChecked, r.Refusals = []Note{}, []Refusal{}
@@ -283,7 +293,7 @@ func (r *Report) finish() {
 		if c.State == Passed && c.Name != CheckManifest && c.Count > 0 {
 			passed++
 		}
-		if c.State == Skipped && c.Why != WhyNoRoot && c.Why != WhyNoOther {
+		if c.State == Skipped && !slices.Contains(absent, c.Why) {
 			r.NotChecked = append(r.NotChecked, Note{Check: c.Name, Why: c.Why})
 		}
 		r.NotChecked = append(r.NotChecked, c.notes...)

@@ -186,7 +186,7 @@ func (v *verifier) checkBytes(files, table, parts *Check) error {
 func (v *verifier) checkContents() error {
 	boot, signed, ramfs := v.begin(CheckBoot), v.begin(CheckSecureBoot), v.begin(CheckInitramfs)
 	root, bom, origin := v.begin(CheckRoot), v.begin(CheckSBOM), v.begin(CheckProvenance)
-	measured, others := v.begin(CheckReference), v.begin(CheckContainers)
+	measured, policies, others := v.begin(CheckReference), v.begin(CheckPolicies), v.begin(CheckContainers)
 	if err := v.readVolumes(boot); err != nil {
 		return err
 	}
@@ -200,6 +200,7 @@ func (v *verifier) checkContents() error {
 	g.Go(func() error { return v.checkRoot(root, payload) })
 	g.Go(func() error { return v.checkProvenance(origin) })
 	g.Go(func() error { return v.checkReference(measured) })
+	g.Go(func() error { return v.checkPolicies(policies) })
 	g.Go(func() error { return v.checkContainers(others) })
 	if err := g.Wait(); err != nil {
 		return err
