@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/measure"
+	"github.com/ingot-os/ingot/internal/agent/proof"
 	"github.com/ingot-os/ingot/partition/state"
 )
 
@@ -201,9 +203,12 @@ func (m *Machine) checkPolluted() {
 	if b.Path != "disk" || b.Slot == "" || m.spec.Boot.Loader == systemdBoot {
 		return
 	}
+	if _, err := m.findTPM(m.ctx); err != nil {
+		return // measureBoot says so
+	}
 	raw, err := os.ReadFile(firmwareLog)
 	if err != nil {
-		return // no TPM, or firmware that logs nothing
+		return // firmware that logs nothing
 	}
 	l, err := eventlog.Parse(raw)
 	if err != nil {
@@ -242,5 +247,29 @@ func (m *Machine) attest() {
 		m.update(func(s *listener.Status) { s.Attestation.Error = "this init cannot attest" })
 		return
 	}
-	m.options.Attest(m.ctx, m.prover(*a))
+	prover := m.prover(*a)
+	for m.ctx.Err() == nil {
+		m.attestOnce(prover)
+		select {
+		case <-time.After(attestAgain):
+		case <-m.ctx.Done():
+		}
+	}
+}
+
+// attestAgain is the wait before an attester that has ended is started anew.
+const attestAgain = time.Minute
+
+// attestOnce keeps a panic of the attester to itself: it speaks to the network,
+// and a machine that a server's answer could reset would be worth less than one
+// that cannot attest.
+func (m *Machine) attestOnce(p proof.Machine) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.problem("attestation has failed: %v", v)
+			m.log.Printf("%s", debug.Stack())
+			m.update(func(s *listener.Status) { s.Attestation.State, s.Attestation.Error = "failed", fmt.Sprint(v) })
+		}
+	}()
+	m.options.Attest(m.ctx, p)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,6 +143,16 @@ func TestWrongVariantIsTold(t *testing.T) {
 	m.attest()
 	if p := m.Status().Problems; len(p) != 1 || !strings.Contains(p[0], "wrong variant") {
 		t.Errorf("problems %q", p)
+	}
+}
+
+// TestAttesterPanics: what the attester does wrong is a problem, not the end.
+func TestAttesterPanics(t *testing.T) {
+	m := testMachine(t)
+	m.options.Attest = func(context.Context, proof.Machine) { panic("out of range") }
+	m.attestOnce(m.prover(appliance.Attest{}))
+	if s := m.Status(); s.Attestation.State != "failed" || s.Attestation.Error != "out of range" || len(s.Problems) != 1 {
+		t.Errorf("%+v, problems %q", s.Attestation, s.Problems)
 	}
 }
 

@@ -33,8 +33,8 @@ ntp: [192.0.2.123]
 
 ` + "`ingot flash --machine FILE`" + ` puts it on a disk and ` + "`ingot run --machine FILE`" + ` into
 a virtual machine. Both check it first with the same code as the machine itself.
-The machine reads it at every boot, before the network comes up, and shows its
-SHA-256 in ` + "`/v1/status`" + `. A file that is broken is reported there and on the console;
+The machine reads it at every boot, before the network comes up, measures it into
+PCR 15 of its TPM before it uses any of it, and shows its SHA-256 in ` + "`/v1/status`" + `. A file that is broken is reported there and on the console;
 the machine then uses the recipe's network, so that it can still be reached.
 
 Every key is optional. The rules of YAML are those of a recipe (see
