@@ -35,6 +35,7 @@ type machine struct {
 	reset    bool
 	restored Slot // by Recover, not told yet
 	cut      bool // power is gone: nothing is done any more
+	gone     bool // another kernel was started
 	life     int  // actions until that; 0 = no cut
 	hook     func(n int)
 	acts     int  // actions so far
@@ -79,14 +80,14 @@ func newMachine(t testing.TB, means Means) *machine {
 }
 
 func (m *machine) host() Host {
-	return Host{Rules: m.rules, Actuators: [3]Actuator{firmware{m}, selector{m}, selector{m}}, Do: m.do}
+	return Host{Rules: m.rules, Actuators: [3]Actuator{firmware{m}, selector{m, true}, selector{m, false}}, Do: m.do}
 }
 
 var errCut = errors.New("power cut")
 
 // alive counts an action, and is false when power is gone.
 func (m *machine) alive() bool {
-	if m.cut {
+	if m.cut || m.gone {
 		return false
 	}
 	m.acts++
@@ -189,7 +190,10 @@ func (f firmware) Launch(Slot) error { return errors.New("the firmware starts sl
 
 // selector is the actuator of kexec and of the netboot server alike: what it
 // launches runs next.
-type selector struct{ m *machine }
+type selector struct {
+	m     *machine
+	kexec bool // nothing is done after it
+}
 
 func (s selector) SetDefault(Slot, Slot) error { return nil }
 func (s selector) SetNext(Slot) error          { return nil }
@@ -201,7 +205,7 @@ func (s selector) Launch(x Slot) error {
 		return errors.New("no boot file")
 	}
 	s.m.log = append(s.m.log, "launch "+x.String())
-	s.m.launch = x
+	s.m.launch, s.m.gone = x, s.kexec
 	return nil
 }
 
@@ -300,7 +304,7 @@ func (m *machine) check(x Slot) {
 // boot gives the first event of a boot.
 func (m *machine) boot(x Slot) {
 	b := Boot{Running: x, View: View{m.vars.entries, m.vars.order, m.vars.next}, Damaged: m.broken, Counter: m.counter, Polluted: m.polluted}
-	m.running, m.restored = x, None
+	m.running, m.restored, m.gone = x, None, false
 	if x != None {
 		b.Content = m.holds[x.index()]
 		b.Evidence = slices.Clone(m.evidence)

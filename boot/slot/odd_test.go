@@ -210,3 +210,27 @@ func TestWhy(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
+
+// Whatever order the firmware was left with, a slot that was never tried is not
+// the default: neither once it is written, nor when its trial ends.
+func TestDefaultIsMadeSureOf(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.behave["2.0"] = Panic
+	m.vars.order = []Slot{B, A}
+	m.stage(v2)
+	m.power()
+	m.want(A, "1.0", Staged)
+	m.vars.order = []Slot{B, A}
+	m.give(Event{Kind: Approve})
+	m.power()
+	m.want(A, "1.0", Failed)
+}
+
+// A try that firmware did not delete, or that somebody else set, is taken back.
+func TestStaleTry(t *testing.T) {
+	s := State{Record: Record{Good: A, Slots: [2]Content{{Version: "1", Condition: Good}}}}
+	_, acts := Rules{}.Next(s, Event{Kind: Booted, Boot: Boot{Running: A, View: View{Entries: true, Order: []Slot{A, B}, Next: B}}})
+	if len(acts) != 2 || acts[0].Do != SetNext || acts[0].Slot != None || acts[1].Do != Report {
+		t.Errorf("%+v", acts)
+	}
+}
