@@ -1,8 +1,9 @@
 // Package tpm talks to a TPM 2.0: it is the only package that does. It gives
 // what a verifier asks for (an attestation key, an endorsement key with its
-// certificate, registers, quotes, the answer to a credential) and does nothing
-// that lasts: keys are made again from fixed templates at each start, so that
-// nothing is stored and nothing can be lost.
+// certificate, registers, quotes, the answer to a credential), and seals keys to
+// the policies of package policy. Keys are made again from fixed templates at
+// each start, so that nothing is stored and nothing can be lost; only counters
+// last.
 //
 // After the TPM 2.0 Library specification and the "TCG EK Credential Profile
 // for TPM Family 2.0" (version 2.5). Limits: endorsement keys RSA-2048, P-256
