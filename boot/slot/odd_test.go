@@ -234,3 +234,25 @@ func TestStaleTry(t *testing.T) {
 		t.Errorf("%+v", acts)
 	}
 }
+
+// Power cuts use up no try, but not for ever: after twice the tries in starts
+// the version is rejected.
+func TestStartsAreBounded(t *testing.T) {
+	onAll(t, func(t *testing.T, m *machine) {
+		m.stage(v2)
+		m.behave["2.0"] = Hang
+		for i := 1; m.state.Phase != Rejected; i++ {
+			if i > 6 {
+				t.Fatalf("start %d", i)
+			}
+			m.give(Event{Kind: Approve})
+			m.reset, m.launch = false, None
+			m.start()
+			m.evidence = nil
+			m.power()
+		}
+		if m.state.Arms != 6 || m.state.Cause != PowerCut || m.state.TriesLeft != 0 {
+			t.Errorf("%d starts, %s, %d tries left", m.state.Arms, m.state.Cause, m.state.TriesLeft)
+		}
+	})
+}

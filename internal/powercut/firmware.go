@@ -21,8 +21,8 @@ const file = "EFI/BOOT/BOOTX64.EFI"
 
 // load returns the SHA-256 of the boot file in a slot, and false when firmware
 // finds no file system or no file there.
-func load(p Part) (sum [32]byte, ok bool) {
-	fs, err := fat.Open(p, p.Size())
+func load(p io.ReaderAt, size int64) (sum [32]byte, ok bool) {
+	fs, err := fat.Open(p, size)
 	if err != nil {
 		return sum, false
 	}
@@ -83,7 +83,7 @@ func (m *Machine) look(x slot.Slot) seen {
 		return s
 	}
 	var s seen
-	if sum, ok := load(p); ok {
+	if sum, ok := load(p, p.Size()); ok {
 		s.version = "?"
 		if i := slices.IndexFunc(m.releases, func(r *Release) bool { return r.boot == sum }); i >= 0 {
 			s = seen{m.releases[i].Version, m.releases[i].isOn(p)}

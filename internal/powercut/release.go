@@ -32,8 +32,18 @@ func NewRelease(version string, epoch uint32, boot []byte, size int64) (*Release
 	if _, err := img.WriteTo(&b); err != nil {
 		return nil, fmt.Errorf("write slot image: %w", err)
 	}
-	r := &Release{bytes: b.Bytes(), boot: sha256.Sum256(boot)}
-	r.Content = slot.Content{Version: version, Image: sha256.Sum256(r.bytes), Epoch: epoch}
+	return ReadRelease(version, epoch, b.Bytes())
+}
+
+// ReadRelease takes a slot image as it is, such as one of a built disk, so that
+// the states of its update can be started in a real machine as well.
+func ReadRelease(version string, epoch uint32, image []byte) (*Release, error) {
+	r := &Release{bytes: image}
+	var ok bool
+	if r.boot, ok = load(bytes.NewReader(image), int64(len(image))); !ok {
+		return nil, fmt.Errorf("read slot image: no %s in it", file)
+	}
+	r.Content = slot.Content{Version: version, Image: sha256.Sum256(image), Epoch: epoch}
 	return r, nil
 }
 
