@@ -218,11 +218,16 @@ func (d *decoder) checkText(n *node, path, generic string) bool {
 		d.errorf(n.pos, path, hint, "%s is %q, which is not known", named(path), n.text)
 		return false
 	}
-	if len([]rune(n.text)) < k.MinLen {
+	got := len([]rune(n.text))
+	if got == 0 && k.MinLen > 0 {
 		d.errorf(n.pos, path, "give it a value or remove the line", "%s is empty", named(path))
 		return false
 	}
-	if got := len([]rune(n.text)); k.MaxLen > 0 && got > k.MaxLen {
+	if got < k.MinLen {
+		d.errorf(n.pos, path, "say more", "%s is %q, want at least %d characters", named(path), n.text, k.MinLen)
+		return false
+	}
+	if k.MaxLen > 0 && got > k.MaxLen {
 		d.errorf(n.pos, path, "shorten it", "%s has %d characters, the limit is %d", named(path), got, k.MaxLen)
 		return false
 	}

@@ -59,7 +59,7 @@ var table = NewTable(
 	Key{Path: "env", Pattern: "^[A-Z]+$", Match: regexp.MustCompile("^[A-Z]+$").MatchString, Expect: "capitals"},
 	Key{Path: "list", MinLen: 1, Expect: "give one"},
 	Key{Path: "count", Values: []int64{1, 2}},
-	Key{Path: "text", Without: "on"},
+	Key{Path: "text", Without: "on", MinLen: 3},
 )
 
 func decode(t *testing.T, text string) (v doc, errs Errors) {
@@ -140,7 +140,7 @@ func TestErrors(t *testing.T) {
 		{"enum", "name: a\nitems: [{port: 1, kind: tpc}]\n", "f.yaml:2:25: items[0].kind is \"tpc\", which is not known\nhint: did you mean tcp?"},
 		{"enum meaning", "name: a\nitems: [{port: 1, kind: Stream}]\n", "f.yaml:2:25: items[0].kind is \"Stream\", which is not known\nhint: write tcp"},
 		{"with", "name: a\nitems: [{kind: tcp}]\n", "f.yaml:2:16: items[0].kind needs port beside it\nhint: add port: or remove kind:"},
-		{"without", "name: a\ntext: x\non: true\n", "f.yaml:2:7: text and on exclude each other\nhint: keep one of them"},
+		{"without", "name: a\ntext: xyz\non: true\n", "f.yaml:2:7: text and on exclude each other\nhint: keep one of them"},
 		{"one of, none", "name: a\nptr: {}\n", "f.yaml:2:6: ptr takes exactly one of port, kind: none is given\nhint: add one of them"},
 		{"one of, two", "name: a\nptr: {port: 1, kind: x}\n", "f.yaml:2:6: ptr takes exactly one of port, kind: port and kind are given\nhint: keep one of them"},
 		{"pattern", "name: A1\n", "f.yaml:1:7: name is \"A1\", which is not allowed\nhint: want letters"},
@@ -149,6 +149,8 @@ func TestErrors(t *testing.T) {
 		{"mapping for list", "name: a\nlist: {x: y}\n", "f.yaml:2:7: list is a mapping, want a list\nhint: start each entry of list: with a dash: \"- ...\""},
 		{"list for mapping", "name: a\nptr: [x]\n", "f.yaml:2:6: ptr is a list, want a mapping\nhint: ptr: takes one mapping: remove the dash"},
 		{"short list", "name: a\nlist: []\n", "f.yaml:2:7: list has 0 entries, want at least 1\nhint: give one"},
+		{"empty text", "name: a\ntext: ''\n", "f.yaml:2:7: text is empty\nhint: give it a value or remove the line"},
+		{"short text", "name: a\ntext: x\n", "f.yaml:2:7: text is \"x\", want at least 3 characters\nhint: say more"},
 		{"null", "name: a\nlist:\n", "f.yaml:2:1: list is empty, want a list\nhint: give it a value or remove the line"},
 		{"scalar type", "name: a\nlevel: high\n", "f.yaml:2:8: level is \"high\": not a level\nhint: write low"},
 		{"scalar type of a list", "name: a\nlevel: [low]\n", "f.yaml:2:8: level is a list, want a level"},
