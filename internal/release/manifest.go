@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-
 	"path/filepath"
 
 	"github.com/ingot-os/ingot/internal/jsondoc"
