@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,7 +118,8 @@ func foreignFindings(log *eventlog.Log) []Finding {
 	k.quoted.Mask = 1<<pcr.Count - 1
 	k.sort(log)
 	k.grammar()
-	w := &walk{check: k, ref: &Reference{}, path: k.foreignPath()}
+	w := &walk{check: k, ref: &Reference{}, path: k.foreignPath(), limit: math.MaxInt}
+	w.group()
 	w.run()
 	return slices.Concat(k.v.Findings, k.v.Notes, w.findings)
 }

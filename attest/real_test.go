@@ -2,6 +2,7 @@ package attest
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -197,4 +198,68 @@ func TestPredicted(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBestIsTheFirstOfTheBest: that unlikely paths are judged last, and only as
+// far as they matter, changes neither the choice nor what is found.
+func TestBestIsTheFirstOfTheBest(t *testing.T) {
+	edits := append([]refusal{{id: "genuine", edit: func(*fixture) {}}}, logCases...)
+	compared := 0
+	for _, r := range edits {
+		for _, name := range []string{"boot-257", "boot-257-pxe", "boot-257-secureboot", "boot-252"} {
+			f := genuine(t)
+			if name != "boot-257" && r.id != "genuine" {
+				continue // the edits are of one log
+			}
+			f.log = events(t, record(t, name).Log)
+			r.edit(f)
+			c := f.build()
+			other := reference(t)
+			other.Version = "2.0.0"
+			other.Paths = slices.Repeat(other.Paths, 2)
+			other.Paths[0].Events = slices.Clone(other.Paths[0].Events)
+			other.Paths[0].Events[3].Digests = nil
+			c.References = append(c.References, other, paths(t), reference(t))
+			for range len(c.References) {
+				c.References = append(c.References[1:], c.References[0])
+				compared += sameBest(t, r.id+", "+name, c)
+			}
+		}
+	}
+	if compared < 200 {
+		t.Errorf("%d cases were compared", compared)
+	}
+}
+
+// sameBest compares with judging every path in full; it gives 1 when there was
+// something to choose.
+func sameBest(t *testing.T, id string, c Case) int {
+	k := &check{c: c}
+	for _, stage := range []func(){k.identity, k.authentic, k.fresh, k.registers, k.replay, k.grammar} {
+		if stage(); len(k.v.Findings) > 0 && !k.walking {
+			return 0
+		}
+	}
+	var want *walk
+	index := 0
+	for i := range c.References {
+		for n := range c.References[i].Paths {
+			if index++; !k.accepts(&c.References[i].Paths[n]) {
+				continue
+			}
+			w := &walk{check: k, ref: &c.References[i], path: &c.References[i].Paths[n], index: index, limit: math.MaxInt}
+			w.group()
+			if w.run(); want == nil || len(w.findings) < len(want.findings) {
+				want = w
+			}
+		}
+	}
+	got := k.bestOf(k.bestOf(nil, true), false)
+	switch {
+	case want == nil && got == nil:
+		return 0
+	case want == nil || got == nil || got.index != want.index || !slices.Equal(got.findings, want.findings):
+		t.Errorf("%s: got %+v, want %+v", id, got, want)
+	}
+	return 1
 }

@@ -3,6 +3,7 @@ package attest
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -35,25 +36,64 @@ func (k *check) releases() {
 		k.refuse(ReferenceNone, -1, "no reference")
 		return
 	}
-	var best *walk
-	for i := range k.c.References {
-		ref := &k.c.References[i]
-		for n := range ref.Paths {
-			if !k.accepts(&ref.Paths[n]) {
-				continue
-			}
-			w := &walk{check: k, ref: ref, path: &ref.Paths[n]}
-			if w.run(); best == nil || len(w.findings) < len(best.findings) {
-				best = w
-			}
-		}
-	}
+	// Those whose image it seems to be come first: the others need to be judged
+	// only as far as they could still be better.
+	best := k.bestOf(nil, true)
+	best = k.bestOf(best, false)
 	if best == nil {
 		k.refuse(PathUnknown, -1, "no reference for a boot with Secure Boot %s in bank %s", onOff(k.v.SecureBoot), k.bank)
 		return
 	}
 	best.settle()
 	k.statement()
+}
+
+// bestOf judges the paths that are likely, or those that are not, and gives the
+// one with the fewest findings: of equals the first in the references.
+func (k *check) bestOf(best *walk, likely bool) *walk {
+	index := 0
+	for i := range k.c.References {
+		ref := &k.c.References[i]
+		for n := range ref.Paths {
+			if index++; !k.accepts(&ref.Paths[n]) {
+				continue
+			}
+			w := &walk{check: k, ref: ref, path: &ref.Paths[n], index: index, limit: best.limitFor(index)}
+			if w.group(); w.isLikely() != likely || w.limit == 0 {
+				continue
+			}
+			if w.run(); len(w.findings) < w.limit {
+				best = w
+			}
+		}
+	}
+	return best
+}
+
+// limitFor is the number of findings with which the path of an index is no
+// better than w.
+func (w *walk) limitFor(index int) int {
+	switch {
+	case w == nil:
+		return math.MaxInt
+	case index < w.index:
+		return len(w.findings) + 1
+	}
+	return len(w.findings)
+}
+
+// isLikely reports whether the sections of the image are those of the log.
+func (w *walk) isLikely() bool {
+	events, expected := w.events[11], w.expected(11)
+	if len(events) < len(expected) {
+		return false
+	}
+	for i, x := range expected {
+		if !x.is(events[i], w.bank) {
+			return false
+		}
+	}
+	return true
 }
 
 func onOff(b bool) string {
@@ -81,6 +121,8 @@ type walk struct {
 	*check
 	ref      *Reference
 	path     *Path
+	index    int // among all paths
+	limit    int // of findings: with so many it is not the best
 	findings []Finding
 	expects  [pcr.Count][]*Expected // the path's events by register
 	compared []int
@@ -91,7 +133,6 @@ type walk struct {
 
 // run puts the registers first that say most about the image.
 func (w *walk) run() {
-	w.group()
 	if w.c.Policy.QuietFirmware {
 		w.quiet(4, "attempts to boot")
 		w.quiet(5, "the end of boot services")
@@ -101,6 +142,9 @@ func (w *walk) run() {
 		pcr  int
 		walk func(int)
 	}{{11, w.sections}, {12, w.options}, {4, w.applications}, {9, w.plain}, {5, w.plain}} {
+		if len(w.findings) >= w.limit {
+			return
+		}
 		if w.quoted.Has(r.pcr) && (len(w.expected(r.pcr)) > 0 || slices.Contains(w.path.Empty, r.pcr)) {
 			w.compared = append(w.compared, r.pcr)
 			r.walk(r.pcr)
@@ -173,6 +217,10 @@ func (w *walk) sections(register int) {
 		n++
 	}
 	if n < len(expected) {
+		if w.findings = append(w.findings, Finding{}); len(w.findings) >= w.limit { // differ finds something, and nobody will read what
+			return
+		}
+		w.findings = w.findings[:len(w.findings)-1]
 		w.differ(register, events, expected)
 		return
 	}
