@@ -214,6 +214,51 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// TestFailTogether: changes that fail do not take others of their batch with
+// them, and leave nothing.
+func TestFailTogether(t *testing.T) {
+	s, _ := newStore(t)
+	enrol(t, s, "thief", attest.Active)
+	for i := range 10 {
+		enrol(t, s, fmt.Sprint("host-", i), attest.Active)
+	}
+	var g sync.WaitGroup
+	for i := range 10 {
+		for range 5 {
+			g.Go(func() {
+				err := s.Update(ctx, fmt.Sprint("host-", i), func(c *Change) error {
+					c.Host.Record.Floor++
+					c.Record(&audit.Record{Kind: audit.KindFloor, Time: testNow})
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			g.Go(func() {
+				data := fmt.Append(nil, "stolen", i)
+				err := s.Update(ctx, "thief", func(c *Change) error {
+					c.Host.Record.EKName = fmt.Append(nil, "ek of host-", i)
+					c.Record(&audit.Record{Kind: audit.KindFloor, Time: testNow}, audit.Blob{Sum: audit.Sum(data), Data: data})
+					return nil
+				})
+				if !errors.Is(err, ErrTaken) {
+					t.Error(err)
+				}
+				if _, err := s.Blob(ctx, audit.Sum(data)); !errors.Is(err, ErrNotFound) || s.isKnown(audit.Sum(data)) {
+					t.Errorf("kept: %v", err)
+				}
+			})
+		}
+	}
+	g.Wait()
+	var chain audit.Chain
+	n := 0
+	if err := s.Records(ctx, Query{}, func(line []byte) error { n++; _, err := chain.Next(line); return err }); err != nil || n != 11+50 {
+		t.Errorf("%d records, %v", n, err)
+	}
+}
+
 // TestKept: the database itself refuses to change or remove records.
 func TestKept(t *testing.T) {
 	s, dir := newStore(t)

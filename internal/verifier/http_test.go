@@ -279,7 +279,7 @@ func TestRoots(t *testing.T) {
 }
 
 // handled is the API without a network, for fuzzing.
-func handled(f *testing.F) (*Server, func(path string, body []byte) (int, []byte), *simhost.Host) {
+func handled(f testing.TB) (*Server, func(path string, body []byte) (int, []byte), *simhost.Host) {
 	dir := filepath.Join(f.TempDir(), "state")
 	store, err := fleet.Open(dir, fleet.Options{})
 	if err != nil {
@@ -381,4 +381,43 @@ func mustText(b []byte) string {
 		panic(err)
 	}
 	return strings.Trim(string(text), `"`)
+}
+
+// BenchmarkEvidence is one request of a machine without its TLS: read, judge,
+// keep, answer.
+func BenchmarkEvidence(b *testing.B) {
+	s, send, h := handled(b)
+	s.grants.authority = authority(b, "hosts", nil, 0)
+	err := s.o.Store.Update(context.Background(), "a", func(c *fleet.Change) error {
+		c.Host = &fleet.Host{Host: attest.Host{Record: *h.Record(), EK: h.Request().EK}}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var c attestapi.Challenge
+	if status, body := send(attestapi.ChallengePath, []byte(`{"name":"a"}`)); status != 200 || json.Unmarshal(body, &c) != nil {
+		b.Fatalf("%d %s", status, body)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		e, err := h.Evidence(attest.Challenge{Nonce: c.Nonce, ServerID: s.serverID, ChannelKey: s.serverID}, pcr.SHA256, c.PCRs)
+		if err != nil {
+			b.Fatal(err)
+		}
+		body, err := json.Marshal(attestapi.Evidence{Name: "a", Evidence: *e})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		status, answer := send(attestapi.EvidencePath, body)
+		b.StopTimer()
+		var a attestapi.Answer
+		if status != 200 || json.Unmarshal(answer, &a) != nil || !a.Trusted {
+			b.Fatalf("%d %s", status, answer)
+		}
+		c = *a.Next
+		b.StartTimer()
+	}
 }
