@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
-)
+import "encoding/hex"
 
 // Plan is the file of a release that leaves value in Register, without
 // signatures: one policy for each floor from 0 to its security epoch.
@@ -15,13 +11,4 @@ func Plan(key []byte, value [32]byte, epoch int) File {
 		f.Policies = append(f.Policies, Signed{Digest: hex.EncodeToString(digest[:]), Floor: floor, Ref: Ref(floor)})
 	}
 	return f
-}
-
-// Marshal gives the file's only encoding: indented JSON with a final newline.
-func (f File) Marshal() ([]byte, error) {
-	b, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode policy signatures: %w", err)
-	}
-	return append(b, '\n'), nil
 }

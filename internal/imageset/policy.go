@@ -66,7 +66,7 @@ func (d *Draft) WritePolicies(a Authority) error {
 			return fmt.Errorf("sign %s: %w", name, err)
 		}
 	}
-	data, err := f.Marshal()
+	data, err := f.Bytes()
 	if err != nil {
 		return err
 	}

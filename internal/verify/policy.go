@@ -49,7 +49,7 @@ func (v *verifier) checkPolicies(c *Check) error {
 		for i := range want.Policies {
 			want.Policies[i].Signature = f.Policies[i].Signature
 		}
-		again, err := want.Marshal()
+		again, err := want.Bytes()
 		if err != nil {
 			return err
 		}

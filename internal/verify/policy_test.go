@@ -50,7 +50,7 @@ func withPolicies(t *testing.T, edit func(*policy.File)) func(string, *release.M
 			t.Fatal(err)
 		}
 		edit(&f)
-		if data, err = f.Marshal(); err != nil {
+		if data, err = f.Bytes(); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil { // it is a link
