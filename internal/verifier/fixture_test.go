@@ -213,6 +213,9 @@ func (s *served) detail(name string) *Detail {
 	return d
 }
 
+// maxLine is what a record may have, in bytes, with a key on P-256.
+const maxLine = 1200
+
 // kinds are those of a host's records; the chain must hold.
 func (s *served) kinds(host string) (list []audit.Kind) {
 	s.t.Helper()
@@ -221,6 +224,9 @@ func (s *served) kinds(host string) (list []audit.Kind) {
 		r, err := chain.Next(line)
 		if err != nil {
 			return err
+		}
+		if len(line) > maxLine {
+			s.t.Errorf("a record of %d bytes: %s", len(line), line)
 		}
 		if list = append(list, r.Kind); r.Kind == audit.KindVerdict {
 			_, err = audit.Replay(r, func(d audit.Digest) ([]byte, error) { return s.store.Blob(context.Background(), d) })
