@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 // tpm is an swtpm that tpm2-tools speak to: the oracle of every digest.
@@ -28,20 +30,10 @@ type tpm struct {
 	tcti string
 }
 
-func tool(t testing.TB, program, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is missing (Debian package %s)", program, pkg)
-		}
-		t.Skipf("%s is missing (Debian package %s)", program, pkg)
-	}
-}
-
 func emulator(t *testing.T) *tpm {
 	t.Helper()
-	tool(t, "swtpm", "swtpm")
-	tool(t, "tpm2_policypcr", "tpm2-tools")
+	oracle.Need(t, "swtpm", "swtpm")
+	oracle.Need(t, "tpm2-tools", "tpm2_policypcr")
 	for range 5 { // somebody else may take a port that was free
 		if e := start(t); e != nil {
 			return e

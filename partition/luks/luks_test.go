@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 const testSize = MinSize + 1<<20
@@ -351,22 +353,12 @@ func TestFormatRefuses(t *testing.T) {
 // cryptsetup runs the oracle. It works on files and needs no kernel.
 func cryptsetup(t *testing.T, stdin []byte, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("cryptsetup")
-	if err != nil {
-		if path = "/usr/sbin/cryptsetup"; !exists(path) {
-			if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-				t.Fatal("cryptsetup is missing (Debian package cryptsetup-bin)")
-			}
-			t.Skip("cryptsetup is missing (Debian package cryptsetup-bin)")
-		}
-	}
+	path := oracle.Need(t, "cryptsetup-bin", "cryptsetup")
 	cmd := exec.Command(path, args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
-
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 func must(t *testing.T, stdin []byte, args ...string) string {
 	t.Helper()

@@ -24,6 +24,7 @@ import (
 	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/agent/volume"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/fat"
 	"github.com/ingot-os/ingot/partition/luks"
 	"github.com/ingot-os/ingot/partition/tree"
@@ -64,12 +65,7 @@ const diskSize = MinSize + 1<<20
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal("swtpm is missing (Debian package swtpm)")
-		}
-		t.Skip("swtpm is missing (Debian package swtpm)")
-	}
+	oracle.Need(t, "swtpm", "swtpm")
 	dir, err := os.MkdirTemp("", "box") // short: it holds a socket
 	if err != nil {
 		t.Fatal(err)
