@@ -1,7 +1,7 @@
 // The bench program measures ingot on this machine and rewrites the tables of
 // docs/benchmarks.md. Every number of that page comes from here.
 //
-//	go run ./internal/bench                 all but the peers, about five minutes
+//	go run ./internal/bench                 all but the peers, about eight minutes
 //	go run ./internal/bench -reproduce 100  make hello a hundred times, count mismatches
 //	go run ./internal/bench -peers          also build and boot the same appliance with other builders
 //	go run ./internal/bench -only 'diff|UKI' -doc /dev/stdout
@@ -11,6 +11,10 @@
 // process and of what it ran. Where another program does the same job, both run
 // in turns and the ratio is that of their medians. A machine that is busy makes
 // all times longer but ratios keep their meaning, which is why they are there.
+//
+// Attestation is measured in this process, beside a library that lives in the
+// module internal/bench/peers and is downloaded once; then -hosts imitated
+// machines attest to the built program for a minute.
 //
 // Targets are those of the design; -strict makes a missed one an error.
 package main
