@@ -139,7 +139,9 @@ func (u *UI) printHost(d *verifier.Detail, now time.Time) error {
 			add("not checked", "%s", s)
 		}
 	}
-	add("records", "%d, newest %s", d.Records, Short(d.Head.String()))
+	if d.Records > 0 {
+		add("records", "%d, newest %s", d.Records, d.Head)
+	}
 	return u.Table(nil, rows)
 }
 

@@ -298,15 +298,7 @@ func handled(f testing.TB) (*Server, func(path string, body []byte) (int, []byte
 	if err := s.SetCatalog(context.Background(), recorded(f, 0)); err != nil {
 		f.Fatal(err)
 	}
-	handler := s.Handler()
-	state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}
-	send := func(path string, body []byte) (int, []byte) {
-		r := httptest.NewRequest("POST", path, bytes.NewReader(body))
-		r.TLS = state
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		return w.Code, w.Body.Bytes()
-	}
+	send := sender(s, cert.Leaf)
 	boot, err := simhost.ReadBoot(recording)
 	if err != nil {
 		f.Fatal(err)
@@ -316,6 +308,71 @@ func handled(f testing.TB) (*Server, func(path string, body []byte) (int, []byte
 		f.Fatal(err)
 	}
 	return s, send, h
+}
+
+// sender calls a server as a machine that shows a certificate.
+func sender(s *Server, cert *x509.Certificate) func(path string, body []byte) (int, []byte) {
+	handler := s.Handler()
+	state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
+	return func(path string, body []byte) (int, []byte) {
+		r := httptest.NewRequest("POST", path, bytes.NewReader(body))
+		r.TLS = state
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w.Code, w.Body.Bytes()
+	}
+}
+
+// TestTwoServers: what one server has asked, another on the same store hears,
+// and a restart between them loses nothing.
+func TestTwoServers(t *testing.T) {
+	one, send, h := handled(t)
+	two, err := New(one.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := two.SetCatalog(context.Background(), recorded(t, 0)); err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := leafOf(one.o.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := []func(string, []byte) (int, []byte){send, sender(two, leaf)}
+	post := func(i int, path string, message, answer any) {
+		t.Helper()
+		b, err := json.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, body := servers[i](path, b); status != 200 || json.Unmarshal(body, answer) != nil {
+			t.Fatalf("%s: %d %s", path, status, body)
+		}
+	}
+	var offer attestapi.EnrolOffer
+	post(0, attestapi.EnrolPath, h.Request(), &offer)
+	secret, err := h.Activate(offer.Credential.Blob, offer.Credential.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post(1, attestapi.ActivatePath, attestapi.ActivateRequest{Name: "a", Secret: secret}, new(attestapi.Enrolled))
+	err = one.o.Store.Update(context.Background(), "a", func(c *fleet.Change) error { return c.Host.Approve() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c attestapi.Challenge
+	post(0, attestapi.ChallengePath, attestapi.ChallengeRequest{Name: "a"}, &c)
+	for i := range 4 {
+		e, err := h.Evidence(attest.Challenge{Nonce: c.Nonce, ServerID: one.serverID, ChannelKey: one.serverID}, pcr.SHA256, c.PCRs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a attestapi.Answer
+		if post((i+1)%2, attestapi.EvidencePath, attestapi.Evidence{Name: "a", Evidence: *e}, &a); !a.Trusted {
+			t.Fatalf("%+v", a)
+		}
+		c = *a.Next
+	}
 }
 
 // FuzzMachine: no message of a machine makes the server panic or fail, and what
