@@ -31,15 +31,7 @@ type verdict struct {
 // Run boots the image set, runs its smoke tests, powers it off and prints the
 // verdict: as a table on a terminal, else as JSON.
 func (c *testCmd) Run(v *verb) error {
-	set, err := openSet(c.Path)
-	if err != nil {
-		return err
-	}
-	spec, err := rig.Spec(set)
-	if err != nil {
-		return err
-	}
-	m, err := c.machine(set, spec)
+	m, spec, err := c.machine()
 	if err != nil {
 		return err
 	}

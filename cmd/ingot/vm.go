@@ -34,8 +34,22 @@ type vmFlags struct {
 	Selector bool `help:"Start with an empty variable store: the first boot goes through the selector."`
 }
 
-// machine prepares the virtual machine for the image set.
-func (f *vmFlags) machine(set *release.Set, spec *appliance.Spec) (qemu.Machine, error) {
+// machine prepares the virtual machine for the image set of the command line,
+// whose appliance it returns as well.
+func (f *vmFlags) machine() (qemu.Machine, *appliance.Spec, error) {
+	set, err := openSet(f.Path)
+	if err != nil {
+		return qemu.Machine{}, nil, err
+	}
+	spec, err := rig.Spec(set)
+	if err != nil {
+		return qemu.Machine{}, nil, err
+	}
+	m, err := f.prepare(set, spec)
+	return m, spec, err
+}
+
+func (f *vmFlags) prepare(set *release.Set, spec *appliance.Spec) (qemu.Machine, error) {
 	if err := f.validate(); err != nil {
 		return qemu.Machine{}, err
 	}
@@ -162,15 +176,7 @@ type runCmd struct {
 // machine powers off, the time is over, or the operator interrupts: then the
 // power button is pressed.
 func (c *runCmd) Run(v *verb) error {
-	set, err := openSet(c.Path)
-	if err != nil {
-		return err
-	}
-	spec, err := rig.Spec(set)
-	if err != nil {
-		return err
-	}
-	m, err := c.machine(set, spec)
+	m, _, err := c.machine()
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,8 @@
 //
 //	func TestReadsWhatItWrites(t *testing.T) { format.RoundTrip(t, 600<<20, 2<<20) }
 //
-// It has the disks that those tests write, and writers in memory, too. It is for
-// tests only.
+// It has the disks that those tests write, and for all formats writers and
+// contents that fail, too. It is for tests only.
 package disktest
 
 import (
@@ -21,6 +21,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition/blocks"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // Image is a disk in a container.
@@ -188,6 +189,25 @@ func (m *Memory) WriteAt(b []byte, off int64) (int, error) {
 	}
 	return copy((*m)[off:], b), nil
 }
+
+// Noise is n bytes that no compressor makes shorter; the same for the same seed.
+func Noise(seed uint64, n int) []byte {
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rnd.Uint32())
+	}
+	return b
+}
+
+// Lying is a content that says another size than it has.
+type Lying struct {
+	tree.Bytes
+	N int64
+}
+
+// Size implements tree.Blob.
+func (l Lying) Size() int64 { return l.N }
 
 // Full is a disk that ends after some bytes.
 type Full int64

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ingot-os/ingot/partition/erofs"
 	"github.com/ingot-os/ingot/partition/squashfs"
+	"github.com/ingot-os/ingot/partition/tree"
 	"github.com/ingot-os/ingot/partition/verity"
 )
 
@@ -18,15 +19,8 @@ func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
 	}
 	i := v.Info()
 	n.add("compression", i.Compression)
-	n.add("block size", i.BlockSize)
-	n.add("epoch", date(i.Epoch))
-	n.add("inodes", i.Inodes)
-	n.add("bytes used", i.Size)
-	t, err := v.Tree()
-	if err != nil {
-		return err
-	}
-	if err := addTree(n, t, false); err != nil {
+	n.addUse(i.BlockSize, i.Epoch, uint64(i.Inodes), i.Size)
+	if err := addTreeOf(n, v); err != nil {
 		return err
 	}
 	for _, c := range n.Children {
@@ -44,7 +38,6 @@ func readSquashfs(n *Node, r io.ReaderAt, size int64) error {
 	n.region(0, 96, "superblock")
 	n.region(96, i.Data, "data blocks")
 	n.region(i.Data, i.Size, "tables")
-	n.region(i.Size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize, "padding after the filesystem")
 	return addVerity(n, r, size, i.Size)
 }
 
@@ -54,15 +47,8 @@ func readErofs(n *Node, r io.ReaderAt, size int64) error {
 		return err
 	}
 	i := v.Info()
-	n.add("block size", i.BlockSize)
-	n.add("epoch", date(i.Epoch))
-	n.add("inodes", i.Inodes)
-	n.add("bytes used", i.Size)
-	t, err := v.Tree()
-	if err != nil {
-		return err
-	}
-	if err := addTree(n, t, false); err != nil {
+	n.addUse(i.BlockSize, i.Epoch, i.Inodes, i.Size)
+	if err := addTreeOf(n, v); err != nil {
 		return err
 	}
 	for _, c := range n.Children {
@@ -73,13 +59,30 @@ func readErofs(n *Node, r io.ReaderAt, size int64) error {
 	n.detail("uuid", i.UUID)
 	n.detail("label", i.Label)
 	n.region(0, i.Size, "blocks")
-	n.region(i.Size, (i.Size+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize, "padding after the filesystem")
 	return addVerity(n, r, size, i.Size)
+}
+
+// addUse says what every root filesystem has.
+func (n *Node) addUse(block int, epoch int64, inodes uint64, used int64) {
+	n.add("block size", block)
+	n.add("epoch", date(epoch))
+	n.add("inodes", inodes)
+	n.add("bytes used", used)
+}
+
+// addTreeOf adds the files of an open filesystem.
+func addTreeOf(n *Node, v interface{ Tree() (*tree.Tree, error) }) error {
+	t, err := v.Tree()
+	if err != nil {
+		return err
+	}
+	return addTree(n, t, false)
 }
 
 // addVerity looks for a hash tree behind a filesystem of so many bytes: at the
 // next whole block, and not before the second.
 func addVerity(n *Node, r io.ReaderAt, size, used int64) error {
+	n.region(used, (used+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize, "padding after the filesystem")
 	at := max(2*verity.BlockSize, (used+verity.BlockSize-1)/verity.BlockSize*verity.BlockSize)
 	if at+verity.BlockSize > size {
 		return nil

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,14 +30,7 @@ func TestStructSize(t *testing.T) {
 	}
 }
 
-func noise(seed uint64, n int) tree.Bytes {
-	rnd := rand.New(rand.NewPCG(seed, 2))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rnd.Uint32())
-	}
-	return b
-}
+func noise(seed uint64, n int) tree.Bytes { return disktest.Noise(seed, n) }
 
 func add(t testing.TB, tr *tree.Tree, n tree.Node) {
 	t.Helper()
@@ -190,9 +182,9 @@ func TestRefusals(t *testing.T) {
 		{tree.Node{Path: "a", Xattrs: map[string][]byte{"system.posix_acl_access": nil}}, Options{}, "system.posix_acl_access"},
 		{tree.Node{Path: "a", Xattrs: map[string][]byte{"user.x": make([]byte, 65536)}}, Options{}, "65535"},
 		{tree.Node{Path: "a"}, Options{Epoch: -1}, "epoch -1"},
-		{tree.Node{Path: "a", Content: lying{tree.Bytes("abc"), 4}}, Options{}, "said 4"},
-		{tree.Node{Path: "a", Content: lying{tree.Bytes("abc"), 2}}, Options{}, "more than the 2 bytes"},
-		{tree.Node{Path: "a", Content: lying{noise(1, 9000), 8192}}, Options{}, "more than the 8192 bytes"},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: tree.Bytes("abc"), N: 4}}, Options{}, "said 4"},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: tree.Bytes("abc"), N: 2}}, Options{}, "more than the 2 bytes"},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: noise(1, 9000), N: 8192}}, Options{}, "more than the 8192 bytes"},
 	} {
 		var tr tree.Tree
 		add(t, &tr, c.n)
@@ -206,13 +198,6 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
-
-type lying struct {
-	tree.Bytes
-	size int64
-}
-
-func (l lying) Size() int64 { return l.size }
 
 func TestDiskFull(t *testing.T) {
 	for _, end := range []int64{0, 100_000, 400_000} {

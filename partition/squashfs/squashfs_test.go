@@ -45,14 +45,7 @@ func text(seed uint64, n int) tree.Bytes {
 	return b.Bytes()[:n]
 }
 
-func noise(seed uint64, n int) tree.Bytes {
-	rnd := rand.New(rand.NewPCG(seed, 2))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rnd.Uint32())
-	}
-	return b
-}
+func noise(seed uint64, n int) tree.Bytes { return disktest.Noise(seed, n) }
 
 func add(t testing.TB, tr *tree.Tree, n tree.Node) {
 	t.Helper()
@@ -261,9 +254,9 @@ func TestRefusals(t *testing.T) {
 		{tree.Node{Path: "a"}, Options{Epoch: -1}, "epoch -1"},
 		{tree.Node{Path: "a"}, Options{BlockSize: 5000}, "block size 5000"},
 		{tree.Node{Path: "a"}, Options{Level: 99}, "level 99"},
-		{tree.Node{Path: "a", Content: lying{tree.Bytes("abc"), 4}}, Options{}, `read "a"`},
-		{tree.Node{Path: "a", Content: lying{tree.Bytes("abc"), 2}}, Options{}, "more than the 2 bytes"},
-		{tree.Node{Path: "a", Content: lying{tree.Bytes("abc"), 1 << 20}}, Options{}, `read "a"`},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: tree.Bytes("abc"), N: 4}}, Options{}, `read "a"`},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: tree.Bytes("abc"), N: 2}}, Options{}, "more than the 2 bytes"},
+		{tree.Node{Path: "a", Content: disktest.Lying{Bytes: tree.Bytes("abc"), N: 1 << 20}}, Options{}, `read "a"`},
 	} {
 		var tr tree.Tree
 		add(t, &tr, c.n)
@@ -273,13 +266,6 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
-
-type lying struct {
-	tree.Bytes
-	size int64
-}
-
-func (l lying) Size() int64 { return l.size }
 
 func TestDiskFull(t *testing.T) {
 	tr := sampleTree(t)
