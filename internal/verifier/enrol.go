@@ -33,7 +33,7 @@ func (s *Server) known(c *call, name string, ekName []byte) (k attest.Known, err
 // enrol offers to enrol a host: EnrolRequest to EnrolOffer.
 func (s *Server) enrol(c *call, body []byte) (any, error) {
 	now := s.now()
-	if !s.enrolRate.allow(c.address, now) {
+	if !s.enrolRate.allow(site(c.address), 1, now) {
 		return nil, refuse(http.StatusTooManyRequests, attest.EnrolBusy, "too many enrolments from your address: wait a while")
 	}
 	var q attestapi.EnrolRequest

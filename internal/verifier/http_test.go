@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/simhost"
+	"github.com/ingot-os/ingot/internal/tpmtest"
 )
 
 // TestRefusals: each malformed message has its status and code, and the channel
@@ -149,10 +151,10 @@ func TestSlow(t *testing.T) {
 // TestRates: an address that enrols too often waits, others do not.
 func TestRates(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	r := newRates(Rate{Burst: 3, PerSecond: 2})
+	r := newRates[netip.Prefix](Rate{Burst: 3, PerSecond: 2})
 	count := func(address string, n int) (ok int) {
 		for range n {
-			if r.allow(address, now) {
+			if r.allow(site(address), 1, now) {
 				ok++
 			}
 		}
@@ -171,14 +173,14 @@ func TestRates(t *testing.T) {
 	if got := count("192.0.2.1:99", 10); got != 2 {
 		t.Errorf("%d a second later", got)
 	}
-	for i := range maxSites + 10 {
-		r.allow(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), now)
+	for i := range maxKeys + 10 {
+		r.allow(site(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255)), 1, now)
 	}
-	if len(r.left) > maxSites {
+	if len(r.left) > maxKeys {
 		t.Errorf("%d addresses are kept", len(r.left))
 	}
 	now = now.Add(time.Minute)
-	if !r.allow("198.51.100.1:1", now) || len(r.left) != 1 {
+	if !r.allow(site("198.51.100.1:1"), 1, now) || len(r.left) != 1 {
 		t.Errorf("%d are kept later", len(r.left))
 	}
 	s := serve(t, func(o *Options) { o.Limits.EnrolRate = Rate{Burst: 2, PerSecond: 0.001} })
@@ -189,6 +191,37 @@ func TestRates(t *testing.T) {
 	}
 	if codes[attest.EnrolBusy] != 2 || codes[attest.AKMalformed] != 2 {
 		t.Errorf("%v", codes)
+	}
+}
+
+// TestAppetite: a host cannot fill the disk, and a stranger cannot use up what
+// it may.
+func TestAppetite(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	a := newAppetite(&Limits{HostRate: Rate{Burst: 5, PerSecond: 1}, HostBytes: Rate{Burst: 100, PerSecond: 1}})
+	log := func(b byte) *attest.Evidence { return &attest.Evidence{EventLog: bytes.Repeat([]byte{b}, 60)} }
+	for i, want := range []bool{true, true, false, false, true} { // another log is too much, however often
+		if got := a.allow("a", log([]byte{1, 1, 2, 2, 1}[i]), now); got != want {
+			t.Errorf("%d: %v", i, got)
+		}
+		now = now.Add(time.Second)
+	}
+	for i := range 6 {
+		if got := a.allow("b", log(1), now); got != (i < 5) {
+			t.Errorf("verdict %d: %v", i, got)
+		}
+	}
+	s, m, c := joined(t, func(o *Options) { o.Limits.HostRate = Rate{Burst: 2, PerSecond: 0.001} })
+	stranger := boot(t, tpmtest.Blank(t))
+	for range 4 {
+		if answer, code := stranger.attest(s.channel(), "a"); code != attest.AKKey || answer.Next != nil {
+			t.Errorf("a stranger: %s, %v", code, answer.Next)
+		}
+	}
+	for _, want := range []attest.Code{"", "", RequestBusy} {
+		if _, code := m.attest(c, "a"); code != want {
+			t.Errorf("got %s, want %q", code, want)
+		}
 	}
 }
 
@@ -291,7 +324,7 @@ func handled(f testing.TB) (*Server, func(path string, body []byte) (int, []byte
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := New(Options{Store: store, Certificate: cert, Interval: time.Minute, Limits: Limits{EnrolRate: Rate{1e9, 1e9}, AskRate: Rate{1e9, 1e9}}})
+	s, err := New(Options{Store: store, Certificate: cert, Interval: time.Minute, Limits: Limits{EnrolRate: Rate{1e9, 1e9}, AskRate: Rate{1e9, 1e9}, HostRate: Rate{1e9, 1e9}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // challenge asks a host for evidence: ChallengeRequest to Challenge.
 func (s *Server) challenge(c *call, body []byte) (any, error) {
-	if !s.askRate.allow(c.address, s.now()) {
+	if !s.askRate.allow(site(c.address), 1, s.now()) {
 		return nil, refuse(http.StatusTooManyRequests, RequestBusy, "too many challenges for your address: wait a while")
 	}
 	var q attestapi.ChallengeRequest
@@ -117,6 +117,9 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	if !v.Proven() {
 		return *v, s.reject(c, h, v)
 	}
+	if !s.appetite.allow(h.Record.Name, e, now) {
+		return *v, refuse(http.StatusTooManyRequests, RequestBusy, "more evidence of %s than is kept: wait for the interval", h.Record.Name)
+	}
 	r, blobs, err := audit.New(j)
 	if err != nil {
 		return *v, err
@@ -205,6 +208,9 @@ func (s *Server) say(c *call, before *fleet.Host, v *attest.Verdict) {
 // reply is the verdict with what an attested host gets.
 func (s *Server) reply(c *call, h *fleet.Host, v *attest.Verdict) (any, error) {
 	a := &attestapi.Answer{Trusted: v.Trusted, Findings: v.Findings, Interval: s.o.Interval.Seconds()}
+	if !v.Proven() {
+		return a, nil // who it is asks for the next challenge, and not too often
+	}
 	var err error
 	if a.Next, err = s.ask(c, h.Record.Name, s.o.Interval+attest.Lifetime); err != nil {
 		a.Next = nil // the machine asks

@@ -1,10 +1,14 @@
 package verifier
 
 import (
+	"crypto/sha256"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/audit"
 )
 
 // Limits bound what clients can cause. Zero values are replaced by defaults.
@@ -14,6 +18,8 @@ type Limits struct {
 	Timeout     time.Duration // of a handshake, of a request, of an answer; 20 s
 	EnrolRate   Rate          // of an address; bursts of 200, then 2 in a second
 	AskRate     Rate          // for challenges, of an address; bursts of 2000, then 200 in a second
+	HostRate    Rate          // verdicts on a host; bursts of 30, then 4 in an interval
+	HostBytes   Rate          // of logs that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
 }
 
 // Rate is how often something may be done.
@@ -22,7 +28,7 @@ type Rate struct {
 	PerSecond float64 // later
 }
 
-func (l *Limits) defaults() {
+func (l *Limits) defaults(interval time.Duration) {
 	set := func(p *Rate, d Rate) {
 		if p.Burst <= 0 {
 			*p = d
@@ -39,6 +45,8 @@ func (l *Limits) defaults() {
 	}
 	set(&l.EnrolRate, Rate{200, 2})
 	set(&l.AskRate, Rate{2000, 200})
+	set(&l.HostRate, Rate{30, 4 / interval.Seconds()})
+	set(&l.HostBytes, Rate{16 << 20, (64 << 20) / (24 * time.Hour).Seconds()})
 }
 
 // site is what counts as one address: an IPv6 host has a whole /64.
@@ -60,14 +68,14 @@ func site(address string) netip.Prefix {
 	return p
 }
 
-// maxSites bounds the addresses that are remembered.
-const maxSites = 50_000
+// maxKeys bounds the addresses, or hosts, that are remembered.
+const maxKeys = 50_000
 
-// rates is a token bucket for each address.
-type rates struct {
+// rates is a token bucket for each key: an address, or a host.
+type rates[K comparable] struct {
 	rate Rate
 	mu   sync.Mutex
-	left map[netip.Prefix]bucket
+	left map[K]bucket
 }
 
 type bucket struct {
@@ -75,40 +83,72 @@ type bucket struct {
 	at     time.Time
 }
 
-func newRates(r Rate) *rates { return &rates{rate: r, left: map[netip.Prefix]bucket{}} }
+func newRates[K comparable](r Rate) *rates[K] { return &rates[K]{rate: r, left: map[K]bucket{}} }
 
-// allow takes one token of an address.
-func (r *rates) allow(address string, now time.Time) bool {
-	key := site(address)
+// allow takes n tokens of a key.
+func (r *rates[K]) allow(key K, n float64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, known := r.left[key]
 	if !known {
-		if len(r.left) >= maxSites {
+		if len(r.left) >= maxKeys {
 			r.forget(now)
 		}
-		if len(r.left) >= maxSites {
+		if len(r.left) >= maxKeys {
 			return false
 		}
 		b = bucket{r.rate.Burst, now}
 	}
 	b.tokens = min(r.rate.Burst, b.tokens+max(0, now.Sub(b.at).Seconds())*r.rate.PerSecond)
 	b.at = now
-	ok := b.tokens >= 1
+	ok := b.tokens >= n
 	if ok {
-		b.tokens--
+		b.tokens -= n
 	}
 	r.left[key] = b
 	return ok
 }
 
-// forget drops the addresses whose bucket is full again.
-func (r *rates) forget(now time.Time) {
+// forget drops the keys whose bucket is full again.
+func (r *rates[K]) forget(now time.Time) {
 	for key, b := range r.left {
 		if b.tokens+now.Sub(b.at).Seconds()*r.rate.PerSecond >= r.rate.Burst {
 			delete(r.left, key)
 		}
 	}
+}
+
+// appetite bounds what a host can have kept: one that is not what it was could
+// fill the disk with quotes over new logs.
+type appetite struct {
+	verdicts, bytes *rates[string]
+	mu              sync.Mutex
+	logs            map[string]audit.Digest // by host: the newest
+}
+
+func newAppetite(l *Limits) *appetite {
+	return &appetite{verdicts: newRates[string](l.HostRate), bytes: newRates[string](l.HostBytes), logs: map[string]audit.Digest{}}
+}
+
+// allow takes a verdict on these logs.
+func (a *appetite) allow(host string, e *attest.Evidence, now time.Time) bool {
+	h := sha256.New()
+	h.Write(e.EventLog)
+	h.Write(e.InitLog)
+	sum := audit.Digest(h.Sum(nil))
+	a.mu.Lock()
+	old := a.logs[host] == sum
+	a.mu.Unlock()
+	if !a.verdicts.allow(host, 1, now) || !old && !a.bytes.allow(host, float64(len(e.EventLog)+len(e.InitLog)), now) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.logs) >= maxKeys {
+		clear(a.logs)
+	}
+	a.logs[host] = sum
+	return true
 }
 
 // budget bounds the bytes of bodies that are in memory, so that slow senders of

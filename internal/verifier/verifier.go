@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -61,8 +62,9 @@ type Server struct {
 	serverID  []byte
 	catalog   atomic.Pointer[Catalog]
 	grants    grants
-	enrolRate *rates
-	askRate   *rates
+	enrolRate *rates[netip.Prefix]
+	askRate   *rates[netip.Prefix]
+	appetite  *appetite
 	bodies    *budget
 }
 
@@ -84,9 +86,9 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Limits.defaults()
+	o.Limits.defaults(o.Interval)
 	s := &Server{o: o, log: o.Logger, now: func() time.Time { return o.Now().UTC().Round(0) }, serverID: attestapi.KeyID(leaf.RawSubjectPublicKeyInfo),
-		enrolRate: newRates(o.Limits.EnrolRate), askRate: newRates(o.Limits.AskRate), bodies: newBudget(o.Limits.Bodies)}
+		enrolRate: newRates[netip.Prefix](o.Limits.EnrolRate), askRate: newRates[netip.Prefix](o.Limits.AskRate), appetite: newAppetite(&o.Limits), bodies: newBudget(o.Limits.Bodies)}
 	s.cert.Store(&o.Certificate)
 	s.catalog.Store(&Catalog{})
 	s.grants = grants{authority: o.Hosts, secrets: o.Secrets, log: s.log, lifetime: max(silence*o.Interval, minLifetime)}
