@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/internal/build"
 	"github.com/ingot-os/ingot/internal/build/buildtest"
 	"github.com/ingot-os/ingot/internal/imageset"
@@ -88,6 +90,52 @@ func TestSame(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSealed: the policy signatures come from the release, too; one that does
+// not hold is not taken, and the file is then what differs.
+func TestSealed(t *testing.T) {
+	a, dir := buildtest.New(t, ""), filepath.Join(t.TempDir(), "keys")
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	own, err := keys.Init(t.Context(), dir, keys.Options{Name: "acme", Test: true, Now: now, Rand: rand.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Export(t.Context(), filepath.Join(a.Dir, "trust")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(a.Dir, "appliance.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.File("appliance.yaml", strings.Replace(string(text), "data: {disabled: true}\n", "data: {encrypt: tpm}\ntrust: {keys: ./trust}\nsecurityEpoch: 3\n", 1), 0o644)
+	by, err := signing.New(t.Context(), own, signing.Options{Environment: "dev", Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := released(t, a, func(o *build.Options) { o.Authority = by })
+	if r := reproduced(t, a, set); !r.Same || r.Unsigned {
+		t.Errorf("%+v", r.Causes)
+	}
+	path := filepath.Join(set.Dir, set.Manifest.Stem()+release.PolicySuffix)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := policy.ParseFile(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Policies[2].Signature[0] ^= 1
+	if data, err = f.Bytes(); err == nil {
+		err = os.WriteFile(path, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := reproduced(t, a, set); r.Same || !r.Unsigned || !strings.Contains(fmt.Sprint(r.Causes), release.PolicySuffix) {
+		t.Errorf("a signature that does not hold: unsigned %v, %v", r.Unsigned, r.Causes)
 	}
 }
 

@@ -220,3 +220,41 @@ func TestPoliciesRefuse(t *testing.T) {
 		}
 	}
 }
+
+// TestPoliciesRaw: signatures that another program made are named by their
+// floors, and none may be missing or wrong.
+func TestPoliciesRaw(t *testing.T) {
+	app, dir := sealing(t, "1")
+	set := makeSet(t, app, t.TempDir(), nil)
+	r := request(t, set, true)
+	good := answer(t, authority(t, dir), r)
+	cert := open(t, dir).Certificate(keys.DB)
+	raw := func(change func(map[string][]byte)) error {
+		sigs := map[string][]byte{r.Boot[0].File: good.Boot[0].Signature, policy.Ref(0): good.Policy.Signatures[0], policy.Ref(1): good.Policy.Signatures[1]}
+		change(sigs)
+		resp, err := signing.Raw(r, sigs, []signing.Certified{{Key: cert.PublicKey, Certificate: cert}})
+		if err == nil && resp.Policy != nil {
+			return signing.Attach(set, []*signing.Response{resp}, now)
+		}
+		return err
+	}
+	for name, c := range map[string]struct {
+		change func(map[string][]byte)
+		want   string
+	}{
+		"one of two":    {func(m map[string][]byte) { delete(m, policy.Ref(1)) }, "ingot-floor-1 is missing"},
+		"only the last": {func(m map[string][]byte) { delete(m, policy.Ref(0)) }, "1 of them are of no file"},
+		"swapped":       {func(m map[string][]byte) { m[policy.Ref(0)], m[policy.Ref(1)] = m[policy.Ref(1)], m[policy.Ref(0)] }, policy.ErrSignature.Error()},
+		"another floor": {func(m map[string][]byte) { m[policy.Ref(2)] = m[policy.Ref(1)] }, "the set wants tiny-1.0.0.efi ingot-floor-0 ingot-floor-1"},
+	} {
+		if err := raw(c.change); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	if err := raw(func(map[string][]byte) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := signatures(t, reopen(t, set)).Verify(set.Manifest.PolicyKey); err != nil {
+		t.Error(err)
+	}
+}
