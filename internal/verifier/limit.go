@@ -16,7 +16,7 @@ type Limits struct {
 	Connections int           // open at once; 20,000
 	Bodies      int64         // bytes of requests in memory at once; 256 MiB, and 1/16 of it for an address
 	Timeout     time.Duration // of a handshake, of a request, of an answer; 20 s
-	EnrolRate   Rate          // of an address; bursts of 200, then 2 in a second
+	EnrolRate   Rate          // of an address; bursts of 200, then 20 in a second
 	AskRate     Rate          // for challenges, of an address; bursts of 2000, then 200 in a second
 	HostRate    Rate          // verdicts on a host; bursts of 30, then 4 in an interval
 	HostBytes   Rate          // of logs that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
@@ -43,7 +43,7 @@ func (l *Limits) defaults(interval time.Duration) {
 	if l.Timeout <= 0 {
 		l.Timeout = 20 * time.Second
 	}
-	set(&l.EnrolRate, Rate{200, 2})
+	set(&l.EnrolRate, Rate{200, 20})
 	set(&l.AskRate, Rate{2000, 200})
 	set(&l.HostRate, Rate{30, 4 / interval.Seconds()})
 	set(&l.HostBytes, Rate{16 << 20, (64 << 20) / (24 * time.Hour).Seconds()})
