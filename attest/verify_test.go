@@ -413,6 +413,7 @@ var logCases = []refusal{
 	{"E20 other initrd at the kernel", edited(replaced(9, eventlog.EventTag, 1, "evil")), ImageUnknown, 9, ".initrd"},
 	{"E20 other kernel", edited(replaced(11, eventlog.IPL, 1, "evil")), ImageUnknown, 11, ".linux"},
 	{"E20 other command line", edited(replaced(11, eventlog.IPL, 5, "evil")), ImageUnknown, 11, ".cmdline"},
+	{"E20 other kernel, and what init says", also(edited(replaced(11, eventlog.IPL, 1, "evil")), states(measured(11, eventlog.IPL, "services"))), ImageUnknown, 11, ".linux"},
 	{"E20 a section more", edited(inserted(11, eventlog.IPL, 0, 0, measuredOf(11, eventlog.IPL, ".splash", ".splash\x00"), measured(11, eventlog.IPL, "x"))), ImageUnknown, 11, ".splash"},
 	{"E20 a section less", edited(func(t testing.TB, l []event) []event {
 		return dropped(11, eventlog.IPL, 2)(t, dropped(11, eventlog.IPL, 2)(t, l))

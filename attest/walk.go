@@ -255,14 +255,22 @@ func (w *walk) sectionName(e *eventlog.Event, expected []*Expected) string {
 	return ""
 }
 
-// differ says which sections are not those of the release.
+// isPhase reports whether an event is one of ingot-init's words.
+func (w *walk) isPhase(e *eventlog.Event) bool {
+	return e.Type == eventlog.IPL && slices.ContainsFunc(w.ref.Phases, func(word string) bool { return w.bank.Is(e.Digest(w.bank), []byte(word)) })
+}
+
+// differ says which sections are not those of the release, and then what is no
+// section at all.
 func (w *walk) differ(register int, events []*eventlog.Event, expected []*Expected) {
 	before, got := len(w.findings), map[string]*eventlog.Event{}
-	for i := 0; i < len(events) && !w.full(); i++ {
+	var strange []*eventlog.Event
+	for i := 0; i < len(events) && len(strange) < maxFindings; i++ {
 		name := w.sectionName(events[i], expected)
 		switch {
+		case w.isPhase(events[i]):
 		case name == "" || i+1 == len(events):
-			w.find(MeasureUnexpected, events[i], register, "", "%s %.40q", events[i].Type, events[i].Text())
+			strange = append(strange, events[i])
 		case got[name] != nil:
 			w.find(BootPolluted, events[i], register, name, "measured twice: a second stub ran in this boot")
 			return
@@ -288,6 +296,9 @@ func (w *walk) differ(register int, events []*eventlog.Event, expected []*Expect
 		if !known[name] {
 			w.find(ImageUnknown, got[name], register, name, "the release has no such section")
 		}
+	}
+	for _, e := range strange[:min(len(strange), max(0, maxFindings-len(w.findings)))] {
+		w.find(MeasureUnexpected, e, register, "", "%s %.40q", e.Type, e.Text())
 	}
 	if len(w.findings) == before {
 		w.find(MeasureUnexpected, nil, register, "", "the sections are in another order")
