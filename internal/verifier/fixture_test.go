@@ -423,15 +423,6 @@ func (c *channel) answer(e attestapi.Evidence) (a attestapi.Answer, code attest.
 	return a, code
 }
 
-// say extends words of init and writes them to its log.
-func (m *machine) say(words ...string) {
-	m.t.Helper()
-	m.writes(words...)
-	for _, w := range words {
-		m.must(m.tpm.Extend(11, m.word(w)))
-	}
-}
-
 func (m *machine) banks() []pcr.Bank {
 	l, err := eventlog.Parse(m.log)
 	m.must(err)
@@ -446,6 +437,7 @@ func (m *machine) word(w string) map[pcr.Bank]pcr.Digest {
 	return digests
 }
 
+// writes makes the log of init, of words in PCR 11.
 func (m *machine) writes(words ...string) {
 	m.t.Helper()
 	banks := m.banks()
