@@ -86,10 +86,13 @@ func TestAnotherTPM(t *testing.T) {
 	second := on(t, l.machine(t, "edge-2", ""))
 	g := &guest{second, t, 9443}
 	g.wait(`listening on`)
-	eventually(t, "a refusal by name", func() bool {
+	eventually(t, "a refusal of the key", func() bool {
 		a := g.status().Attestation
-		return strings.Contains(fmt.Sprint(a.Error, a.Findings), string(attest.EnrolKnown))
+		return a.State == "refused" && strings.Contains(fmt.Sprint(a.Findings), string(attest.AKKey))
 	})
+	if s := l.host(t, "edge-2"); s.Standing == "refused" || s.Rejected == nil || s.Rejected.Code != attest.AKKey {
+		t.Errorf("what another sends counts for the host: %+v", s)
+	}
 	l.host(t, "edge-2", "--reenrol")
 	l.until(t, "edge-2", "pending again", pending)
 	l.host(t, "edge-2", "--approve")
