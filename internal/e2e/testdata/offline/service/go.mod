@@ -1,0 +1,3 @@
+module prover
+
+go 1.26
