@@ -87,7 +87,7 @@ func (m *Machine) ownSecureBoot() error {
 		want = sha256.Sum256(t.PK)
 	}
 	if owner != hex.EncodeToString(want[:]) {
-		return fmt.Errorf("the data partition is encrypted only under Secure Boot with own keys: the platform key of the firmware is %.16s..., that of the image is %x...", owner, want[:8])
+		return fmt.Errorf("the data partition is encrypted only under Secure Boot with own keys: the platform key of the firmware begins with %.16s, that of the image with %x", owner, want[:8])
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func TestForgedBoots(t *testing.T) {
 		})
 	}
 
-	vm = on(t, l.machine(t, "edge-1", disk))
+	on(t, l.machine(t, "edge-1", disk))
 	l.until(t, "edge-1", "trusted again", trusted)
 	stop()
 	policy := filepath.Join(t.TempDir(), "policy.yaml")

@@ -46,7 +46,7 @@ func (m *machine) unsealOne(r volume.Request, b blob, s policy.Signed) ([]byte, 
 // obstacle says in words what the TPM would refuse without any.
 func (m *machine) obstacle(r volume.Request, t token) error {
 	if name := hex.EncodeToString(m.parent.Name()); t.Storage != name {
-		return fail(volume.OtherTPM, fmt.Errorf("the key was sealed by a TPM with the storage key %.20s..., this one has %.20s...", t.Storage, name))
+		return fail(volume.OtherTPM, fmt.Errorf("the key was sealed by a TPM whose storage key begins with %.20s, that of this one with %.20s", t.Storage, name))
 	}
 	if m.lost != nil {
 		return fail(volume.FloorLost, fmt.Errorf("the counter of the version floor is gone: %w", m.lost))
@@ -62,7 +62,7 @@ func (m *machine) obstacle(r volume.Request, t token) error {
 		return fail(volume.BelowFloor, fmt.Errorf("this release has security epoch %d, the version floor of this machine is %d", r.Epoch, floor))
 	}
 	if name := hex.EncodeToString(m.policy.Name); t.Policy != name {
-		return fail(volume.NoPolicy, fmt.Errorf("the key was sealed for the policy key %.20s..., this image trusts %.20s...", t.Policy, name))
+		return fail(volume.NoPolicy, fmt.Errorf("the key was sealed for a policy key that begins with %.20s, that of this image with %.20s", t.Policy, name))
 	}
 	if pcr7 := m.values[7]; t.PCR7 != hex.EncodeToString(pcr7[:]) {
 		if err := r.OwnSecureBoot(); err != nil {
