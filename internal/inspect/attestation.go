@@ -45,6 +45,9 @@ func readEvidence(n *Node, r io.ReaderAt, size int64) error {
 		}
 	}
 	addQuote(n, e)
+	if e.Floor != nil {
+		addFloor(n, e.Floor)
+	}
 	addPublic(n, "attestation", e.AK)
 	if len(e.EK) > 0 {
 		addPublic(n, "endorsement", e.EK)
@@ -96,6 +99,23 @@ func addQuote(n *Node, e *attest.Evidence) {
 	c.add("safe", q.Clock.Safe)
 	c.add("firmware of the TPM", fmt.Sprintf("%#x", q.FirmwareVersion))
 	c.add("signature", hex.EncodeToString(e.Signature))
+}
+
+// addFloor shows what the TPM says to have signed of the version floor's counter.
+func addFloor(n *Node, p *attest.FloorProof) {
+	c := n.child("version floor", "TPMS_ATTEST")
+	if p.Epoch != nil {
+		c.add("floor", *p.Epoch)
+	}
+	v, err := quote.ParseNV(p.Attest)
+	if err != nil {
+		c.add("problem", err)
+		return
+	}
+	c.add("index", hex.EncodeToString(v.Index))
+	c.add("counter", hex.EncodeToString(v.Contents))
+	c.add("extra data", hex.EncodeToString(v.ExtraData))
+	c.add("signature", hex.EncodeToString(p.Signature))
 }
 
 // isLog knows a log by its first event, which says what the log is: nothing

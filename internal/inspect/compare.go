@@ -22,6 +22,7 @@ import (
 // Partitions with the same bytes on both disks are not inspected, and none is
 // hashed as a whole: two sparse disks of any size take as long as their data.
 func Compare(a, b string) ([]Difference, error) {
+	a, b = inDirectory(a), inDirectory(b)
 	i, err := os.Stat(a)
 	if err != nil {
 		return nil, err

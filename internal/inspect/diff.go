@@ -168,10 +168,16 @@ var consequences = map[string][]string{
 	"verity":        {"data blocks"},
 	"evidence":      {"size", "nonce"}, // as registers and quotes are of what was measured
 	"log":           {"size"},
+	"database":      {"size", "records", "blobs"},
+	"luks":          {"sequence"},
+	"delta":         {"size"},
+	"policies":      {"size"},
+	"token":         {"size"},
 }
 
 func consequence(parent, kind, key string) bool {
-	return parent == "manifest" && kind == "file" || kind == "bank" || kind == "quote" || slices.Contains(consequences[kind], key)
+	return parent == "manifest" && kind == "file" || parent == "token" && kind == "signature" ||
+		kind == "bank" || kind == "quote" || slices.Contains(consequences[kind], key)
 }
 
 func isCmdline(n *Node, key string) bool {

@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"path"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/lock"
@@ -111,29 +108,10 @@ func addConfiguration(n *Node, e *tree.Node) error {
 		return err
 	}
 	defer r.Close()
-	dec := json.NewDecoder(io.LimitReader(r, maxDocument))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
+	if err := addJSON(n.child("configuration", path.Base(e.Path)), io.LimitReader(r, maxDocument)); err != nil {
 		return fmt.Errorf("parse configuration: %w", err)
 	}
-	addValue(n.child("configuration", path.Base(e.Path)), "", v)
 	return nil
-}
-
-func addValue(n *Node, key string, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			addValue(n, strings.TrimPrefix(key+"."+k, "."), v[k])
-		}
-	case []any:
-		for i, e := range v {
-			addValue(n, fmt.Sprintf("%s[%d]", key, i), e)
-		}
-	default:
-		n.add(key, v)
-	}
 }
 
 func date(epoch int64) string { return time.Unix(epoch, 0).UTC().Format(time.RFC3339) }

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -44,13 +43,9 @@ func readStatement(n *Node, r io.ReaderAt, size int64) error {
 	if err != nil {
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
+	if err := addJSON(n, bytes.NewReader(data)); err != nil {
 		return fmt.Errorf("parse statement: %w", err)
 	}
-	addValue(n, "", v)
 	return nil
 }
 

@@ -23,13 +23,17 @@ import (
 	"github.com/ingot-os/ingot/partition/vmdk"
 )
 
-// Path inspects a file or an image set directory.
+// Path inspects a file, an image set directory, or the state directory of a
+// server.
 func Path(path string) (*Node, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
+		if file := inDirectory(path); file != path {
+			return Path(file)
+		}
 		return set(path)
 	}
 	f, size, err := open(path)
@@ -109,6 +113,7 @@ func init() { // formats refer to readers that refer to formats
 		{"vmdk", at(vmdk.Magic, 0), readVMDK, true},
 		{"iso", iso.Is, readISO, true},
 		{"cpio", at("\x28\xb5\x2f\xfd", 0), readZstd, true},
+		{"database", at("SQLite format 3\x00", 0), readFleet, true},
 		{"disk", at("EFI PART", 512, 4096), readDisk, false},
 		{"pe", at("MZ", 0), readPE, false},
 		{"squashfs", at("hsqs", 0), readSquashfs, false},
@@ -118,11 +123,13 @@ func init() { // formats refer to readers that refer to formats
 		{"cpio", at("\x28\xb5\x2f\xfd", 0), readInitramfs, false},
 		{"blockmap", isBlockMap, readBlockMap, false},
 		{"verity", at("verity\x00\x00", 0), readVerity, false},
+		{"luks", isLUKS, readLUKS, false},
 		{"state", isState, readState, false},
 		{"variables", at("_FVH", 40), readVariables, false},
 		{"signatures", isList, readSignatureList, false},
 		{"update", isUpdate, readUpdate, false},
 		{"log", isLog, readLog, false},
+		{"token", isToken, readToken, false},
 		{"pem", at("-----BEGIN ", 0), readPEM, false},
 		{"certificate", isDER, readDER, false},
 		{"request", isJSON(signing.RequestType), readRequest, false},
@@ -136,7 +143,8 @@ func init() { // formats refer to readers that refer to formats
 		{"spdx", isJSON(`"spdxVersion"`), readStatement, false},
 		{"statement", isJSON(`"https://in-toto.io/Statement/v1"`), readStatement, false},
 		{"reference", isJSON(`"` + attest.ReferenceFormat + `"`), readReference, false},
-		{"policies", isJSON(`"` + policy.Format + `"`), readStatement, false},
+		{"policies", isJSON(`"` + policy.Format + `"`), readPolicies, false},
+		{"delta", at("INGOTDL1", 0), readDelta, false},
 		{"manifest", isJSON(`"partitions"`, `"sections"`), readManifest, false},
 		{"keys", isJSON(`"fingerprint"`), readStatement, false},
 		{"lock", isJSON(`"ingot"`, `"epoch"`), readLock, false},

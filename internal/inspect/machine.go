@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,11 +29,27 @@ func readState(n *Node, r io.ReaderAt, _ int64) error {
 		c.add("sequence", s.Seq)
 		c.add("current", s.Current)
 		c.add("size", len(s.Payload))
-		if s.Region == state.Machine || s.Region == state.Evidence {
-			c.add("text", strings.TrimRight(string(s.Payload), "\n"))
-		} else {
+		if err := readRegion(c, s); err != nil {
+			c.add("problem", err)
 			c.add("bytes", hex.EncodeToString(s.Payload))
 		}
+	}
+	return nil
+}
+
+// readRegion shows the payload of a region.
+func readRegion(n *Node, s state.Status) error {
+	switch {
+	case s.Region == state.Machine || s.Region == state.Evidence:
+		n.add("text", strings.TrimRight(string(s.Payload), "\n"))
+	case s.Region == state.Journal && len(s.Payload) > 0:
+		return addJournal(n, s.Payload)
+	case s.Region == state.Rejected:
+		return addRejections(n, s.Payload)
+	case s.Region == state.Clock && len(s.Payload) == 8:
+		n.add("time", date(int64(binary.LittleEndian.Uint64(s.Payload))))
+	default:
+		n.add("bytes", hex.EncodeToString(s.Payload))
 	}
 	return nil
 }

@@ -1,7 +1,8 @@
 // Package inspect explains artifacts: it reads anything that ingot writes (a
 // disk, a partition table, FAT, a UKI, an initramfs, squashfs, erofs, verity,
-// the state partition, manifest, lock, variable store) into one kind of tree,
-// which prints as stable text or JSON, and which Diff compares.
+// the state partition, an encrypted volume's header, a slot's delta, manifest,
+// lock, variable store, evidence, a server's state) into one kind of tree, which
+// prints as stable text or JSON, and which Diff compares.
 //
 // Everything is read through the formats' own readers, so hostile input ends
 // in a field named "problem", never in a panic.
@@ -108,7 +109,7 @@ func (n *Node) write(w io.Writer, depth int) error {
 // inline says whether the node prints as one line: entries of trees do, so
 // that a file listing reads like one.
 func (n *Node) inline() bool {
-	return n.Kind == "file" || n.Kind == "dir" || n.Kind == "link" || n.Kind == "special" || n.Kind == "input" || n.Kind == "event"
+	return n.Kind == "file" || n.Kind == "dir" || n.Kind == "link" || n.Kind == "special" || n.Kind == "input" || n.Kind == "event" || n.Kind == "host"
 }
 
 func (n *Node) oneLine() string {
