@@ -237,6 +237,26 @@ func (h *Host) Baseline(values map[pcr.Bank]map[int]pcr.Digest, version uint64) 
 	h.Record.FirmwareVersion = version
 }
 
+// Count takes the version floor's counter as it is in a trusted verdict: its base
+// is bound by the first, and the floor follows it upwards. It says what is new,
+// for the record; nothing is "".
+func (h *Host) Count(v *Verdict) string {
+	c, old := v.Counter, h.Record.Counter
+	if !v.Trusted || c == nil || old != nil && old.Base == c.Base && old.Value == c.Value {
+		return ""
+	}
+	h.Record.Counter = c
+	said := fmt.Sprintf("the TPM's counter stands at %d", c.Value)
+	if old == nil || old.Base != c.Base {
+		said += fmt.Sprintf(", its base is %d", c.Base)
+	}
+	if floor := c.Floor(); floor > h.Record.Floor {
+		said += fmt.Sprintf(": from %d to %d", h.Record.Floor, floor)
+		h.Record.Floor = floor
+	}
+	return said
+}
+
 // Judged keeps the verdict on a host's evidence. One that is not Proven says
 // nothing about the host.
 func (h *Host) Judged(v *Verdict) {

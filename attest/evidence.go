@@ -38,6 +38,9 @@ type Evidence struct {
 	EventLog []byte `json:"eventLog"`
 	InitLog  []byte `json:"initLog,omitempty"`
 
+	// Floor is of machines whose data partition is sealed to a version floor.
+	Floor *FloorProof `json:"floor,omitempty"`
+
 	// Clock and Firmware are for people; a verifier takes what is signed.
 	Clock    quote.Clock `json:"clock"`
 	Firmware string      `json:"firmware,omitempty"` // vendor and version, as the machine's tables say

@@ -68,6 +68,8 @@ const (
 	MachineConfig     Code = "machine.config"
 	MachineDebug      Code = "machine.debug"
 	VersionFloor      Code = "version.floor"
+	FloorLost         Code = "floor.lost"
+	FloorUnproven     Code = "floor.proof"
 )
 
 // Reported without refusing, unless the policy wants more.
@@ -134,6 +136,8 @@ var Codes = map[Code]string{
 	MachineConfig:     "the machine configuration is not the registered one",
 	MachineDebug:      "a debug ticket was used in this boot",
 	VersionFloor:      "the release is older than the floor",
+	FloorLost:         "the TPM's counter of the version floor is gone, was made anew or moved by somebody else; enrol again",
+	FloorUnproven:     "what is said of the counter of the version floor is not the TPM's word of now",
 
 	EnrolName:     "no host name, or no host of that name",
 	EnrolKnown:    "the name is enrolled; an operator must allow it again",

@@ -41,6 +41,8 @@ type Record struct {
 	Disk gpt.GUID `json:"disk,omitzero"`
 	// Floor is the lowest epoch that the host may run.
 	Floor int64 `json:"floor,omitempty"`
+	// Counter is that of the version floor in the TPM; nil: none was ever seen.
+	Counter *Counter `json:"counter,omitempty"`
 }
 
 // Policy is what an operator demands of a boot. The zero value is the default.

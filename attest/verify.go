@@ -99,6 +99,7 @@ type Verdict struct {
 	Debug             bool        `json:"debug,omitempty"`
 	Clock             quote.Clock `json:"clock"`
 	Firmware          uint64      `json:"firmware,omitempty"` // version of the TPM's firmware
+	Counter           *Counter    `json:"counter,omitempty"`  // of the version floor, as it stands now
 
 	Registers  []Register `json:"registers,omitempty"`
 	Compared   int        `json:"compared"` // registers compared with a release
@@ -116,7 +117,7 @@ func (v *Verdict) Reason() Code {
 // Verify judges a case. It never fails: what cannot be read is a refusal.
 func Verify(c Case) Verdict {
 	k := &check{c: c, v: Verdict{At: c.Now}}
-	for _, stage := range []func(){k.identity, k.authentic, k.fresh, k.registers, k.replay, k.grammar, k.releases} {
+	for _, stage := range []func(){k.identity, k.authentic, k.fresh, k.registers, k.replay, k.grammar, k.releases, k.counter} {
 		if stage(); len(k.v.Findings) > 0 && !k.walking {
 			break
 		}

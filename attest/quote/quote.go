@@ -1,5 +1,5 @@
-// Package quote reads what a TPM says about itself: quotes (TPMS_ATTEST),
-// their signatures (TPMT_SIGNATURE) and public areas of keys (TPMT_PUBLIC),
+// Package quote reads what a TPM says about itself: quotes and certified NV
+// contents (TPMS_ATTEST), their signatures (TPMT_SIGNATURE) and public areas of keys (TPMT_PUBLIC),
 // after the TPM 2.0 Library specification, part 2, and checks signatures.
 //
 // The parsers are written by hand because a verifier reads thousands of quotes
@@ -28,16 +28,18 @@ import (
 // Values of the specification, part 2.
 const (
 	magic      = 0xff544347 // TPM_GENERATED_VALUE (section 6.2)
-	typeQuote  = 0x8018     // TPM_ST_ATTEST_QUOTE (section 6.9)
+	typeNV     = 0x8014     // TPM_ST_ATTEST_NV (section 6.9)
+	typeQuote  = 0x8018     // TPM_ST_ATTEST_QUOTE
 	maxBanks   = 16
 	maxDigest  = 64
 	selectSize = 3 // octets of a selection of 24 registers
 )
 
-// Kinds of malformed quotes that a verifier tells apart; Parse wraps them.
+// Kinds of malformed structures that a verifier tells apart; Parse and ParseNV
+// wrap them.
 var (
 	ErrMagic    = errors.New("not made by a TPM")
-	ErrType     = errors.New("not a quote")
+	ErrType     = errors.New("of another type")
 	ErrTrailing = errors.New("bytes behind the structure")
 )
 
@@ -58,36 +60,47 @@ type Selection struct {
 // Has reports whether register i is selected.
 func (s Selection) Has(i int) bool { return i >= 0 && i < 32 && s.Mask>>i&1 == 1 }
 
-// Quote is a TPMS_ATTEST of the type TPM_ST_ATTEST_QUOTE (section 10.12.12).
-// Slices share memory with the input.
-type Quote struct {
+// Head is what every TPMS_ATTEST begins with (section 10.12.12).
+type Head struct {
 	Signer          []byte // qualified name of the key
 	ExtraData       []byte
 	Clock           Clock
 	FirmwareVersion uint64
-	Selections      []Selection
-	Digest          []byte // of the selected values, by the hash of the signature
 }
 
-// Parse reads a TPMS_ATTEST. The error is a *FormatError, which wraps one of
+// Quote is a TPMS_ATTEST of the type TPM_ST_ATTEST_QUOTE (section 10.12.4).
+// Slices share memory with the input.
+type Quote struct {
+	Head
+	Selections []Selection
+	Digest     []byte // of the selected values, by the hash of the signature
+}
+
+// Parse reads the TPMS_ATTEST of a quote. The error is a *FormatError, which wraps one of
 // the kinds above where it is one.
 func Parse(b []byte) (*Quote, error) {
 	r := &reader{what: "TPMS_ATTEST", b: b}
-	if v := r.u32("magic"); r.err == nil && v != magic {
-		return nil, r.fail(-4, "magic", ErrMagic, "%#08x", v)
-	}
-	if v := r.u16("type"); r.err == nil && v != typeQuote {
-		return nil, r.fail(-2, "type", ErrType, "%#04x", v)
-	}
-	q := &Quote{Signer: r.sized("qualifiedSigner", 2+maxDigest), ExtraData: r.sized("extraData", 2+maxDigest)}
-	q.Clock = Clock{Millis: r.u64("clock"), ResetCount: r.u32("resetCount"), RestartCount: r.u32("restartCount"), Safe: r.boolean("safe")}
-	q.FirmwareVersion = r.u64("firmwareVersion")
+	q := &Quote{Head: r.head(typeQuote)}
 	q.Selections = r.selections()
 	q.Digest = r.sized("pcrDigest", maxDigest)
 	if err := r.end(); err != nil {
 		return nil, err
 	}
 	return q, nil
+}
+
+// head reads a Head of one type.
+func (r *reader) head(typ uint16) (h Head) {
+	if v := r.u32("magic"); r.err == nil && v != magic {
+		r.fail(-4, "magic", ErrMagic, "%#08x", v)
+	}
+	if v := r.u16("type"); r.err == nil && v != typ {
+		r.fail(-2, "type", ErrType, "%#04x", v)
+	}
+	h.Signer, h.ExtraData = r.sized("qualifiedSigner", 2+maxDigest), r.sized("extraData", 2+maxDigest)
+	h.Clock = Clock{Millis: r.u64("clock"), ResetCount: r.u32("resetCount"), RestartCount: r.u32("restartCount"), Safe: r.boolean("safe")}
+	h.FirmwareVersion = r.u64("firmwareVersion")
+	return h
 }
 
 func (r *reader) selections() []Selection {

@@ -242,3 +242,71 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// certified is a TPMS_ATTEST about an NV counter, as go-tpm writes it.
+func certified() tpm2.TPMSAttest {
+	a := structure()
+	a.Type = tpm2.TPMSTAttestNV
+	a.Attested = tpm2.NewTPMUAttest(a.Type, &tpm2.TPMSNVCertifyInfo{IndexName: tpm2.TPM2BName{Buffer: []byte("index")}, Offset: 0x0102,
+		NVContents: tpm2.TPM2BData{Buffer: []byte("contents")}})
+	return a
+}
+
+func TestParseNV(t *testing.T) {
+	good := tpm2.Marshal(certified())
+	v, err := ParseNV(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(v.Index) != "index" || string(v.Contents) != "contents" || v.Offset != 0x0102 || string(v.ExtraData) != "extra" || v.Clock != (Clock{1 << 40, 7, 2, true}) || v.FirmwareVersion != 3 {
+		t.Errorf("%+v", v)
+	}
+	for n := range good {
+		if _, err := ParseNV(good[:n]); err == nil {
+			t.Errorf("the first %d bytes are a certification", n)
+		}
+	}
+	for name, c := range map[string]struct {
+		edit func(b []byte) []byte
+		kind error
+		off  int
+	}{
+		"magic":    {func(b []byte) []byte { b[0] = 0; return b }, ErrMagic, 0},
+		"quote":    {func([]byte) []byte { return tpm2.Marshal(structure()) }, ErrType, 4},
+		"digest":   {func(b []byte) []byte { b[5] = 0x1c; return b }, ErrType, 4},
+		"trailing": {func(b []byte) []byte { return append(b, 0) }, ErrTrailing, len(good)},
+		"name":     {func(b []byte) []byte { b[bytes.Index(b, []byte("index"))-1] = 67; return b }, nil, bytes.Index(good, []byte("index")) - 2},
+		"contents": {func(b []byte) []byte { b[bytes.Index(b, []byte("contents"))-2] = 9; return b }, nil, bytes.Index(good, []byte("contents")) - 2},
+	} {
+		_, err := ParseNV(c.edit(bytes.Clone(good)))
+		var f *FormatError
+		if !errors.As(err, &f) || c.kind != nil && !errors.Is(err, c.kind) || f.Off != c.off {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Parse(good); !errors.Is(err, ErrType) {
+		t.Errorf("a certification is a quote: %v", err)
+	}
+}
+
+func FuzzParseNV(f *testing.F) {
+	f.Add(tpm2.Marshal(certified()))
+	f.Add(tpm2.Marshal(structure()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := ParseNV(b)
+		if err != nil {
+			return
+		}
+		if _, err := Parse(b); err == nil {
+			t.Error("a quote, too")
+		}
+		theirs, err := tpm2.Unmarshal[tpm2.TPMSAttest](b)
+		if err != nil {
+			t.Fatalf("go-tpm does not read it: %v", err)
+		}
+		info, err := theirs.Attested.NV()
+		if err != nil || !bytes.Equal(info.IndexName.Buffer, v.Index) || !bytes.Equal(info.NVContents.Buffer, v.Contents) || info.Offset != v.Offset || !bytes.Equal(theirs.ExtraData.Buffer, v.ExtraData) {
+			t.Errorf("go-tpm reads %+v (%v), we %+v", theirs, err, v)
+		}
+	})
+}

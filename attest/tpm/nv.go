@@ -11,9 +11,8 @@ import (
 	"github.com/ingot-os/ingot/attest/policy"
 )
 
-// FloorIndex is the NV index of the version floor's counter: in the range of
-// the owner (TCG Registry of Reserved TPM 2.0 Handles, section 2.2).
-const FloorIndex = 0x01801907
+// FloorIndex is the NV index of the version floor's counter.
+const FloorIndex = policy.FloorIndex
 
 // ErrNoCounter means that there is no such counter: never made, deleted, or
 // something else in its place.

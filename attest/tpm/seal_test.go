@@ -348,6 +348,10 @@ func TestCertifyCounter(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := binary.BigEndian.AppendUint64(nil, c.Value)
+	ours, err := quote.ParseNV(got.Attest)
+	if err != nil || !bytes.Equal(ours.Index, policy.FloorName()) || !bytes.Equal(ours.Contents, want) || ours.Offset != 0 || !bytes.Equal(ours.ExtraData, extra) {
+		t.Errorf("%+v, %v, want the index %x", ours, err, policy.FloorName())
+	}
 	if !bytes.Equal(info.IndexName.Buffer, c.Name) || !bytes.Equal(info.NVContents.Buffer, want) || !bytes.Equal(a.ExtraData.Buffer, extra) {
 		t.Errorf("%+v", info)
 	}

@@ -215,8 +215,9 @@ func (m *Machine) prover(a appliance.Attest) proof.Machine {
 		Hostname: m.machine.Hostname, Prefix: m.spec.Name, Server: m.server, Roots: roots,
 		Interval: a.Interval.Or(time.Minute),
 		TPM:      m.findTPM, InitLog: m.initLogBytes, Firmware: firmware("/sys/class/dmi/id"),
-		EventLog: func() ([]byte, error) { return os.ReadFile(firmwareLog) },
-		Floor:    m.floor, TimeKnown: m.timeKnown, SetTime: m.takeTime,
+		EventLog:  func() ([]byte, error) { return os.ReadFile(firmwareLog) },
+		FloorBase: func() (*int64, bool) { return m.volume.Base, m.spec.Data.Encrypt != "" },
+		Floor:     m.floor, TimeKnown: m.timeKnown, SetTime: m.takeTime,
 		Deliver: m.deliver, Logf: m.log.Printf,
 		Report: func(st listener.Attestation) { m.update(func(s *listener.Status) { s.Attestation = st }) },
 	}

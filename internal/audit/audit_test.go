@@ -28,9 +28,10 @@ func judged() (Judged, map[Digest][]byte) {
 	value := pcr.SHA256.Sum([]byte("x"))
 	j := Judged{Case: attest.Case{
 		Evidence: &attest.Evidence{Format: attest.Format, Nonce: []byte("nonce"), AK: []byte("ak"), EK: []byte("ek"), Quote: []byte("<quote>"), Signature: []byte("&"),
-			PCRs: map[pcr.Bank]map[int]pcr.Digest{pcr.SHA256: {4: value, 11: value}}, EventLog: []byte("log"), InitLog: []byte("init")},
+			PCRs: map[pcr.Bank]map[int]pcr.Digest{pcr.SHA256: {4: value, 11: value}}, EventLog: []byte("log"), InitLog: []byte("init"),
+			Floor: &attest.FloorProof{Attest: []byte("nv"), Signature: []byte(">"), Epoch: new(int64)}},
 		References: []attest.Reference{ref},
-		Record:     &attest.Record{Name: "a", State: attest.Active, AKName: []byte("n"), Enrolled: testNow, Floor: 2},
+		Record:     &attest.Record{Name: "a", State: attest.Active, AKName: []byte("n"), Enrolled: testNow, Floor: 2, Counter: &attest.Counter{Name: []byte("n"), Base: -1, Value: 57}},
 		Policy:     attest.Policy{SecureBoot: true, PCRs: []int{4}},
 		LastSeen:   &attest.LastSeen{Clock: quote.Clock{Millis: 5, ResetCount: 2}, At: testNow},
 		Challenge:  attest.Challenge{Nonce: []byte("nonce"), ServerID: []byte("s"), ChannelKey: []byte("k"), Expires: testNow.Add(time.Minute)},

@@ -71,7 +71,7 @@ const (
 	KindRevoked  Kind = "revoked"
 	KindFirmware Kind = "firmware" // accepted as it is; without an operator at the first verdict
 	KindMachine  Kind = "machine"  // a machine configuration was registered
-	KindFloor    Kind = "floor"    // raised
+	KindFloor    Kind = "floor"    // raised; without an operator by the TPM's counter
 )
 
 // Record is one entry. Quote to Context are those of a verdict.
@@ -87,19 +87,20 @@ type Record struct {
 	Detail  string      `json:"detail,omitempty"` // for people
 	By      string      `json:"by,omitempty"`     // the operator
 
-	Quote     []byte            `json:"quote,omitempty"`     // TPMS_ATTEST
-	Signature []byte            `json:"signature,omitempty"` // TPMT_SIGNATURE
-	Challenge *attest.Challenge `json:"challenge,omitempty"`
-	LastSeen  *attest.LastSeen  `json:"lastSeen,omitempty"`
-	Evidence  Digest            `json:"evidence,omitzero"` // a blob: the rest of the evidence
-	Context   Digest            `json:"context,omitzero"`  // a blob: host record, policy, references
+	Quote     []byte             `json:"quote,omitempty"`     // TPMS_ATTEST
+	Signature []byte             `json:"signature,omitempty"` // TPMT_SIGNATURE
+	Floor     *attest.FloorProof `json:"floor,omitempty"`
+	Challenge *attest.Challenge  `json:"challenge,omitempty"`
+	LastSeen  *attest.LastSeen   `json:"lastSeen,omitempty"`
+	Evidence  Digest             `json:"evidence,omitzero"` // a blob: the rest of the evidence
+	Context   Digest             `json:"context,omitzero"`  // a blob: host record, policy, references
 }
 
 // maxDetail bounds Detail in bytes.
 const maxDetail = 300
 
-// MaxRecord bounds a line in bytes. Verdicts have about 1,000; keys of RSA sign
-// 256 bytes.
+// MaxRecord bounds a line in bytes. Verdicts have about 1,000, with a counter of
+// the version floor 1,400; keys of RSA sign 256 bytes.
 const MaxRecord = 16 << 10
 
 // Seal gives the record its place in the host's chain, and the line and digest

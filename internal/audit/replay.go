@@ -61,7 +61,7 @@ func New(j Judged) (*Record, []Blob, error) {
 		blobs, body.InitLog = append(blobs, init), init.Sum
 	}
 	r := &Record{Host: c.Record.Name, Time: c.Now, Kind: KindVerdict, Trusted: v.Trusted, Code: v.Reason(),
-		Quote: e.Quote, Signature: e.Signature, Challenge: &c.Challenge, LastSeen: c.LastSeen}
+		Quote: e.Quote, Signature: e.Signature, Floor: e.Floor, Challenge: &c.Challenge, LastSeen: c.LastSeen}
 	if len(v.Findings) > 0 {
 		r.Detail = v.Findings[0].Detail
 	}
@@ -91,7 +91,7 @@ func Case(r *Record, get Get) (c attest.Case, err error) {
 	f.document("evidence", r.Evidence, &body)
 	f.document("context", r.Context, &around)
 	e := &attest.Evidence{Format: attest.Format, Nonce: r.Challenge.Nonce, AK: body.AK, EK: body.EK, EKCertificate: body.EKCertificate,
-		Quote: r.Quote, Signature: r.Signature, PCRs: body.PCRs, Firmware: body.Firmware}
+		Quote: r.Quote, Signature: r.Signature, PCRs: body.PCRs, Floor: r.Floor, Firmware: body.Firmware}
 	e.EventLog = f.blob("event log", body.EventLog)
 	if !body.InitLog.IsZero() {
 		e.InitLog = f.blob("log of init", body.InitLog)

@@ -44,7 +44,7 @@ const (
 
 // special are reasons whose area their first word does not tell.
 var special = map[attest.Code]area{
-	attest.HostRevoked: areaRevoked, attest.VersionFloor: areaCode, attest.TPMDenied: areaHardware,
+	attest.HostRevoked: areaRevoked, attest.VersionFloor: areaCode, attest.FloorLost: areaCode, attest.TPMDenied: areaHardware,
 	attest.EvidenceMalformed: areaNothing, attest.PCRNone: areaNothing, attest.ReferenceNone: areaNothing,
 	attest.PathUnknown: areaNothing,
 }

@@ -144,7 +144,9 @@ func (s Source) collect(t *tpm.TPM) (*attest.Evidence, error) {
 		return nil, err
 	}
 	e := &attest.Evidence{Format: attest.Format, Nonce: s.Nonce, AK: ak.Public, EK: ek.Public, EKCertificate: ek.Certificate, EventLog: log}
-	err = s.quote(t, ak, e, wants)
+	if err = s.quote(t, ak, e, wants); err == nil {
+		err = s.floor(t, ak, e)
+	}
 	if err = errors.Join(err, t.Flush(ak)); err != nil {
 		return nil, err
 	}
@@ -192,6 +194,24 @@ func (s Source) quote(t *tpm.TPM, ak *tpm.Key, e *attest.Evidence, wants []tpm.W
 		}
 	}
 	return tpm.ErrChanging
+}
+
+// floor certifies the counter of a version floor, where the TPM has one. From
+// where it counts only the machine's data volume tells.
+func (s Source) floor(t *tpm.TPM, ak *tpm.Key, e *attest.Evidence) error {
+	counter, err := t.Counter(tpm.FloorIndex)
+	if errors.Is(err, tpm.ErrNoCounter) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, err := t.CertifyCounter(ak, counter, attest.Challenge{Nonce: s.Nonce}.ExtraData())
+	if err != nil {
+		return err
+	}
+	e.Floor = &attest.FloorProof{Attest: c.Attest, Signature: c.Signature}
+	return nil
 }
 
 // initLog is what ingot-init has extended; other systems have none.

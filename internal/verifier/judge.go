@@ -135,6 +135,9 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 			x.Host.Baseline(x.Host.Seen.PCRs, x.Host.Seen.Version)
 			x.Record(&audit.Record{Kind: audit.KindFirmware, Time: now, Detail: "as in the first trusted verdict"})
 		}
+		if said := x.Host.Count(v); said != "" {
+			x.Record(&audit.Record{Kind: audit.KindFloor, Time: now, Detail: said})
+		}
 		return nil
 	})
 	if err == nil {

@@ -155,7 +155,8 @@ func (a *attester) evidence(ctx context.Context, ch *attestapi.Challenge, extra 
 			}
 			e.Quote, e.Signature, e.PCRs = q.Attest, q.Signature, q.PCRs
 			if bytes.Equal(e.InitLog, a.m.InitLog()) {
-				return nil
+				e.Floor, err = a.floor(t, ak, extra)
+				return err
 			}
 		}
 		return tpm.ErrChanging
@@ -164,6 +165,35 @@ func (a *attester) evidence(ctx context.Context, ch *attestapi.Challenge, extra 
 		return nil, err
 	}
 	return e, nil
+}
+
+// floor lets the TPM certify the counter of the version floor, of images that
+// have one. That it is gone is for the server to judge.
+func (a *attester) floor(t *tpm.TPM, ak *tpm.Key, extra []byte) (*attest.FloorProof, error) {
+	if a.m.FloorBase == nil {
+		return nil, nil
+	}
+	base, sealed := a.m.FloorBase()
+	if !sealed {
+		return nil, nil
+	}
+	counter, err := t.Counter(tpm.FloorIndex)
+	if errors.Is(err, tpm.ErrNoCounter) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.CertifyCounter(ak, counter, extra)
+	if err != nil {
+		return nil, err
+	}
+	p := &attest.FloorProof{Attest: c.Attest, Signature: c.Signature}
+	if base != nil {
+		epoch := int64(counter.Value) - *base
+		p.Epoch = &epoch
+	}
+	return p, nil
 }
 
 // receive opens what came with a verdict and hands it on.

@@ -134,7 +134,20 @@ func (u unlocked) mapped(r volume.Request) (volume.Volume, error) {
 	if err != nil {
 		return volume.Volume{}, fail(volume.Failed, err)
 	}
-	return volume.Volume{Node: node, Size: c.Size, UnlockedBy: u.by, Created: u.created, Floor: u.floor, Warning: u.warning, Close: c.Close}, nil
+	return volume.Volume{Node: node, Size: c.Size, UnlockedBy: u.by, Created: u.created, Floor: u.floor, Base: u.base(), Warning: u.warning, Close: c.Close}, nil
+}
+
+// base is where the counter of this TPM counts from, when the volume is sealed
+// by it: opened by it, or sealed anew.
+func (u unlocked) base() *int64 {
+	if u.by != volume.ByTPM && u.warning != nil {
+		return nil
+	}
+	t, err := readToken(u.header)
+	if err != nil {
+		return nil
+	}
+	return &t.Base
 }
 
 // machine is the open TPM with what its policies are about.

@@ -34,6 +34,10 @@ type Machine struct {
 	// EventLog gives the firmware's log and InitLog what was extended since.
 	EventLog func() ([]byte, error)
 	InitLog  func() []byte
+	// FloorBase reports whether the image seals its data to a version floor, and
+	// the value of the TPM's counter that means floor 0; nil when that is not
+	// known. Without the function there is no counter.
+	FloorBase func() (base *int64, sealed bool)
 	// Firmware names the machine's firmware for people.
 	Firmware string
 

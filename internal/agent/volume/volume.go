@@ -43,9 +43,10 @@ type Volume struct {
 	Node       string // of the decrypted device
 	Size       int64  // bytes
 	UnlockedBy string
-	Created    bool  // it was blank
-	Floor      int   // lowest epoch of a release that opens it
-	Warning    error // something that does not keep it closed, as an *Error
+	Created    bool   // it was blank
+	Floor      int    // lowest epoch of a release that opens it
+	Base       *int64 // value of the TPM's counter that means floor 0; nil: it did not come from this TPM
+	Warning    error  // something that does not keep it closed, as an *Error
 	Close      func() error
 }
 
