@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/evidence"
 	"github.com/ingot-os/ingot/internal/evidence/evidencetest"
 	"github.com/ingot-os/ingot/internal/oracle"
@@ -122,6 +123,37 @@ func TestCollectAcceptVerify(t *testing.T) {
 	}
 	if again.Clock.Millis < e.Clock.Millis {
 		t.Errorf("clock %d after %d", again.Clock.Millis, e.Clock.Millis)
+	}
+}
+
+// TestCounter: the counter of a version floor is certified, and judged by the
+// record of a host that has one.
+func TestCounter(t *testing.T) {
+	m, s := booted(t, "boot-257")
+	if e := collect(t, s); e.Floor != nil {
+		t.Errorf("no counter, and %+v", e.Floor)
+	}
+	chip, err := tpm.Open(m.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := chip.DefineCounter(tpm.FloorIndex)
+	if err := errors.Join(err, chip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e := collect(t, s)
+	host := accept(t, e)
+	q := evidence.Question{Evidence: e, References: references(t), Enrolled: host, Nonce: nonce, Now: now}
+	if v := evidence.Judge(q); !v.Trusted || v.Counter != nil {
+		t.Errorf("%+v", v)
+	}
+	host.Record.Counter = &attest.Counter{Name: c.Name, Base: int64(c.Value), Value: c.Value}
+	if v := evidence.Judge(q); !v.Trusted || v.Counter == nil {
+		t.Errorf("%+v", v)
+	}
+	host.Record.Counter.Value++
+	if v := evidence.Judge(q); v.Trusted || v.Reason() != attest.FloorLost {
+		t.Errorf("%+v", v)
 	}
 }
 

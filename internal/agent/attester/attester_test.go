@@ -1,7 +1,9 @@
 package attester
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"regexp"
 	"slices"
@@ -14,7 +16,9 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/attest/quote"
 	"github.com/ingot-os/ingot/attest/statement"
+	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/measure"
 	"github.com/ingot-os/ingot/internal/agent/proof"
@@ -170,6 +174,55 @@ func TestTrusted(t *testing.T) {
 	}
 	if r := s.verdicts[0].Registers; len(r) != len(attest.DefaultPCRs) || r[len(r)-1].Log != pcr.Match {
 		t.Errorf("registers %+v, want PCR 15 explained by the log of init", r)
+	}
+	empty(t, m)
+}
+
+// TestFloorProof: an image that seals its data sends what the TPM says about the
+// counter, when there is one; another does not.
+func TestFloorProof(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	m := boot(t).at(s, by)
+	base, sealed := new(int64), true
+	m.FloorBase = func() (*int64, bool) { return base, sealed }
+	prove := func() *attest.FloorProof {
+		t.Helper()
+		m.states = nil
+		m.run("trusted")
+		return s.floors[len(s.floors)-1]
+	}
+	if got := prove(); got != nil {
+		t.Errorf("a TPM without a counter says %+v", got)
+	}
+	path, _ := m.TPM(t.Context())
+	chip, err := tpm.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := chip.DefineCounter(tpm.FloorIndex)
+	if err := errors.Join(err, chip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	*base = int64(c.Value) - 3
+	got := prove()
+	if got == nil || got.Epoch == nil || *got.Epoch != 3 {
+		t.Fatalf("%+v", got)
+	}
+	nv, err := quote.ParseNV(got.Attest)
+	if err != nil || !bytes.Equal(nv.Index, c.Name) || binary.BigEndian.Uint64(nv.Contents) != c.Value || !bytes.Equal(nv.ExtraData, s.opened.ExtraData()) {
+		t.Errorf("%+v, %v", nv, err)
+	}
+	for _, f := range s.verdicts[len(s.verdicts)-1].Findings {
+		if f.Code == attest.FloorUnproven {
+			t.Error(f)
+		}
+	}
+	if base = nil; prove().Epoch != nil {
+		t.Error("a floor without a base")
+	}
+	if sealed = false; prove() != nil {
+		t.Error("an image without a floor speaks of one")
 	}
 	empty(t, m)
 }

@@ -78,6 +78,7 @@ type server struct {
 	offered  []byte
 	opened   attest.Challenge
 	verdicts []attest.Verdict
+	floors   []*attest.FloorProof // of the evidence
 	requests []string
 
 	pending  bool
@@ -197,7 +198,7 @@ func (s *server) evidence(w http.ResponseWriter, body []byte, channel []byte) {
 		s.t.Error(err)
 	}
 	v := attest.Verify(attest.Case{Evidence: &m.Evidence, Record: s.host, Challenge: s.opened, Now: s.now()})
-	s.verdicts = append(s.verdicts, v)
+	s.verdicts, s.floors = append(s.verdicts, v), append(s.floors, m.Floor)
 	a := attestapi.Answer{Interval: s.interval, Trusted: v.Reason() == attest.ReferenceNone}
 	if !a.Trusted {
 		a.Findings = v.Findings

@@ -230,6 +230,9 @@ func (b *box) opens(what string, epoch int, key []byte) unlocked {
 	if u.warning != nil {
 		b.t.Errorf("%s: %v", what, u.warning)
 	}
+	if base := u.base(); base == nil || *base != b.token().Base {
+		b.t.Errorf("%s: the counter counts from %v", what, base)
+	}
 	return u
 }
 
@@ -386,6 +389,9 @@ func TestCounter57(t *testing.T) {
 	if err != nil || got.by != volume.ByRecovery || got.warning != nil || !bytes.Equal(got.key, u.key) {
 		t.Fatalf("by the recovery key: %v, %+v", err, got)
 	}
+	if base := got.base(); base == nil || *base != int64(n.Value) {
+		t.Errorf("sealed anew, counting from %v; the counter stands at %d", base, n.Value)
+	}
 	b.typed = nil
 	b.boot(ours, v1)
 	b.opens("after the recovery", 0, u.key)
@@ -422,7 +428,7 @@ func TestRecoveryWithoutSecureBoot(t *testing.T) {
 	before := b.content()
 	got, err := b.unlock(0)
 	var e *volume.Error
-	if err != nil || !errors.As(got.warning, &e) || e.Code != volume.SecureBoot {
+	if err != nil || !errors.As(got.warning, &e) || e.Code != volume.SecureBoot || got.base() != nil {
 		t.Fatalf("%v, %+v", err, got)
 	}
 	if !bytes.Equal(b.content(), before) {
