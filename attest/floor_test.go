@@ -94,6 +94,7 @@ var floorCases = []refusal{
 	{"below the base, nothing higher seen", also(counted(certification{value: 57}), with(func(c *Case) { c.Record.Counter.Value = 0 })), FloorLost, -1, ""},
 	{"rewound", counted(certification{value: at998 - 1}), FloorLost, -1, ""},
 	{"value of 2^63", counted(certification{value: 1 << 63}), FloorLost, -1, ""},
+	{"value of 2^63, unbound", also(counted(certification{value: 1 << 63, says: says(998)}), with(unbound)), FloorLost, -1, ""},
 	{"made anew, and no release is so high", counted(certification{value: at998 + 3, says: says(1001)}), FloorLost, -1, ""},
 	{"made anew, and a volume too", counted(certification{value: at998 + 1, says: says(0)}), FloorLost, -1, ""},
 	{"unbound, and below its base", also(counted(certification{value: 58, says: says(-1)}), with(unbound)), FloorLost, -1, ""},
@@ -174,6 +175,16 @@ func TestFloor(t *testing.T) {
 		})
 	}
 	f := genuine(t)
+	also(counted(certification{value: at998 + 3, says: says(1001)}), with(func(c *Case) { c.Record.Floor = 1001 }))(f)
+	if v := Verify(f.build()); len(v.Findings) != 1 || v.Reason() != VersionFloor {
+		t.Errorf("a floor that is known, above the release: %v", v.Findings)
+	}
+	f = genuine(t)
+	also(edited(replaced(4, app, 0, "evil")), counted(certification{value: at998 + 1, says: says(999)}))(f)
+	if v, host := Verify(f.build()), (Host{}); v.Trusted || host.Count(&v) != "" {
+		t.Errorf("a refused host raises its floor: %+v", v)
+	}
+	f = genuine(t)
 	also(counted(certification{value: at998}), with(unbound))(f)
 	if v := Verify(f.build()); !v.Trusted || v.Counter != nil || !slices.Contains(v.NotChecked, "version floor in the TPM: nothing says from where its counter counts") {
 		t.Errorf("%+v", v)
