@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/boot/pe"
@@ -128,11 +129,17 @@ func (b *boot) exitBootServices() error {
 // stub is what systemd-stub measures: its sections, the load options that it
 // obeys, and, through the firmware, the kernel.
 func (b *boot) stub() error {
+	if b.uki.rules.bootSecret && b.o.Boot == Disk && b.o.Loader != nil {
+		return fmt.Errorf("%q beside systemd-boot: PCR 9 depends on the machine, whose boot secret is put into the initrd", b.uki.stub)
+	}
 	if err := b.sections(); err != nil {
 		return err
 	}
 	if err := b.chooseCmdline(); err != nil {
 		return err
+	}
+	if b.uki.rules.addsConsole && !namesConsole(b.p.Cmdline) {
+		return fmt.Errorf("command line %q has no console=: %q adds one that depends on the machine", b.p.Cmdline, b.uki.stub)
 	}
 	if b.o.SecureBoot || !b.uki.rules.startsByFirmware {
 		return nil
@@ -142,6 +149,12 @@ func (b *boot) stub() error {
 		return fmt.Errorf("section .linux is empty")
 	}
 	return b.authenticode(".linux", linux.Data(b.uki.r), linux.DataSize())
+}
+
+// namesConsole says whether the stub finds a console in a command line. It
+// looks for spaces, and does not know of quotes.
+func namesConsole(cmdline string) bool {
+	return strings.HasPrefix(cmdline, "console=") || strings.Contains(cmdline, " console=")
 }
 
 // sections is all of PCR 11.

@@ -23,7 +23,13 @@ type rules struct {
 	startsByFirmware bool
 	microcode        bool // .ucode goes before .initrd
 	osRelease        bool // .osrel goes into the initrd
-	leading          leading
+	// addsConsole: a command line without console= gets one that depends on the
+	// machine's devices. It is not measured into PCR 12, but is in PCR 9.
+	addsConsole bool
+	// bootSecret: a secret of the machine goes behind the initrd where the
+	// volume of the image has a folder \loader and there is a random seed.
+	bootSecret bool
+	leading    leading
 }
 
 // leading is what a stub does with white space at the start of a command line.
@@ -36,7 +42,7 @@ const (
 )
 
 // The sections by the version that began to measure them (research of the
-// stub's source; compared with boots of 252 and 257).
+// stub's source; compared with boots of 252, 254, 257 and 262).
 var (
 	sections252 = []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"}
 	sections254 = []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"}
@@ -46,10 +52,13 @@ var (
 var stubs = map[int]rules{
 	252: {sections: sections252, startsByFirmware: true, leading: kept},
 	253: {sections: sections252, startsByFirmware: true},
-	254: {sections: sections254, startsByFirmware: true},
+	254: {sections: sections254, startsByFirmware: true, leading: kept},
 	255: {sections: sections254, startsByFirmware: true},
 	256: {sections: sections256, startsByFirmware: true, microcode: true},
 	257: {sections: sections256, startsByFirmware: true, microcode: true, osRelease: true, leading: cut},
+	// What came between was not compared: at which version the kernel ceased to
+	// be started by LoadImage, and a console and a secret to be added, is not known.
+	262: {sections: sections256, microcode: true, osRelease: true, addsConsole: true, bootSecret: true, leading: cut},
 }
 
 // machineDependent are sections among which the stub chooses by the hardware or
