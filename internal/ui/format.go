@@ -60,7 +60,7 @@ func Plural(n int, one string, many ...string) string {
 }
 
 // Table writes rows as columns to Out; the header may be nil. A column whose
-// cells all start with a digit is aligned to the right.
+// cells all start with a digit is aligned to the right, other than digests.
 func (u *UI) Table(header []string, rows [][]string) error {
 	u.clear()
 	return WriteTable(u.Out, header, rows)
@@ -110,9 +110,16 @@ func WriteTable(w io.Writer, header []string, rows [][]string) error {
 // paint over what is said about it.
 func printable(s string) string { return visible.Line(s) }
 
+// digestDigits is the length of the shortest digest in hexadecimal digits,
+// SHA-1; no number is as long.
+const digestDigits = 40
+
 func numeric(rows [][]string, column int) bool {
 	for _, r := range rows {
-		if column < len(r) && (r[column] == "" || r[column][0] < '0' || r[column][0] > '9') {
+		if column >= len(r) {
+			continue
+		}
+		if c := r[column]; c == "" || c[0] < '0' || c[0] > '9' || len(c) >= digestDigits {
 			return false
 		}
 	}

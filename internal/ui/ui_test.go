@@ -150,6 +150,16 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestTableOfDigests: a digest that begins with a digit is no number.
+func TestTableOfDigests(t *testing.T) {
+	u, out, _ := pipe()
+	sum := strings.Repeat("1a", 32)
+	err := u.Table([]string{"records", "sha256"}, [][]string{{"3", sum}})
+	if want := "records  sha256\n      3  " + sum + "\n"; err != nil || out.String() != want {
+		t.Errorf("got %q, %v; want %q", out.String(), err, want)
+	}
+}
+
 func TestVersionJSON(t *testing.T) {
 	u, out, _ := pipe()
 	u.JSON = true
