@@ -193,3 +193,27 @@ func TestFloor(t *testing.T) {
 		t.Errorf("%q", v.NotChecked)
 	}
 }
+
+// FuzzFloor: of a bound counter nothing is trusted but what the TPM has signed.
+func FuzzFloor(f *testing.F) {
+	x := genuine(f)
+	counted(certification{value: at998, says: says(998)})(x)
+	c := x.build()
+	good := *c.Evidence.Floor
+	f.Add(good.Attest, good.Signature, int64(998))
+	f.Add(c.Evidence.Quote, c.Evidence.Signature, int64(-1))
+	f.Add(good.Attest, good.Signature, int64(-1<<63))
+	f.Fuzz(func(t *testing.T, signed, signature []byte, epoch int64) {
+		e := *c.Evidence
+		e.Floor = &FloorProof{Attest: signed, Signature: signature, Epoch: &epoch}
+		k := c
+		k.Evidence = &e
+		v := Verify(k)
+		if v.Trusted != (v.Counter != nil) || v.Trusted && (!bytes.Equal(signed, good.Attest) || epoch < 998 || epoch > 1000) {
+			t.Errorf("%x, floor %d: %+v", signed, epoch, v)
+		}
+		if !v.Trusted && v.Reason() != FloorLost && v.Reason() != FloorUnproven && v.Reason() != VersionFloor {
+			t.Errorf("refused by %s", v.Reason())
+		}
+	})
+}
