@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 // TestSections: which sections are measured and in what order is a matter of
@@ -147,14 +147,8 @@ func TestInitrd(t *testing.T) {
 
 // TestCpio has GNU cpio unpack the archive of one file.
 func TestCpio(t *testing.T) {
-	if _, err := exec.LookPath("cpio"); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal("cpio is not installed (Debian package cpio)")
-		}
-		t.Skip("cpio is not installed (Debian package cpio)")
-	}
 	dir := t.TempDir()
-	c := exec.Command("cpio", "-idm", "--quiet")
+	c := oracle.Command(oracle.Need(t, "cpio", "cpio"), "-idm", "--quiet")
 	c.Dir, c.Stdin = dir, bytes.NewReader(cpio("os-release", []byte("ID=x\n")))
 	if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
@@ -168,13 +162,7 @@ func TestCpio(t *testing.T) {
 
 // TestSystemdMeasure has systemd's own tool compute PCR 11.
 func TestSystemdMeasure(t *testing.T) {
-	const tool = "/usr/lib/systemd/systemd-measure"
-	if _, err := os.Stat(tool); err != nil {
-		if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-			t.Fatal("systemd-measure is not installed (Debian package systemd)")
-		}
-		t.Skip("systemd-measure is not installed (Debian package systemd)")
-	}
+	tool := oracle.Need(t, "systemd", "/usr/lib/systemd/systemd-measure")
 	dir := t.TempDir()
 	args := []string{"calculate", "--bank=sha1", "--bank=sha256", "--bank=sha384", "--phase="}
 	sections := []sec{stubOf("252")}
@@ -188,12 +176,9 @@ func TestSystemdMeasure(t *testing.T) {
 		}
 		args, sections = append(args, fmt.Sprintf("--%s=%s", s.name[1:], file)), append(sections, s)
 	}
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	out := oracle.Run(t, tool, args...)
 	p := mustPredict(t, Options{Boot: Disk, Banks: []pcr.Bank{pcr.SHA1, pcr.SHA256, pcr.SHA384}}, sections...)
-	lines := regexp.MustCompile(`11:(sha\d+)=([0-9a-f]+)`).FindAllStringSubmatch(string(out), -1)
+	lines := regexp.MustCompile(`11:(sha\d+)=([0-9a-f]+)`).FindAllStringSubmatch(out, -1)
 	if len(lines) != 3 {
 		t.Fatalf("%s", out)
 	}

@@ -3,10 +3,10 @@ package e2e
 import (
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/partition"
 )
 
@@ -15,7 +15,7 @@ import (
 // the second, and e2fsck finds nothing to mend after either.
 func TestDataSurvives(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "e2fsck", "e2fsprogs")
+	oracle.Need(t, "e2fsprogs", "e2fsck")
 	set := image(t, variant{example: "testdata/counter"})
 	disk := filepath.Join(t.TempDir(), "disk.img")
 	for _, want := range []string{"boot 1", "boot 2"} {
@@ -65,7 +65,7 @@ func checkData(t *testing.T, disk string) {
 	if err := out.Truncate(p.Size); err != nil {
 		t.Fatal(err)
 	}
-	text, err := exec.Command("e2fsck", "-f", "-n", name).CombinedOutput()
+	text, err := oracle.Command("e2fsck", "-f", "-n", name).CombinedOutput()
 	if err != nil {
 		t.Errorf("e2fsck -n: %v\n%s", err, text)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/internal/lock"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition"
@@ -24,7 +25,7 @@ const container = "../../examples/container"
 // registry is a docker-registry on the loopback interface that ends with the test.
 func registry(t *testing.T) (address string) {
 	t.Helper()
-	need(t, "docker-registry", "docker-registry")
+	oracle.Need(t, "docker-registry", "docker-registry")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func containerRecipe(t *testing.T, format string) (dir, digest string) {
 // digest, built as each kind of file system, booted.
 func TestContainer(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "veritysetup", "cryptsetup-bin")
+	oracle.Need(t, "cryptsetup-bin", "veritysetup")
 	t.Run("squashfs", func(t *testing.T) {
 		set := buildContainer(t, "squashfs")
 		g := powerOn(t, set.Dir, healthy, nil)
@@ -152,18 +153,18 @@ func checkVerity(t *testing.T, set *release.Set, format string) {
 	t.Helper()
 	root, hash := rootFile(set), rootHash(t, set)
 	offset := fmt.Sprintf("--hash-offset=%d", set.Manifest.Root.HashStart)
-	oracle(t, "veritysetup", "verify", root, root, hash, offset)
+	oracle.Run(t, "veritysetup", "verify", root, root, hash, offset)
 	wrong := strings.Map(func(r rune) rune { return '0' + (r+1)%8 }, hash)
 	if exec.Command("veritysetup", "verify", root, root, wrong, offset).Run() == nil {
 		t.Error("veritysetup takes any hash")
 	}
 	if format == "erofs" {
-		need(t, "fsck.erofs", "erofs-utils")
-		oracle(t, "fsck.erofs", root)
+		oracle.Need(t, "erofs-utils", "fsck.erofs")
+		oracle.Run(t, "fsck.erofs", root)
 		return
 	}
-	need(t, "unsquashfs", "squashfs-tools")
-	list := oracle(t, "unsquashfs", "-llnumeric", root)
+	oracle.Need(t, "squashfs-tools", "unsquashfs")
+	list := oracle.Run(t, "unsquashfs", "-llnumeric", root)
 	for _, want := range []string{`-rw-r-----\s+1234/1234\s+29\s.*usr/share/web/greeting.txt`, `lrwxrwxrwx\s+0/0\s.*squashfs-root/bin -> usr/bin`, `drwxrwxrwt\s+0/0\s.*/tmp`} {
 		if !regexp.MustCompile(want).MatchString(list) {
 			t.Errorf("unsquashfs shows no %s in\n%s", want, list)

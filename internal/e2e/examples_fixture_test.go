@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -144,14 +143,4 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("%s: not within a minute", what)
 		}
 	}
-}
-
-// oracle runs another project's program over a result and wants it to agree.
-func oracle(t *testing.T, program string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 )
 
@@ -17,7 +18,7 @@ const gateway = "../../examples/gateway"
 // shows the reading again.
 func TestGateway(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "e2fsck", "e2fsprogs")
+	oracle.Need(t, "e2fsprogs", "e2fsck")
 	set := image(t, variant{example: gateway})
 	disk := filepath.Join(t.TempDir(), "gateway.disk")
 	persistent := func(m *qemu.Machine) { m.Disk = disk }

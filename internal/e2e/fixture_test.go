@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/smoke"
 )
@@ -62,22 +63,7 @@ func needs(t *testing.T, arch string) {
 		t.Skip("boots a machine")
 	}
 	for _, m := range qemu.Tools(arch) {
-		absent(t, m.Name, m.Package)
-	}
-}
-
-func absent(t *testing.T, name, pkg string) {
-	t.Helper()
-	if os.Getenv("INGOT_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed (Debian package %s)", name, pkg)
-	}
-	t.Skipf("%s is not installed (Debian package %s)", name, pkg)
-}
-
-func need(t *testing.T, program, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		absent(t, program, pkg)
+		oracle.Missing(t, "%s is not installed (Debian package %s)", m.Name, m.Package)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/partition"
 )
@@ -104,10 +105,7 @@ func TestAnotherTPM(t *testing.T) {
 func TestAttestedNetboot(t *testing.T) {
 	needs(t, "amd64")
 	l := newLab(t)
-	const rom = "/usr/lib/ipxe/qemu/efi-virtio.rom"
-	if _, err := os.Stat(rom); err != nil {
-		absent(t, rom, "ipxe-qemu")
-	}
+	rom := oracle.Need(t, "ipxe-qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom")
 	blank := filepath.Join(t.TempDir(), "blank.img") // nothing to boot
 	if err := os.WriteFile(blank, make([]byte, 1<<20), 0o644); err != nil {
 		t.Fatal(err)

@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
@@ -28,22 +28,13 @@ func outputFile(t *testing.T, suffix string) string {
 	return filepath.Join(image(t, outputs), "hello-1.0.0"+suffix)
 }
 
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Errorf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
 // TestOutputsHoldTheDisk asks the tools of each format.
 func TestOutputsHoldTheDisk(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "qemu-img", "qemu-utils")
-	need(t, "bmaptool", "bmap-tools")
-	need(t, "zstd", "zstd")
-	need(t, "xorriso", "xorriso")
+	oracle.Need(t, "qemu-utils", "qemu-img")
+	oracle.Need(t, "bmap-tools", "bmaptool")
+	oracle.Need(t, "zstd", "zstd")
+	oracle.Need(t, "xorriso", "xorriso")
 	raw := outputFile(t, ".img")
 	info, err := os.Stat(raw)
 	if err != nil {
@@ -52,18 +43,18 @@ func TestOutputsHoldTheDisk(t *testing.T) {
 	for _, f := range []struct{ suffix, format string }{{".qcow2", "qcow2"}, {".vhd", "vpc"}, {".vmdk", "vmdk"}} {
 		name := outputFile(t, f.suffix)
 		if f.format != "vpc" { // which qemu-img cannot check
-			tool(t, "qemu-img", "check", "-f", f.format, name)
+			oracle.Run(t, "qemu-img", "check", "-f", f.format, name)
 		}
-		tool(t, "qemu-img", "compare", "-f", "raw", "-F", f.format, raw, name)
+		oracle.Run(t, "qemu-img", "compare", "-f", "raw", "-F", f.format, raw, name)
 		var found struct {
 			Size int64 `json:"virtual-size"`
 		}
-		if err := json.Unmarshal([]byte(tool(t, "qemu-img", "info", "--output=json", "-f", f.format, name)), &found); err != nil || found.Size != info.Size() {
+		if err := json.Unmarshal([]byte(oracle.Run(t, "qemu-img", "info", "--output=json", "-f", f.format, name)), &found); err != nil || found.Size != info.Size() {
 			t.Errorf("%s: a disk of %d bytes, want %d (%v)", f.suffix, found.Size, info.Size(), err)
 		}
 	}
-	tool(t, "zstd", "-t", outputFile(t, ".img.zst"))
-	if out := tool(t, "xorriso", "-indev", outputFile(t, ".iso"), "-report_el_torito", "plain"); !strings.Contains(out, "UEFI  y") || strings.Contains(out, "WARNING") {
+	oracle.Run(t, "zstd", "-t", outputFile(t, ".img.zst"))
+	if out := oracle.Run(t, "xorriso", "-indev", outputFile(t, ".iso"), "-report_el_torito", "plain"); !strings.Contains(out, "UEFI  y") || strings.Contains(out, "WARNING") {
 		t.Errorf("xorriso:\n%s", out)
 	}
 }
@@ -72,17 +63,17 @@ func TestOutputsHoldTheDisk(t *testing.T) {
 // a file empty first, so the copy is the image.
 func TestBmaptoolWritesTheDisk(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "bmaptool", "bmap-tools")
+	oracle.Need(t, "bmap-tools", "bmaptool")
 	to := filepath.Join(t.TempDir(), "stick")
-	tool(t, "bmaptool", "copy", outputFile(t, ".img.zst"), to)
-	tool(t, "cmp", outputFile(t, ".img"), to)
+	oracle.Run(t, "bmaptool", "copy", outputFile(t, ".img.zst"), to)
+	oracle.Run(t, "cmp", outputFile(t, ".img"), to)
 }
 
 // TestBlockMapLeavesNothingOut writes mapped blocks over old bytes, as bmaptool
 // does with a used stick: what the map leaves out must be what nobody reads.
 func TestBlockMapLeavesNothingOut(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "fsck.fat", "dosfstools")
+	oracle.Need(t, "dosfstools", "fsck.fat")
 	data, err := os.ReadFile(outputFile(t, ".img.bmap"))
 	if err != nil {
 		t.Fatal(err)
@@ -129,8 +120,8 @@ func TestBlockMapLeavesNothingOut(t *testing.T) {
 		switch p.Role {
 		case partition.ESP, partition.SlotA, partition.SlotB:
 			part := filepath.Join(t.TempDir(), p.Role)
-			tool(t, "dd", "if="+to, "of="+part, "bs=1M", "status=none", "iflag=skip_bytes,count_bytes", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size))
-			tool(t, "fsck.fat", "-n", part)
+			oracle.Run(t, "dd", "if="+to, "of="+part, "bs=1M", "status=none", "iflag=skip_bytes,count_bytes", fmt.Sprintf("skip=%d", p.Start), fmt.Sprintf("count=%d", p.Size))
+			oracle.Run(t, "fsck.fat", "-n", part)
 		case partition.State:
 			b := make([]byte, p.Size)
 			if _, err := stick.ReadAt(b, p.Start); err != nil || !bytes.Equal(b, make([]byte, p.Size)) {
@@ -165,9 +156,9 @@ func TestISOBoots(t *testing.T) {
 // QEMU cannot write as it is compressed, under an overlay.
 func TestContainersBoot(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "qemu-img", "qemu-utils")
+	oracle.Need(t, "qemu-utils", "qemu-img")
 	overlay := filepath.Join(t.TempDir(), "overlay")
-	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", outputFile(t, ".vmdk"), overlay)
+	oracle.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "vmdk", "-b", outputFile(t, ".vmdk"), overlay)
 	set, err := release.Open(image(t, outputs))
 	if err != nil {
 		t.Fatal(err)

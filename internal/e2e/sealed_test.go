@@ -21,6 +21,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/crypt"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/volume"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
@@ -316,7 +317,7 @@ var recoveryKey = regexp.MustCompile(`\b([0-9a-z]{5}-){7}[0-9a-z]{5}\b`)
 // internal/agent/crypt.
 func TestSealedData(t *testing.T) {
 	needs(t, "amd64")
-	need(t, "cryptsetup", "cryptsetup-bin")
+	oracle.Need(t, "cryptsetup-bin", "cryptsetup")
 	m := &sealedMachine{t: t, sets: newSealed(t), dir: t.TempDir()}
 	image, err := release.Open(m.sets.old)
 	if err != nil {
@@ -379,7 +380,7 @@ func defined(c *tpm.TPM) error {
 func (m *sealedMachine) openedElsewhere(key string) {
 	m.t.Helper()
 	data := m.data(1 << 62)
-	cmd := exec.Command("cryptsetup", "open", "--test-passphrase", data)
+	cmd := oracle.Command("cryptsetup", "open", "--test-passphrase", data)
 	cmd.Stdin = strings.NewReader(key + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		m.t.Errorf("cryptsetup does not take the recovery key: %v\n%s", err, out)
