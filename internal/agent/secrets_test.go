@@ -146,6 +146,24 @@ func TestWrongVariantIsTold(t *testing.T) {
 	}
 }
 
+// TestFloorBase: the attester speaks of the floor of images that seal their
+// data, and knows its base when the volume is open.
+func TestFloorBase(t *testing.T) {
+	m := testMachine(t)
+	p, base := m.prover(appliance.Attest{}), int64(57)
+	if got, sealed := p.FloorBase(); got != nil || sealed {
+		t.Errorf("plain data: %v, %v", got, sealed)
+	}
+	m.spec.Data.Encrypt = "tpm"
+	if got, sealed := p.FloorBase(); got != nil || !sealed {
+		t.Errorf("closed: %v, %v", got, sealed)
+	}
+	m.volume.Base = &base
+	if got, sealed := p.FloorBase(); got == nil || *got != 57 || !sealed {
+		t.Errorf("open: %v, %v", got, sealed)
+	}
+}
+
 // TestAttesterPanics: what the attester does wrong is a problem, not the end.
 func TestAttesterPanics(t *testing.T) {
 	m := testMachine(t)

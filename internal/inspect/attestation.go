@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -113,7 +114,11 @@ func addFloor(n *Node, p *attest.FloorProof) {
 		return
 	}
 	c.add("index", hex.EncodeToString(v.Index))
-	c.add("counter", hex.EncodeToString(v.Contents))
+	if len(v.Contents) == 8 {
+		c.add("counter", binary.BigEndian.Uint64(v.Contents))
+	} else {
+		c.add("contents", hex.EncodeToString(v.Contents))
+	}
 	c.add("extra data", hex.EncodeToString(v.ExtraData))
 	c.add("signature", hex.EncodeToString(p.Signature))
 }

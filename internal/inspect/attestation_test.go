@@ -166,3 +166,29 @@ func TestHostileLogs(t *testing.T) {
 		t.Error(text(t, n))
 	}
 }
+
+// TestFloor shows what a TPM says of the version floor's counter.
+func TestFloor(t *testing.T) {
+	b := []byte{0xff, 'T', 'C', 'G', 0x80, 0x14, 0, 0, 0, 0} // no signer, no extra data
+	b = append(b, make([]byte, 17+8)...)                     // clock, firmware
+	b = append(b, 0, 1, 0xab, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 57)
+	floor := int64(3)
+	for name, c := range map[string]struct {
+		proof attest.FloorProof
+		want  []string
+	}{
+		"whole": {attest.FloorProof{Attest: b, Signature: []byte{0xcd}, Epoch: &floor}, []string{"version floor", "counter    57", "floor      3", "signature"}},
+		"cut":   {attest.FloorProof{Attest: b[:20]}, []string{"version floor", "problem"}},
+	} {
+		e := attest.Evidence{Format: attest.Format, Floor: &c.proof}
+		n := path(t, write(t, "e.json", marshal(t, e))).Find("version floor", "TPMS_ATTEST")
+		if n == nil {
+			t.Fatalf("%s: not shown", name)
+		}
+		for _, want := range c.want {
+			if got := text(t, n); !strings.Contains(got, want) {
+				t.Errorf("%s: no %q in %s", name, want, got)
+			}
+		}
+	}
+}
