@@ -115,6 +115,9 @@ type Query struct {
 	Last  int        // of these only so many of the newest; 0: all
 }
 
+// Gap is a row of records that were removed: their numbers, both included.
+type Gap struct{ First, Last int64 }
+
 // Store keeps hosts and records. Its methods may be called concurrently.
 type Store interface {
 	// Host gives a host by name, or ErrNotFound.
@@ -138,6 +141,9 @@ type Store interface {
 	Blob(ctx context.Context, sum audit.Digest) ([]byte, error)
 	// Records reads records in the order they were made.
 	Records(ctx context.Context, q Query, fn func(line []byte) error) error
+	// Gaps finds numbers of records, of all hosts together, that were given but
+	// are not there any more; at most some hundred.
+	Gaps(ctx context.Context) ([]Gap, error)
 
 	// PutOffer and PutChallenge keep what waits for an answer on a channel, in
 	// the place of an earlier one there. Take gives it once, or ErrNotFound.

@@ -154,6 +154,25 @@ func (s *SQLite) Records(ctx context.Context, q Query, fn func(line []byte) erro
 	return nil
 }
 
+// Gaps implements Store. A number is given once (AUTOINCREMENT), and one of a
+// change that was taken back is given again, so each has its record. SQLite
+// remembers the highest in sqlite_sequence.
+func (s *SQLite) Gaps(ctx context.Context) (list []Gap, err error) {
+	err = s.each(ctx, func(rows *sql.Rows) error {
+		var g Gap
+		err := rows.Scan(&g.First, &g.Last)
+		list = append(list, g)
+		return err
+	}, `SELECT before + 1, id - 1 FROM (
+			SELECT id, lag(id, 1, 0) OVER (ORDER BY id) AS before FROM (
+				SELECT id FROM audit UNION ALL SELECT seq + 1 FROM sqlite_sequence WHERE name = 'audit'))
+		WHERE id > before + 1 LIMIT 300`)
+	if err != nil {
+		return nil, fmt.Errorf("look for removed records: %w", err)
+	}
+	return list, nil
+}
+
 // PutOffer implements Store.
 func (s *SQLite) PutOffer(_ context.Context, o attest.Offer, now time.Time) error {
 	s.mu.Lock()

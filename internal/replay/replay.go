@@ -7,9 +7,10 @@
 //	if report.Broken() { ... }
 //
 // What it finds is a Problem with its place; an error means that the state
-// could not be read. Limits: a chain cannot show that its newest records are
-// missing when the host's entry was edited alike, nor that all was written anew:
-// compare Heads with what was kept elsewhere.
+// could not be read. Records are numbered over all hosts, so one that was
+// removed leaves a gap, and every host with records has an entry that names its
+// newest. Limits: nothing in a state shows that all of this was written anew,
+// numbers and entries, too: compare Heads with what was kept elsewhere.
 package replay
 
 import (
@@ -109,8 +110,11 @@ type run struct {
 // chain is how far the records of a host were followed.
 type chain struct {
 	audit.Chain
-	head audit.Head
-	cut  bool // it was broken: what follows is not linked to anything
+	head         audit.Head
+	want         audit.Head   // what the host's entry names
+	known, begun bool         // there was an entry; a record was read
+	at           audit.Digest // of the record that it names
+	cut          bool         // it was broken: what follows is not linked to anything
 }
 
 // Run replays a store.
@@ -121,13 +125,18 @@ func Run(ctx context.Context, store fleet.Store, o Options) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
+	for _, h := range hosts {
+		r.chains[h.Record.Name] = &chain{want: h.Head(), known: true}
+	}
 	if err := store.Records(ctx, fleet.Query{Host: o.Host}, r.line); err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
 	if o.Host != "" && r.report.Records == 0 && len(hosts) == 0 {
 		return nil, fmt.Errorf("replay: host %.70q: %w", o.Host, ErrNoHost)
 	}
-	r.ends(hosts)
+	if err := r.ends(hosts); err != nil {
+		return nil, fmt.Errorf("replay: %w", err)
+	}
 	for _, name := range r.order {
 		h := r.chains[name].head
 		r.report.Heads = append(r.report.Heads, Head{name, h.Seq, h.Sum})
@@ -174,9 +183,16 @@ func (r *run) follow(rec *audit.Record, line []byte) {
 	if c == nil {
 		c = &chain{}
 		r.chains[rec.Host] = c
+	}
+	if !c.begun {
+		c.begun = true
 		r.order = append(r.order, rec.Host)
 	}
-	if c.head = (audit.Head{Seq: rec.Seq, Sum: audit.Sum(line)}); c.cut {
+	c.head = audit.Head{Seq: rec.Seq, Sum: audit.Sum(line)}
+	if rec.Seq == c.want.Seq {
+		c.at = c.head.Sum
+	}
+	if c.cut {
 		return
 	}
 	if _, err := c.Next(line); err != nil {
@@ -207,20 +223,38 @@ func (r *run) judge(rec *audit.Record) {
 	r.report.add(p)
 }
 
-// ends compares the ends of the chains with what the hosts' entries say.
-func (r *run) ends(hosts []*fleet.Host) {
+// ends compares the ends of the chains with what the hosts' entries say, and
+// the numbers of all records with each other.
+func (r *run) ends(hosts []*fleet.Host) error {
 	for _, h := range hosts {
-		name, want := h.Record.Name, h.Head()
-		c := r.chains[name]
-		if c == nil {
-			c = &chain{}
+		r.end(h.Record.Name, r.chains[h.Record.Name])
+	}
+	for _, name := range r.order {
+		if r.chains[name].known {
+			continue
 		}
-		switch {
-		case c.head.Seq < want.Seq:
-			r.report.add(Problem{Kind: Broken, Host: name, Seq: want.Seq, Detail: fmt.Sprintf("the record ends at %d, the host's entry names %d", c.head.Seq, want.Seq)})
-		case c.head.Seq == want.Seq && c.head.Sum != want.Sum:
-			r.report.add(Problem{Kind: Broken, Host: name, Seq: want.Seq, Detail: fmt.Sprintf("the newest record has the digest %s, the host's entry names %s", c.head.Sum, want.Sum)})
+		_, err := r.store.Host(r.ctx, name) // it may have enrolled meanwhile
+		if errors.Is(err, fleet.ErrNotFound) {
+			r.report.add(Problem{Kind: Broken, Host: name, Seq: r.chains[name].head.Seq, Detail: "the host has records, but its entry was removed"})
+		} else if err != nil {
+			return err
 		}
+	}
+	gaps, err := r.store.Gaps(r.ctx)
+	for _, g := range gaps {
+		r.report.add(Problem{Kind: Broken, Detail: fmt.Sprintf("records with the numbers %d to %d of all hosts were removed", g.First, g.Last)})
+	}
+	return err
+}
+
+// end compares one. A server that runs beside may have added records.
+func (r *run) end(name string, c *chain) {
+	want := c.want
+	switch {
+	case c.head.Seq < want.Seq:
+		r.report.add(Problem{Kind: Broken, Host: name, Seq: want.Seq, Detail: fmt.Sprintf("the record ends at %d, the host's entry names %d", c.head.Seq, want.Seq)})
+	case c.at != want.Sum || want.Seq == 0 && c.begun:
+		r.report.add(Problem{Kind: Broken, Host: name, Seq: want.Seq, Detail: fmt.Sprintf("this record has the digest %s, the host's entry names %s", c.at, want.Sum)})
 	}
 }
 

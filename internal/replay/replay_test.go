@@ -96,13 +96,18 @@ func TestForged(t *testing.T) {
 		also replay.Kind
 		same int
 	}{
-		"edited":         {[]string{"UPDATE audit SET line = replace(line, 'T03:00:00Z', 'T03:00:01Z') WHERE " + seq2}, "broken edge-1 3", "", 6},
-		"removed":        {[]string{"DELETE FROM audit WHERE " + seq2}, "broken edge-1 3", "", 5},
-		"newest removed": {[]string{"DELETE FROM audit WHERE " + newest}, "broken edge-2 3", "", 5},
-		"verdict turned": {[]string{"UPDATE audit SET line = replace(line, '\"code\":\"secureboot.off\"', '\"trusted\":true') WHERE " + newest}, "differs edge-2 3", replay.Broken, 5},
-		"no JSON":        {[]string{"UPDATE audit SET line = 'hello' WHERE " + seq2}, "broken  0", "", 5},
-		"blob edited":    {[]string{"UPDATE blobs SET data = X'00' WHERE instr(data, 'securityEpoch') > 0"}, "broken edge-1 1", "", 0},
-		"blob removed":   {[]string{"DELETE FROM blobs WHERE instr(data, 'securityEpoch') > 0"}, "missing edge-1 1", "", 0},
+		"edited":                 {[]string{"UPDATE audit SET line = replace(line, 'T03:00:00Z', 'T03:00:01Z') WHERE " + seq2}, "broken edge-1 3", "", 6},
+		"removed":                {[]string{"DELETE FROM audit WHERE " + seq2}, "broken edge-1 3", "", 5},
+		"newest removed":         {[]string{"DELETE FROM audit WHERE " + newest}, "broken edge-2 3", "", 5},
+		"verdict turned":         {[]string{"UPDATE audit SET line = replace(line, '\"code\":\"secureboot.off\"', '\"trusted\":true') WHERE " + newest}, "differs edge-2 3", replay.Broken, 5},
+		"no JSON":                {[]string{"UPDATE audit SET line = 'hello' WHERE " + seq2}, "broken  0", "", 5},
+		"host removed":           {[]string{"DELETE FROM audit WHERE host = 'edge-1'", "DELETE FROM hosts WHERE name = 'edge-1'"}, "broken  0", "", 3},
+		"last host removed":      {[]string{"DELETE FROM audit WHERE host = 'edge-2'", "DELETE FROM hosts WHERE name = 'edge-2'"}, "broken  0", "", 3},
+		"entry, newest removed":  {[]string{"DELETE FROM audit WHERE " + newest, "DELETE FROM hosts WHERE name = 'edge-2'"}, "broken edge-2 2", replay.Broken, 5},
+		"entry of an older time": {[]string{"UPDATE hosts SET seq = 2 WHERE name = 'edge-2'"}, "broken edge-2 2", "", 6},
+		"entry without records":  {[]string{"UPDATE hosts SET seq = 0, head = X'" + strings.Repeat("00", 32) + "' WHERE name = 'edge-2'"}, "broken edge-2 0", "", 6},
+		"blob edited":            {[]string{"UPDATE blobs SET data = X'00' WHERE instr(data, 'securityEpoch') > 0"}, "broken edge-1 1", "", 0},
+		"blob removed":           {[]string{"DELETE FROM blobs WHERE instr(data, 'securityEpoch') > 0"}, "missing edge-1 1", "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := state(t)
