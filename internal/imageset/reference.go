@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/ingot-os/ingot/attest/predict"
 	"github.com/ingot-os/ingot/internal/reference"
@@ -77,7 +78,6 @@ func (e *UnmeasurableError) Unwrap() error { return e.Err }
 
 // Hint says what to do about it.
 func (e *UnmeasurableError) Hint() string {
-	versions := predict.Versions()
-	return fmt.Sprintf("take a stub (and systemd-boot) of systemd %s to %s, as Debian's package systemd-boot-efi has it: key stub in the recipe, then ingot lock --update stub",
-		versions[0], versions[len(versions)-1])
+	return fmt.Sprintf("take a stub of systemd %s (systemd-boot only of 257), as Debian's package systemd-boot-efi has it: key stub in the recipe, then ingot lock --update stub",
+		strings.Join(predict.Versions(), ", "))
 }
