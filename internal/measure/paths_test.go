@@ -2,7 +2,6 @@ package measure
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,14 +16,14 @@ import (
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/esl"
-	"github.com/ingot-os/ingot/boot/pe"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/qemu"
+	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/partition/gpt"
-	"github.com/ingot-os/ingot/partition/tree"
 )
 
 func TestDisk(t *testing.T) {
@@ -47,8 +46,15 @@ func TestSystemdBoot(t *testing.T) {
 // TestSecureBoot boots a signed image on firmware that enforces our keys.
 func TestSecureBoot(t *testing.T) {
 	set, spec := openSet(t)
+	e, keys := enforced(t, set, spec, read(t, set.UKI()))
+	// From the unsigned file: signing changes nothing that is measured.
+	compare(t, must(t, set.Dir, Options{Boot: predict.Disk, SecureBoot: true, Keys: keys}), e)
+}
+
+// enforced signs an image and boots it from the slot.
+func enforced(t *testing.T, set *release.Set, spec *appliance.Spec, plain []byte) (evidence, *predict.Keys) {
+	t.Helper()
 	db := testkey.New("db", nil)
-	plain := read(t, set.UKI())
 	var signed bytes.Buffer
 	if err := authenticode.Sign(&signed, bytes.NewReader(plain), int64(len(plain)), db.Key, db.Cert); err != nil {
 		t.Fatal(err)
@@ -68,8 +74,7 @@ func TestSecureBoot(t *testing.T) {
 	}
 	e := record(t, qemu.Machine{Image: withUKI(t, set, signed.Bytes()), Vars: vars, Firmware: &qemu.Firmware{
 		Code: oracle.Need(t, "ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: oracle.Need(t, "ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd"), Secure: true}})
-	// From the unsigned file: signing changes nothing that is measured.
-	compare(t, must(t, set.Dir, Options{Boot: predict.Disk, SecureBoot: true, Keys: &predict.Keys{PK: list, KEK: list, DB: list}}), e)
+	return e, &predict.Keys{PK: list, KEK: list, DB: list}
 }
 
 // blank is a disk without anything to boot.
@@ -163,45 +168,4 @@ func TestIPXE(t *testing.T) {
 	if !p.Replaced || e.Cmdline != name {
 		t.Errorf("the kernel has %q", e.Cmdline)
 	}
-}
-
-// TestStub252 boots an image that was put together around the stub of Debian
-// 12, with files for the initrd and white space around its command line.
-func TestStub252(t *testing.T) {
-	set, spec := openSet(t)
-	stub := read(t, oracle.Need(t, "systemd-boot-efi", "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
-	if !bytes.Contains(stub, []byte("systemd-stub 252.")) {
-		t.Skip("the installed systemd-boot-efi is not 252, as in Debian 12")
-	}
-	uki := read(t, set.UKI())
-	f, err := pe.Parse(bytes.NewReader(uki), int64(len(uki)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	part := func(name string) tree.Blob {
-		b, err := io.ReadAll(f.Section(name).Data(bytes.NewReader(uki)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name == ".cmdline" {
-			b = []byte(" " + string(b) + " \n")
-		}
-		return tree.Bytes(b)
-	}
-	plan, err := pe.AppendSections(stub, []pe.Section{{Name: ".osrel", Data: part(".osrel")}, {Name: ".cmdline", Data: part(".cmdline")},
-		{Name: ".pcrsig", Data: tree.Bytes("{}")}, {Name: ".pcrpkey", Data: tree.Bytes("a key")},
-		{Name: ".initrd", Data: part(".initrd")}, {Name: ".linux", Data: part(".linux")}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var image bytes.Buffer
-	if _, err := plan.WriteTo(&image); err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(t.TempDir(), "252.efi")
-	if err := os.WriteFile(name, image.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	e := record(t, qemu.Machine{Image: withUKI(t, set, image.Bytes()), Vars: rig.Vars(set, spec)})
-	compare(t, must(t, name, Options{Boot: predict.Disk, Disk: set.Image()}), e)
 }
