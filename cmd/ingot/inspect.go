@@ -12,7 +12,7 @@ import (
 )
 
 type inspectCmd struct {
-	Path string `arg:"" help:"Image set, image, device, UKI, initramfs, root, manifest or lock." type:"path"`
+	Path string `arg:"" help:"Anything that ingot writes: image set, image, device, boot file, root, document, evidence, state of a server." type:"path"`
 }
 
 // Run prints the artifact as stable text or JSON.

@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/policy"
+	efiboot "github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/delta"
@@ -28,8 +30,10 @@ import (
 	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/inspect"
 	"github.com/ingot-os/ingot/internal/testkey"
+	"github.com/ingot-os/ingot/partition/fat"
 	"github.com/ingot-os/ingot/partition/luks"
 	"github.com/ingot-os/ingot/partition/state"
+	"github.com/ingot-os/ingot/partition/tree"
 )
 
 // written makes the files of this test by what writes them otherwise. A
@@ -345,4 +349,32 @@ func FuzzWritten(f *testing.F) {
 		}
 		text(t, n)
 	})
+}
+
+// TestPoliciesInSlot: the signatures that lie beside a boot file are shown
+// there, too.
+func TestPoliciesInSlot(t *testing.T) {
+	signed, err := os.ReadFile(writePolicies(t, t.TempDir(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := new(tree.Tree)
+	if err := files.Add(tree.Node{Path: efiboot.PolicyPath, Mode: 0o644, Content: tree.Bytes(signed)}); err != nil {
+		t.Fatal(err)
+	}
+	img, err := fat.Plan(files, fat.Options{Size: 64 << 20, Serial: 1, Epoch: writtenAt.Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "slot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(img.Write(f), f.Truncate(64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if n := path(t, f.Name()).Find("policies", efiboot.PolicyPath); n == nil || n.Find("policy", "ingot-floor-1") == nil {
+		t.Errorf("no policies in %s", text(t, path(t, f.Name())))
+	}
 }
