@@ -55,6 +55,7 @@ func (m *Machine) boot() {
 	m.readSpec()
 	m.setClock()
 	m.startDevices()
+	m.spawn("TPM", m.hideTPM)
 	m.spawn("power button", m.watchPower)
 	m.spawn("listener", m.listen)
 	m.findRole()

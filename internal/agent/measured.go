@@ -46,6 +46,7 @@ var errNoTPM = errors.New("the machine has no TPM 2.0")
 // machine without a TPM waits for nothing.
 func (m *Machine) findTPM(ctx context.Context) (string, error) {
 	there := func() bool { return exists(tpmDevice) }
+	defer func() { m.tell("hide the TPM from services", hide(tpmNodes...)) }()
 	if there() {
 		return tpmDevice, nil
 	}

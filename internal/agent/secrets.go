@@ -112,14 +112,15 @@ func (m *Machine) deliver(d proof.Delivery) error {
 // keepIdentity writes the key first: a program that finds the certificate finds
 // its key.
 func (m *Machine) keepIdentity(d proof.Delivery) error {
-	if err := os.MkdirAll(m.place(identityDir), 0o700); err != nil {
+	dir := m.place(identityDir)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chown(dir, nobodys, nobodys)); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	for _, f := range []struct {
 		name string
 		b    []byte
 	}{{"key.pem", d.Key}, {"cert.pem", d.Certificate}} {
-		if err := replace(m.place(identityDir, f.name), f.b, 0o400, 0, 0); err != nil {
+		if err := replace(m.place(identityDir, f.name), f.b, 0o400, nobodys, nobodys); err != nil {
 			return fmt.Errorf("keep identity: %w", err)
 		}
 	}

@@ -40,9 +40,7 @@ func holdsFile(t *testing.T, path, want string, mode os.FileMode, uid int) {
 // TestSecrets: a service waits for all of its secrets, finds them under its
 // user, and sees what is exchanged while it runs; others do not see them.
 func TestSecrets(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("gives files to another user, which needs root")
-	}
+	asRoot(t)
 	m := waitingMachine(t)
 	state := func() listener.Service { return m.Status().Services[0] }
 	if s := state(); s.State != string(supervise.Waiting) || s.Detail != "secrets db-password, key have not come" {
@@ -104,19 +102,23 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestIdentity is for root alone.
+// TestIdentity is for no service, not even one that is root.
 func TestIdentity(t *testing.T) {
+	asRoot(t)
 	m := testMachine(t)
 	m.runtime = t.TempDir()
 	for _, cert := range []string{"first", "second"} {
 		if err := m.deliver(proof.Delivery{Certificate: []byte(cert), Key: []byte("key")}); err != nil {
 			t.Fatal(err)
 		}
-		holdsFile(t, m.place(identityDir, "cert.pem"), cert, 0o400, os.Getuid())
-		holdsFile(t, m.place(identityDir, "key.pem"), "key", 0o400, os.Getuid())
+		holdsFile(t, m.place(identityDir, "cert.pem"), cert, 0o400, nobodys)
+		holdsFile(t, m.place(identityDir, "key.pem"), "key", 0o400, nobodys)
 	}
 	if info, err := os.Stat(m.place(identityDir)); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v %v", info, err)
+	}
+	if reads(t, m, m.place(identityDir, "key.pem")) {
+		t.Error("a service without user reads the key of the machine's identity")
 	}
 }
 
