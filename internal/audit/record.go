@@ -87,6 +87,8 @@ type Record struct {
 	Detail  string      `json:"detail,omitempty"` // for people
 	By      string      `json:"by,omitempty"`     // the operator
 
+	AKName []byte `json:"akName,omitempty"` // of an enrolment: whose evidence counts from here on
+
 	Quote     []byte             `json:"quote,omitempty"`     // TPMS_ATTEST
 	Signature []byte             `json:"signature,omitempty"` // TPMT_SIGNATURE
 	Floor     *attest.FloorProof `json:"floor,omitempty"`

@@ -105,6 +105,9 @@ func Case(r *Record, get Get) (c attest.Case, err error) {
 		f.document("reference", d, &ref)
 		c.References = append(c.References, ref)
 	}
+	if f.err == nil && (c.Record == nil || c.Record.Name != r.Host) {
+		f.err = fmt.Errorf("context: it is about another host: %w", ErrBroken)
+	}
 	if f.err != nil {
 		return attest.Case{}, fmt.Errorf("read case: record %d of host %s: %w", r.Seq, r.Host, f.err)
 	}
@@ -152,6 +155,11 @@ func Replay(r *Record, get Get) (attest.Verdict, error) {
 	if err != nil {
 		return attest.Verdict{}, err
 	}
+	return Again(r, c)
+}
+
+// Again is Replay of a case that was read already.
+func Again(r *Record, c attest.Case) (attest.Verdict, error) {
 	v := attest.Verify(c)
 	if v.Trusted != r.Trusted || v.Reason() != r.Code {
 		return v, fmt.Errorf("record %d of host %s: trusted %v %s, now %v %s: %w", r.Seq, r.Host, r.Trusted, r.Code, v.Trusted, v.Reason(), ErrDiffers)

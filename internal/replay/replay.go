@@ -14,6 +14,7 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,7 @@ type run struct {
 // chain is how far the records of a host were followed.
 type chain struct {
 	audit.Chain
+	ak           []byte // name of the key of the newest enrolment
 	head         audit.Head
 	want         audit.Head   // what the host's entry names
 	known, begun bool         // there was an entry; a record was read
@@ -189,6 +191,9 @@ func (r *run) follow(rec *audit.Record, line []byte) {
 		r.order = append(r.order, rec.Host)
 	}
 	c.head = audit.Head{Seq: rec.Seq, Sum: audit.Sum(line)}
+	if rec.Kind == audit.KindEnrolled {
+		c.ak = rec.AKName // records of earlier servers have none
+	}
 	if rec.Seq == c.want.Seq {
 		c.at = c.head.Sum
 	}
@@ -204,7 +209,7 @@ func (r *run) follow(rec *audit.Record, line []byte) {
 // judge gives the case once more.
 func (r *run) judge(rec *audit.Record) {
 	r.report.Verdicts++
-	v, err := audit.Replay(rec, r.blobs.blob)
+	v, err := r.again(rec)
 	p := Problem{Host: rec.Host, Seq: rec.Seq, Time: rec.Time, Was: rec.Code}
 	switch {
 	case err == nil:
@@ -221,6 +226,18 @@ func (r *run) judge(rec *audit.Record) {
 		p.Kind, p.Detail = Broken, err.Error()
 	}
 	r.report.add(p)
+}
+
+// again judges, by the key that the name was enrolled with.
+func (r *run) again(rec *audit.Record) (v attest.Verdict, err error) {
+	c, err := audit.Case(rec, r.blobs.blob)
+	if err != nil {
+		return v, err
+	}
+	if ak := r.chains[rec.Host].ak; ak != nil && !bytes.Equal(c.Record.AKName, ak) {
+		return v, fmt.Errorf("record %d of host %s: judged by the attestation key %x, enrolled is %x: %w", rec.Seq, rec.Host, c.Record.AKName, ak, audit.ErrBroken)
+	}
+	return audit.Again(rec, c)
 }
 
 // ends compares the ends of the chains with what the hosts' entries say, and

@@ -157,3 +157,46 @@ func TestOtherVerdict(t *testing.T) {
 		t.Errorf("%+v (-want +got):\n%s", report, diff)
 	}
 }
+
+// TestEnrolledKey: a verdict on evidence of another key than the one that was
+// enrolled is no verdict on the host, nor is one on another host.
+func TestEnrolledKey(t *testing.T) {
+	dir := state(t)
+	s, err := fleet.Open(dir, fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last *audit.Record
+	err = s.Records(ctx, fleet.Query{Host: "edge-1", Last: 1}, func(line []byte) (err error) {
+		last, err = audit.Parse(line)
+		return err
+	})
+	h, err2 := s.Host(ctx, "edge-1")
+	if err = errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	again := func(host string, enrolled ...[]byte) {
+		t.Helper()
+		err := s.Update(ctx, host, func(c *fleet.Change) error {
+			for _, ak := range enrolled {
+				c.Record(&audit.Record{Kind: audit.KindEnrolled, Time: last.Time, AKName: ak})
+			}
+			r := *last
+			c.Record(&r)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	again("edge-1", h.Record.AKName)   // 4, 5
+	again("edge-1", []byte("foreign")) // 6, 7
+	again("edge-2")                    // 4
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, dir, replay.Options{})
+	if r.Same != 7 || len(r.Problems) != 2 || r.Problems[0].Seq != 7 || r.Problems[1].Host != "edge-2" || r.Problems[1].Seq != 4 || !r.Broken() || r.Differs() {
+		t.Errorf("%+v", r)
+	}
+}

@@ -93,7 +93,7 @@ func (s *Server) activate(c *call, body []byte) (any, error) {
 			return err
 		}
 		x.Host = &fleet.Host{Host: host}
-		x.Record(&audit.Record{Kind: audit.KindEnrolled, Time: now, Detail: string(host.Record.State) + ", from " + c.address})
+		x.Record(&audit.Record{Kind: audit.KindEnrolled, Time: now, AKName: host.Record.AKName, Detail: string(host.Record.State) + ", from " + c.address})
 		return nil
 	})
 	if errors.Is(err, fleet.ErrTaken) { // another was quicker
