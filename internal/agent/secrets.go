@@ -240,22 +240,37 @@ func (m *Machine) server() (url, source string) {
 	return "", ""
 }
 
-// timeKnown reports whether a server has set the clock.
+// timeKnown reports whether the server has told the time. NTP is not asked: its
+// answers are not signed, and whoever forges one could have an old certificate
+// believed (S16).
 func (m *Machine) timeKnown() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.status.Clock.Source == "ntp" || m.status.Clock.Source == "server"
+	_, ok := m.signedTime()
+	return ok
 }
 
-// takeTime sets the clock to what the attestation server says (S16). The
-// attester has compared it with the floor.
+// takeTime takes what the attestation server says the time is (S16). The attester
+// has compared it with the floor.
 func (m *Machine) takeTime(t time.Time) error {
+	if !m.recordTime(t, time.Now()) {
+		return nil
+	}
 	if err := clock.Set(t); err != nil {
 		return err
 	}
 	m.log.Printf("the server's time is %s", t.UTC().Format(time.RFC3339))
-	m.update(func(s *listener.Status) { s.Clock.Source, m.signed, m.signedAt = "server", t, uptime() })
+	m.update(func(s *listener.Status) { s.Clock.Source = "server" })
 	return nil
+}
+
+// recordTime keeps the server's time, which answers of NTP are compared with, and
+// reports whether the clock is to be set by it: when nobody else has set it, or
+// when it is far off.
+func (m *Machine) recordTime(t, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set := m.signed.IsZero() && m.status.Clock.Source != "ntp"
+	m.signed, m.signedAt = t, uptime()
+	return set || t.Sub(now).Abs() > clock.Far
 }
 
 // firmware names vendor, model and firmware of the machine as its tables do.

@@ -182,16 +182,20 @@ func (a *attester) round(ctx context.Context, c *channel, next *attestapi.Challe
 		if err != nil {
 			return 0, nil, err
 		}
+		if err := a.believe(c, got.Time); err != nil {
+			return 0, nil, err
+		}
 		next = got
-	}
-	if err := a.believe(c, next.Time); err != nil {
-		return 0, nil, err
 	}
 	answer, err := a.prove(ctx, c, next)
 	if err != nil {
 		return 0, nil, err
 	}
-	return a.take(ctx, answer)
+	wait, given, err := a.take(ctx, answer)
+	if err == nil && given != nil {
+		err = a.believe(c, given.Time)
+	}
+	return wait, given, err
 }
 
 // challenge asks for one, and enrols first when the server does not know the

@@ -259,11 +259,16 @@ func TestGoesOn(t *testing.T) {
 		s := serve(t, by, past, future)
 		s.next, s.hangUp = !hangUp, hangUp
 		m := boot(t).at(s, by)
+		told := 0
+		m.SetTime = func(time.Time) error { told++; return nil }
 		m.until(func(listener.Attestation) bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return len(s.verdicts) >= 3
 		})
+		if told < 3 {
+			t.Errorf("hang up %t: the time of %d challenges was taken, want each", hangUp, told)
+		}
 		asked := 0
 		for _, r := range s.requests {
 			if strings.HasSuffix(r, attestapi.ChallengePath) {

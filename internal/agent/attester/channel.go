@@ -159,23 +159,18 @@ func latestStart(chain []*x509.Certificate) time.Time {
 	return latest
 }
 
-// believe takes the server's time when nobody has told it yet, unless it is
-// before the floor, and then looks at the dates of its certificate (S16).
+// believe takes the server's time, unless it is before the floor. The dates of a
+// certificate that was shown when nobody had told the time are looked at now (S16).
 func (a *attester) believe(c *channel, now time.Time) error {
-	if c.dated {
-		return nil
+	if now.Before(a.m.Floor) {
+		return fmt.Errorf("the server's time %s is before this image's, %s", now.UTC().Format(time.RFC3339), a.m.Floor.UTC().Format(time.RFC3339))
 	}
-	if !a.m.TimeKnown() {
-		if now.Before(a.m.Floor) {
-			return fmt.Errorf("the server's time %s is before this image's, %s", now.UTC().Format(time.RFC3339), a.m.Floor.UTC().Format(time.RFC3339))
-		}
+	if !c.dated {
 		if err := c.verify(now); err != nil {
 			return fmt.Errorf("at the time that the server itself tells: %w", err)
 		}
-		if err := a.m.SetTime(now); err != nil {
-			return err
-		}
-	} else if err := c.verify(time.Now()); err != nil {
+	}
+	if err := a.m.SetTime(now); err != nil {
 		return err
 	}
 	c.dated = true

@@ -121,8 +121,8 @@ func (c *Client) Once() (Answer, error) {
 	return Answer{}, errors.Join(errs...)
 }
 
-// far is how much an answer may differ from the signed time.
-const far = 10 * time.Minute
+// Far is how much an answer may differ from the signed time.
+const Far = 10 * time.Minute
 
 func (c *Client) near(a Answer) error {
 	if c.Signed == nil {
@@ -130,7 +130,7 @@ func (c *Client) near(a Answer) error {
 	}
 	signed, ok := c.Signed()
 	now := time.Now().Add(a.Offset)
-	if !ok || now.Sub(signed).Abs() <= far {
+	if !ok || now.Sub(signed).Abs() <= Far {
 		return nil
 	}
 	return fmt.Errorf("ask %s: its time %s is far from %s, which the attestation server has told", a.Server,

@@ -41,8 +41,8 @@ type Machine struct {
 	// Firmware names the machine's firmware for people.
 	Firmware string
 
-	// Floor is the earliest time that is believed. TimeKnown reports whether the
-	// clock was set by somebody who knows; else SetTime takes the server's.
+	// Floor is the earliest time that is believed. SetTime takes the server's, as
+	// soon as each challenge has come; TimeKnown reports whether it ever has.
 	Floor     time.Time
 	TimeKnown func() bool
 	SetTime   func(time.Time) error
