@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
@@ -25,6 +27,7 @@ type hostsCmd struct {
 	Keys   string `required:"" placeholder:"DIR" help:"Key set: its operator key lets you in, its server authority says which server is yours." env:"INGOT_KEYS" type:"path"`
 
 	Approve        bool   `xor:"do" help:"Let a host in that waits: you vouch for its TPM."`
+	EK             string `name:"ek" placeholder:"HEX" help:"With --approve: the EK that you have compared; another one is refused."`
 	Reenrol        bool   `xor:"do" help:"Let the name be enrolled once more, for instance with another TPM."`
 	Revoke         bool   `xor:"do" help:"Put a host out."`
 	AcceptFirmware bool   `xor:"do" help:"Take its firmware as it is in the newest evidence."`
@@ -34,6 +37,9 @@ type hostsCmd struct {
 
 // Run lists hosts, shows one, or does something about one.
 func (c *hostsCmd) Run(v *verb) error {
+	if c.EK != "" && !c.Approve {
+		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--ek is for --approve"), Hint: "ingot hosts HOST --approve --ek HEX"}
+	}
 	action, err := c.action()
 	if err != nil {
 		return err
@@ -53,6 +59,9 @@ func (c *hostsCmd) Run(v *verb) error {
 		}
 		return c.list(v, l)
 	case action.Action != "":
+		if err := c.look(v, client, &action); err != nil {
+			return err
+		}
 		d, err := client.Act(v.ctx, c.Host, action)
 		if err != nil {
 			return c.explain(err)
@@ -64,7 +73,7 @@ func (c *hostsCmd) Run(v *verb) error {
 		return c.explain(err)
 	}
 	if d.State == attest.Pending {
-		defer next(v, "compare EK with what the machine's maker or its console says, then: ingot hosts %s --approve", c.Host)
+		defer next(v, "compare EK with what the machine's maker or its console says, then: ingot hosts %s --approve --ek %s", c.Host, cmp.Or(d.EK, d.EKName))
 	}
 	return v.ui.Host(d, time.Now())
 }
@@ -90,6 +99,23 @@ func (c *hostsCmd) action() (a verifier.Action, err error) {
 		a.Action, a.Machine = verifier.ActionMachine, sum[:]
 	}
 	return a, nil
+}
+
+// look asks for what the action is about: the server refuses it when that has
+// changed meanwhile.
+func (c *hostsCmd) look(v *verb, client *verifier.Client, a *verifier.Action) error {
+	if a.Action != verifier.ActionApprove && a.Action != verifier.ActionFirmware {
+		return nil
+	}
+	d, err := client.Host(v.ctx, c.Host)
+	if err != nil {
+		return c.explain(err)
+	}
+	if ek := strings.ToLower(c.EK); ek != "" && ek != d.EK && ek != d.EKName {
+		return &ui.Error{Code: ui.CodeRefused, Err: fmt.Errorf("the EK of %s is %s, not %s", c.Host, cmp.Or(d.EK, d.EKName), c.EK), Hint: "another TPM waits under this name: ingot hosts " + c.Host + " --revoke puts it out"}
+	}
+	a.About(d)
+	return nil
 }
 
 // client makes itself a certificate of some minutes.

@@ -197,7 +197,9 @@ func (s *served) operator() *Client {
 
 func (s *served) act(name, action string) *Detail {
 	s.t.Helper()
-	d, err := s.operator().Act(context.Background(), name, Action{Action: action})
+	a := Action{Action: action}
+	a.About(s.detail(name))
+	d, err := s.operator().Act(context.Background(), name, a)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -63,7 +64,8 @@ type Detail struct {
 	Verdict  *attest.Verdict `json:"verdict,omitempty"` // the newest, judged again from the record
 	Rejected *fleet.Rejected `json:"rejected,omitempty"`
 	Seen     *fleet.Firmware `json:"seen,omitempty"`
-	Head     audit.Digest    `json:"head,omitzero"` // of the host's newest record
+	SeenSum  audit.Digest    `json:"seenSum,omitzero"` // names Seen: what an operator accepts
+	Head     audit.Digest    `json:"head,omitzero"`    // of the host's newest record
 	Records  int64           `json:"records"`
 }
 
@@ -84,6 +86,21 @@ type Action struct {
 	// back.
 	Machine pcr.Digest `json:"machine,omitempty"`
 	Floor   *int64     `json:"floor,omitempty"` // lowest security epoch that the host may run
+	// EKName is the endorsement key, and Seen the firmware, that the operator
+	// has looked at (Detail): what has changed since is neither approved nor
+	// accepted. They are required for these actions.
+	EKName string       `json:"ekName,omitempty"`
+	Seen   audit.Digest `json:"seen,omitzero"`
+}
+
+// About fills in what an action is about, from what the operator was shown.
+func (a *Action) About(d *Detail) {
+	switch a.Action {
+	case ActionApprove:
+		a.EKName = d.EKName
+	case ActionFirmware:
+		a.Seen = d.SeenSum
+	}
 }
 
 // operated lets operators through, and nobody else (a host's certificate is by
@@ -144,10 +161,22 @@ func (s *Server) host(ctx context.Context, name string) (*Detail, error) {
 	}
 	d := &Detail{Summary: s.summary(h), Record: h.Record, Certified: h.Certified, EKName: hex.EncodeToString(h.Record.EKName), EK: spki(h.EK),
 		Rejected: h.Rejected, Seen: h.Seen, Head: h.Head().Sum, Records: h.Head().Seq}
+	if h.Seen != nil {
+		d.SeenSum = seenSum(h.Seen)
+	}
 	if h.Last != nil {
 		d.Verdict, err = s.lastVerdict(ctx, name)
 	}
 	return d, err
+}
+
+// seenSum names what was seen of firmware.
+func seenSum(f *fleet.Firmware) audit.Digest {
+	b, err := json.Marshal(f) // sorts
+	if err != nil {
+		return audit.Digest{}
+	}
+	return audit.Sum(b)
 }
 
 // lastVerdict judges the newest verdict again: what was kept of it is enough.
@@ -220,8 +249,11 @@ func (s *Server) act(c *call, body []byte) (any, error) {
 func (a *Action) apply(h *fleet.Host) (audit.Kind, string, error) {
 	switch a.Action {
 	case ActionApprove:
-		return audit.KindApproved, "endorsement key " + hex.EncodeToString(h.Record.EKName), h.Approve()
+		return a.approve(h)
 	case ActionReenrol:
+		if h.Record.State == attest.Pending {
+			return "", "", refuse(http.StatusConflict, attest.HostPending, "%s waits for an operator: approve it, or revoke it first", h.Record.Name)
+		}
 		h.Allow()
 		return audit.KindAllowed, "", nil
 	case ActionRevoke:
@@ -230,6 +262,9 @@ func (a *Action) apply(h *fleet.Host) (audit.Kind, string, error) {
 	case ActionFirmware:
 		if h.Seen == nil {
 			return "", "", refuse(http.StatusConflict, attest.FirmwareChanged, "%s has sent no evidence yet", h.Record.Name)
+		}
+		if a.Seen != seenSum(h.Seen) {
+			return "", "", refuse(http.StatusConflict, attest.FirmwareChanged, "the firmware of %s is not the one that you name (seen): look again", h.Record.Name)
 		}
 		h.Baseline(h.Seen.PCRs, h.Seen.Version)
 		return audit.KindFirmware, "as in the newest evidence", nil
@@ -243,6 +278,20 @@ func (a *Action) apply(h *fleet.Host) (audit.Kind, string, error) {
 		return a.raise(h)
 	}
 	return "", "", refuse(http.StatusBadRequest, RequestMalformed, "there is no action %.40q", a.Action)
+}
+
+// approve lets in the TPM that the operator has looked at, and no other that
+// has come in its place. The name is taken then.
+func (a *Action) approve(h *fleet.Host) (audit.Kind, string, error) {
+	name := hex.EncodeToString(h.Record.EKName)
+	if a.EKName != name {
+		return "", "", refuse(http.StatusConflict, attest.EKKey, "the TPM of %s is not the one that you name (ekName): look again", h.Record.Name)
+	}
+	if err := h.Approve(); err != nil {
+		return "", "", err
+	}
+	h.Reenrol = false
+	return audit.KindApproved, "endorsement key " + name, nil
 }
 
 // raise sets the lowest security epoch of a host (S10). A floor is not lowered:
