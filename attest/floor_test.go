@@ -112,7 +112,9 @@ var floorCases = []refusal{
 	{"flipped", counted(certification{value: at998, proof: func(p *FloorProof) { p.Attest[len(p.Attest)-1] ^= 1 }}), FloorUnproven, -1, ""},
 	{"flipped, unbound", also(counted(certification{value: at998, says: says(998), proof: func(p *FloorProof) { p.Attest[len(p.Attest)-1] ^= 1 }}), with(unbound)), FloorUnproven, -1, ""},
 	{"no signature", counted(certification{value: at998, proof: func(p *FloorProof) { p.Signature = nil }}), FloorUnproven, -1, ""},
-	{"the quote instead", also(counted(certification{value: at998}), with(func(c *Case) { c.Evidence.Floor = &FloorProof{Attest: c.Evidence.Quote, Signature: c.Evidence.Signature} })), FloorUnproven, -1, ""},
+	{"the quote instead", also(counted(certification{value: at998}), with(func(c *Case) {
+		c.Evidence.Floor = &FloorProof{Attest: c.Evidence.Quote, Signature: c.Evidence.Signature}
+	})), FloorUnproven, -1, ""},
 	{"and another image", also(edited(replaced(4, app, 0, "evil")), counted(certification{value: at998 - 1})), ImageUnknown, 4, ""},
 }
 

@@ -18,6 +18,7 @@ func (k *check) grammar() {
 	}
 	k.coverage()
 	k.firmware()
+	k.drivers()
 	k.secureBoot()
 }
 
@@ -79,7 +80,11 @@ func (k *check) firmware() {
 	if !version || !code {
 		k.refuse(FirmwareUnmeasured, 0, "version measured: %t, code measured: %t", version, code)
 	}
-	known := k.c.Record.Firmware[k.bank]
+	known, judged := k.c.Record.Firmware[k.bank]
+	if len(k.c.Record.Firmware) > 0 && !judged { // the host has chosen the bank
+		k.refuse(FirmwareChanged, 0, "no value of bank %s was accepted at enrolment", k.bank)
+		return
+	}
 	for _, i := range []int{0, 2} {
 		switch want := known[i]; {
 		case len(want) == 0:

@@ -74,8 +74,10 @@ const (
 
 // Reported without refusing, unless the policy wants more.
 const (
-	ClockUnsafe Code = "clock.unsafe"
-	FirmwareDMA Code = "firmware.dma"
+	ClockUnsafe     Code = "clock.unsafe"
+	FirmwareDMA     Code = "firmware.dma"
+	FirmwareDriver  Code = "firmware.driver"
+	FirmwareForeign Code = "firmware.foreign"
 )
 
 // Codes says of each code what it means.
@@ -125,7 +127,7 @@ var Codes = map[Code]string{
 	ReferenceNone:     "no reference was given",
 	PathUnknown:       "the references do not know this way to boot, or not this bank",
 	ImageUnknown:      "a part of the image is not that of the release",
-	BootEarly:         "an application was started before the boot manager",
+	BootEarly:         "a program was started before the boot manager",
 	BootPolluted:      "another application ran before the image in this boot",
 	MeasureUnexpected: "something was measured that the release does not measure",
 	MeasureMissing:    "something was not measured that the release measures",
@@ -151,6 +153,8 @@ var Codes = map[Code]string{
 	EKUnknown:     "no configured root vouches for the TPM, and the policy wants one",
 	TPMDenied:     "this kind of TPM is on the list of denied ones",
 
-	ClockUnsafe: "reported: power was cut, the TPM's clock may have lost some minutes",
-	FirmwareDMA: "reported, a refusal where the policy has `dmaProtection`: the firmware ran without DMA protection",
+	ClockUnsafe:     "reported: power was cut, the TPM's clock may have lost some minutes",
+	FirmwareDMA:     "reported, a refusal where the policy has `dmaProtection`: the firmware ran without DMA protection",
+	FirmwareDriver:  "reported: a driver of an option ROM or of the firmware ran, and no firmware was accepted yet to compare it with",
+	FirmwareForeign: "reported: a driver ran that is neither of the firmware nor of an option ROM; an operator accepts the firmware, the first verdict does not",
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/attest/statement"
+	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -215,6 +216,22 @@ func data(register uint32, typ eventlog.Type, n int, edit func(d []byte) []byte)
 }
 
 // variable is one that firmware measures into PCR 7.
+// Where drivers come from: a partition of the disk, a device's ROM.
+var (
+	partitionNode = efivar.HDPartition{Number: 1}.Node()
+	romNode       = efivar.Node{Type: 4, SubType: 8, Data: make([]byte, 20)}
+)
+
+// driver is the event of a driver that was loaded from a place.
+func driver(register uint32, from ...efivar.Node) event {
+	path, err := efivar.DevicePath(from).AppendBinary(nil)
+	if err != nil {
+		panic(err)
+	}
+	head := binary.LittleEndian.AppendUint64(make([]byte, 24), uint64(len(path)))
+	return measuredOf(register, eventlog.BootServicesDrv, string(append(head, path...)), "a driver")
+}
+
 func variable(name string, value ...byte) event {
 	guid := variableGUID(name)
 	d := append([]byte(nil), guid[:]...)
@@ -444,6 +461,13 @@ var logCases = []refusal{
 		c.Record.Firmware = map[pcr.Bank]map[int]pcr.Digest{pcr.SHA256: {0: c.Evidence.PCRs[pcr.SHA256][0], 2: pcr.SHA256.Sum(nil)}}
 	}), FirmwareChanged, 2, ""},
 
+	{"S19 the accepted firmware is of a bank that is not quoted", also(quotes(selection(pcr.SHA384, DefaultPCRs...)), with(func(c *Case) {
+		c.Record.Firmware = map[pcr.Bank]map[int]pcr.Digest{pcr.SHA256: {0: pcr.SHA256.Sum(nil), 2: pcr.SHA256.Sum(nil)}}
+	})), FirmwareChanged, 0, ""},
+	{"a driver from a partition", edited(inserted(2, eventlog.Separator, 0, 0, driver(2, partitionNode))), BootEarly, 2, ""},
+	{"a driver from a partition, accepted", also(edited(inserted(2, eventlog.Separator, 0, 0, driver(2, partitionNode))),
+		with(func(c *Case) { c.Record.Firmware = c.Evidence.PCRs })), BootEarly, 2, ""},
+
 	{"F01 cut log", mangled(func(b []byte) []byte { return b[:len(b)-1] }), LogMalformed, -1, ""},
 	{"F02 huge EventSize", mangled(func(b []byte) []byte {
 		binary.LittleEndian.PutUint32(b[bytes.Index(b, []byte("Calling"))-4:], 1<<31)
@@ -596,6 +620,16 @@ func TestAccepted(t *testing.T) {
 			func(v *Verdict) bool {
 				return v.Registers[0].Against == "enrolment" && v.Registers[2].Against == "enrolment"
 			}},
+		{"a driver of an option ROM", edited(inserted(2, eventlog.Separator, 0, 0, driver(2, romNode))),
+			func(v *Verdict) bool {
+				return len(v.Notes) == 1 && v.Notes[0].Code == FirmwareDriver && v.AcceptsFirmware()
+			}},
+		{"a driver from elsewhere", edited(inserted(2, eventlog.Separator, 0, 0, driver(2, romNode), driver(2, efivar.Node{Type: 3, SubType: 24}))),
+			func(v *Verdict) bool {
+				return len(v.Notes) == 2 && v.Notes[0].Code == FirmwareForeign && v.Notes[0].PCR == 2 && !v.AcceptsFirmware()
+			}},
+		{"a driver that is accepted", also(edited(inserted(2, eventlog.Separator, 0, 0, driver(2, romNode))), with(func(c *Case) { c.Record.Firmware = c.Evidence.PCRs })),
+			func(v *Verdict) bool { return len(v.Notes) == 0 && v.AcceptsFirmware() }},
 		{"phases", states(measured(11, eventlog.IPL, "services"), measured(11, eventlog.IPL, "ready")), nil},
 		{"statement", also(states(measured(15, eventlog.IPL, string(Statement{Slot: "b", Boot: "disk", Machine: pcr.SHA256.Sum(nil)}.Data()))),
 			with(func(c *Case) { c.Policy.MachineConfig, c.Record.Machine = true, pcr.SHA256.Sum(nil) })),

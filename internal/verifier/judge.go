@@ -111,7 +111,7 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	now, catalog := s.now(), s.catalog.Load()
 	record := h.Record
 	j := audit.Judged{References: catalog.sums, Case: attest.Case{Evidence: e, References: catalog.references, Record: &record,
-		Policy: s.o.Policy, LastSeen: h.LastSeen, Challenge: ch, Now: now}}
+		Policy: s.policy(), LastSeen: h.LastSeen, Challenge: ch, Now: now}}
 	j.Verdict = attest.Verify(j.Case)
 	v := &j.Verdict
 	if !v.Proven() {
@@ -131,7 +131,7 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 		}
 		keepVerdict(x.Host, v, e, c.address)
 		x.Record(r, blobs...)
-		if v.Trusted && x.Host.Record.Firmware == nil {
+		if v.AcceptsFirmware() && x.Host.Record.Firmware == nil {
 			x.Host.Baseline(x.Host.Seen.PCRs, x.Host.Seen.Version)
 			x.Record(&audit.Record{Kind: audit.KindFirmware, Time: now, Detail: "as in the first trusted verdict"})
 		}

@@ -136,18 +136,21 @@ func (s *Server) SetCatalog(ctx context.Context, c *Catalog) error {
 	return nil
 }
 
-// bank is what machines are asked for: SHA-256, which all have, if the policy
-// lets it be.
+// bank is what machines are asked for, and the only one that is judged then: the
+// policy's best, else SHA-256, which all have.
 func (s *Server) bank() pcr.Bank {
-	for _, b := range s.o.Policy.Banks {
-		if b == pcr.SHA256 {
-			return b
-		}
-	}
 	if len(s.o.Policy.Banks) > 0 {
 		return s.o.Policy.Banks[0]
 	}
 	return pcr.SHA256
+}
+
+// policy is what a case is judged by: the operator's, and the bank that was
+// asked for.
+func (s *Server) policy() attest.Policy {
+	p := s.o.Policy
+	p.Banks = []pcr.Bank{s.bank()}
+	return p
 }
 
 func (s *Server) pcrs() []int {
