@@ -169,6 +169,10 @@ func (a *attester) session(ctx context.Context) error {
 // expirySlack is left of a challenge's lifetime when it is used.
 const expirySlack = 10 * time.Second
 
+// pendingWait bounds the time until a host asks whether it was approved: an
+// operator waits for that.
+const pendingWait = 10 * time.Second
+
 // round is one proof: a challenge, unless the last answer brought one, and the
 // evidence. It returns when the next is due.
 func (a *attester) round(ctx context.Context, c *channel, next *attestapi.Challenge) (time.Duration, *attestapi.Challenge, error) {
@@ -177,7 +181,7 @@ func (a *attester) round(ctx context.Context, c *channel, next *attestapi.Challe
 		var refused *refusal
 		if errors.As(err, &refused) && refused.says.Code == attest.HostPending {
 			a.report("pending", func(s *listener.Attestation) { s.Error, s.Findings = "", nil })
-			return jitter(a.interval), nil, nil
+			return jitter(min(a.interval, pendingWait)), nil, nil
 		}
 		if err != nil {
 			return 0, nil, err
