@@ -96,18 +96,20 @@ func (m *Machine) initLogBytes() []byte {
 }
 
 // replace writes a file as a whole: whoever reads it sees the old one or the new.
+// Until then it has a name that no secret can have: a dot comes first.
 func replace(path string, b []byte, mode os.FileMode, uid, gid int) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp := path + ".new"
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"~")
 	_ = os.Remove(tmp) // left by a write that failed
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chown(uid, gid), f.Chmod(mode), f.Close())
+	err = f.Chown(uid, gid) // first: nobody else opens it before there is something to read
+	_, writeErr := f.Write(b)
+	err = errors.Join(err, writeErr, f.Chmod(mode), f.Close())
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}

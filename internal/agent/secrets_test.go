@@ -222,7 +222,8 @@ func TestWithoutTPM(t *testing.T) {
 func TestReplace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "file")
 	for _, text := range []string{"one", "two"} {
-		if err := os.WriteFile(path+".new", []byte("left"), 0o444); err != nil && text == "two" {
+		left := filepath.Join(filepath.Dir(path), ".file~")
+		if err := os.WriteFile(left, []byte("left"), 0o444); err != nil && text == "two" {
 			t.Fatal(err)
 		}
 		if err := replace(path, []byte(text), 0o444, os.Getuid(), os.Getgid()); err != nil {
@@ -233,6 +234,22 @@ func TestReplace(t *testing.T) {
 	list, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(list) != 1 {
 		t.Errorf("left behind: %v %v", list, err)
+	}
+}
+
+// TestSecretsOfLikeNames: a secret whose name is another's with an ending does not
+// get in its way.
+func TestSecretsOfLikeNames(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		for _, name := range []string{"x.new", "x", "x.new.new", "x~"} {
+			if err := replace(filepath.Join(dir, name), []byte(name), 0o444, os.Getuid(), os.Getgid()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, name := range []string{"x.new", "x", "x.new.new", "x~"} {
+		holdsFile(t, filepath.Join(dir, name), name, 0o444, os.Getuid())
 	}
 }
 
