@@ -88,7 +88,9 @@ func (s *secretStore) get(name string) ([]byte, bool) {
 
 // deliver takes what the server gives: the machine's identity, and secrets,
 // which it writes for the services that name them. Services that waited for
-// them start.
+// them start. A secret that cannot be written is a problem, but taken: its service
+// owns the directory and may have put something in the way, and is given it again
+// at its next start.
 func (m *Machine) deliver(d proof.Delivery) error {
 	var errs []error
 	if d.Certificate != nil {
@@ -98,7 +100,9 @@ func (m *Machine) deliver(d proof.Delivery) error {
 	for _, svc := range m.spec.Services {
 		for _, name := range svc.Secrets {
 			if changed[name] {
-				errs = append(errs, m.writeSecrets(svc))
+				if err := m.writeSecrets(svc); err != nil {
+					m.problem("%v", err)
+				}
 				break
 			}
 		}

@@ -79,6 +79,22 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// TestSecretInTheWay: what a service puts into its directory is a problem, and not
+// for the attester.
+func TestSecretInTheWay(t *testing.T) {
+	asRoot(t)
+	m := waitingMachine(t)
+	if err := os.MkdirAll(m.place(secretsDir, "web", "key", "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.deliver(proof.Delivery{Secrets: []proof.Secret{{Name: "key", Value: []byte("k")}}}); err != nil {
+		t.Errorf("the delivery failed: %v", err)
+	}
+	if p := m.Status().Problems; len(p) != 1 || !strings.Contains(p[0], "write secret key of web") {
+		t.Errorf("problems %q", p)
+	}
+}
+
 // waitingMachine has one service of user web (1000) that names two secrets.
 func waitingMachine(t *testing.T) *Machine {
 	t.Helper()

@@ -286,6 +286,36 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
+// TestUndelivered: a secret that could not be written is not opened again, which
+// makes the TPM work.
+func TestUndelivered(t *testing.T) {
+	by := newAuthority(t, past, future)
+	s := serve(t, by, past, future)
+	s.secrets = map[string]string{"a": "x"}
+	var sealed []attestapi.Secret
+	s.spoil = func(one *attestapi.Secret) { // the same one each time
+		sealed = append(sealed, *one)
+		*one = sealed[0]
+	}
+	m := boot(t).at(s, by)
+	m.Deliver = func(d proof.Delivery) error {
+		m.delivered = append(m.delivered, d)
+		return errors.New("a directory is in the way")
+	}
+	m.until(func(listener.Attestation) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.verdicts) >= 4
+	})
+	opened := 0
+	for _, d := range m.delivered {
+		opened += len(d.Secrets)
+	}
+	if opened != 1 || !slices.ContainsFunc(m.states, func(a listener.Attestation) bool { return strings.Contains(a.Error, "in the way") }) {
+		t.Errorf("%d secrets opened in %d deliveries, reported %+v", opened, len(m.delivered), m.states)
+	}
+}
+
 // TestPending: the machine asks on until an operator has approved it.
 func TestPending(t *testing.T) {
 	by := newAuthority(t, past, future)

@@ -229,15 +229,12 @@ func (a *attester) receive(ctx context.Context, answer *attestapi.Answer) error 
 			return nil
 		}))
 	}
-	if err := a.m.Deliver(d); err != nil {
-		return errors.Join(append(errs, err)...)
-	}
 	for _, s := range news {
 		if slices.ContainsFunc(d.Secrets, func(o proof.Secret) bool { return o.Name == s.Name }) {
 			a.opened[s.Name] = sumOf(s)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.m.Deliver(d))...)
 }
 
 // sumOf tells a secret that was opened already: to open one, a TPM makes its

@@ -47,7 +47,8 @@ type Machine struct {
 	TimeKnown func() bool
 	SetTime   func(time.Time) error
 
-	// Deliver takes what an attested machine gets.
+	// Deliver takes what an attested machine gets. Secrets are taken in any case:
+	// an error does not ask for them again.
 	Deliver func(Delivery) error
 	// Report takes the state for /v1/status.
 	Report func(listener.Attestation)
