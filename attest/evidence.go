@@ -3,10 +3,13 @@ package attest
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/attest/quote"
@@ -62,14 +65,77 @@ func ReadEvidence(b []byte, doc any, e *Evidence) error {
 	if len(b) > MaxEvidence {
 		return fmt.Errorf("read evidence: %d bytes are more than %d", len(b), MaxEvidence)
 	}
-	if err := json.Unmarshal(b, doc, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(b, doc, json.RejectUnknownMembers(true), json.WithUnmarshalers(boundedRegisters)); err != nil {
 		return fmt.Errorf("read evidence: %w", err)
 	}
 	if e.Format != Format {
 		return fmt.Errorf("read evidence: format %.40q is not %q", e.Format, Format)
 	}
+	if err := e.bounded(); err != nil {
+		return fmt.Errorf("read evidence: %w", err)
+	}
 	return nil
 }
+
+// Bounds in bytes of what is kept of evidence beside its logs, far above what a
+// TPM makes: an RSA key of 4096 bits signs 512.
+const (
+	maxTPM         = 1 << 10
+	maxNonce       = 256
+	maxFirmware    = 1 << 10 // three texts of a machine's tables, 255 bytes each
+	maxCertificate = 8 << 10
+)
+
+// bounded refuses fields that are longer than any of theirs.
+func (e *Evidence) bounded() error {
+	type field struct {
+		name    string
+		n, most int
+	}
+	fields := []field{{"nonce", len(e.Nonce), maxNonce}, {"ak", len(e.AK), maxTPM}, {"ek", len(e.EK), maxTPM},
+		{"ekCertificate", len(e.EKCertificate), maxCertificate}, {"quote", len(e.Quote), maxTPM}, {"signature", len(e.Signature), maxTPM},
+		{"firmware", len(e.Firmware), maxFirmware}}
+	if p := e.Floor; p != nil {
+		fields = append(fields, field{"floor.attest", len(p.Attest), maxTPM}, field{"floor.signature", len(p.Signature), maxTPM})
+	}
+	for _, f := range fields {
+		if f.n > f.most {
+			return fmt.Errorf("%s: %d bytes are more than %d", f.name, f.n, f.most)
+		}
+	}
+	return nil
+}
+
+// boundedRegisters reads the values of a bank and stops at what no bank has:
+// two megabytes of small entries would be ten times that in memory.
+var boundedRegisters = json.UnmarshalFromFunc(func(d *jsontext.Decoder, out *map[int]pcr.Digest) error {
+	if d.PeekKind() != '{' {
+		return errors.ErrUnsupported // null, or what the reader refuses
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	values := map[int]pcr.Digest{}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		text := name.String()
+		i, err := strconv.Atoi(text)
+		if err != nil || i < 0 || i >= pcr.Count || strconv.Itoa(i) != text {
+			return fmt.Errorf("register %.20q is not one of 0 to %d", text, pcr.Count-1)
+		}
+		var value pcr.Digest
+		if err := json.UnmarshalDecode(d, &value); err != nil {
+			return err
+		}
+		values[i] = value
+	}
+	*out = values
+	_, err := d.ReadToken()
+	return err
+})
 
 // Challenge is what evidence must answer. A nonce is used once (Open).
 type Challenge struct {

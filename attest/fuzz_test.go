@@ -3,6 +3,8 @@ package attest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -78,11 +80,36 @@ func TestParseEvidenceRefuses(t *testing.T) {
 		"array":          "[" + good + "]",
 		"clock's field":  strings.Replace(good, `"clock":{`, `"clock":{"x":1,`, 1),
 		"unknown bank":   strings.Replace(good, `"sha256":`, `"md5":`, 1),
+		"register 24":    strings.Replace(good, `"sha256":{`, `"sha256":{"24":"00",`, 1),
+		"register 00":    strings.Replace(good, `"sha256":{`, `"sha256":{"00":"00",`, 1),
+		"firmware":       strings.Replace(good, `"nonce"`, `"firmware":"`+strings.Repeat("x", 1025)+`","nonce"`, 1),
+		"certificate":    strings.Replace(good, `"nonce"`, `"ekCertificate":"`+strings.Repeat("AAAA", 2731)+`","nonce"`, 1),
+		"counter":        strings.Replace(good, `"nonce"`, `"floor":{"attest":"`+strings.Repeat("AAAA", 342)+`","signature":"AA=="},"nonce"`, 1),
+		"counter signed": strings.Replace(good, `"nonce"`, `"floor":{"attest":"AA==","signature":"`+strings.Repeat("AAAA", 342)+`"},"nonce"`, 1),
 		"too large":      good + strings.Repeat(" ", MaxEvidence),
 	} {
 		if _, err := ParseEvidence([]byte(text)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestParseEvidenceMemory: registers that no bank has cost nothing.
+func TestParseEvidenceMemory(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"format":"ingot-evidence/1","pcrs":{"sha256":{"0":""`)
+	for i := 1; b.Len() < MaxEvidence-100; i++ {
+		fmt.Fprintf(&b, `,"%d":""`, i)
+	}
+	text := []byte(b.String() + "}}}")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := ParseEvidence(text); err == nil {
+		t.Error("read")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d bytes of memory", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/ingot-os/ingot/attest"
@@ -35,5 +36,27 @@ func TestPreferredBank(t *testing.T) {
 	}
 	if _, code := m.attest(c, "a"); code != "" {
 		t.Error(code)
+	}
+}
+
+// TestSeen: values that the quote does not cover are not what an operator
+// accepts.
+func TestSeen(t *testing.T) {
+	s, m, c := joined(t, nil)
+	if _, code := m.attest(c, "a"); code != "" {
+		t.Fatal(code)
+	}
+	want := s.detail("a").Seen
+	ch, code := c.ask("a")
+	if code != "" {
+		t.Fatal(code)
+	}
+	e := m.evidence(c, "a", ch)
+	e.PCRs[pcr.SHA256][0] = pcr.SHA256.Sum([]byte("mine"))
+	if _, code := c.answer(e); code != attest.QuoteComposite {
+		t.Errorf("a value that was not quoted: %q", code)
+	}
+	if got := s.detail("a").Seen; !reflect.DeepEqual(got, want) || len(want.PCRs[pcr.SHA256]) != 2 {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -70,12 +70,9 @@ const maxTries = 5
 
 // evidence judges: Evidence to Answer.
 func (s *Server) evidence(c *call, body []byte) (any, error) {
-	var e attestapi.Evidence
-	if err := decode(body, &e); err != nil {
-		return nil, err
-	}
-	if e.Format != attest.Format {
-		return nil, refuse(http.StatusBadRequest, attest.EvidenceMalformed, "format %.40q is not %q", e.Format, attest.Format)
+	e, err := attestapi.ParseEvidence(body)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, attest.EvidenceMalformed, "%v", err)
 	}
 	h, err := s.speaker(c, e.Name)
 	if err != nil {
@@ -117,12 +114,12 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	if !v.Proven() {
 		return *v, s.reject(c, h, v)
 	}
-	if !s.appetite.allow(h.Record.Name, e, now) {
-		return *v, refuse(http.StatusTooManyRequests, RequestBusy, "more evidence of %s than is kept: wait for the interval", h.Record.Name)
-	}
 	r, blobs, err := audit.New(j)
 	if err != nil {
 		return *v, err
+	}
+	if !s.appetite.allow(h.Record.Name, blobs, now) {
+		return *v, refuse(http.StatusTooManyRequests, RequestBusy, "more evidence of %s than is kept: wait for the interval", h.Record.Name)
 	}
 	before := *h
 	err = s.o.Store.Update(c.ctx, h.Record.Name, func(x *fleet.Change) error {
@@ -154,17 +151,25 @@ func keepVerdict(h *fleet.Host, v *attest.Verdict, e *attest.Evidence, address s
 	if len(v.Findings) > 0 {
 		h.Last.Detail = cut(v.Findings[0].String())
 	}
-	h.Seen = &fleet.Firmware{PCRs: map[pcr.Bank]map[int]pcr.Digest{}, Version: v.Firmware}
-	for bank, values := range e.PCRs {
-		for _, i := range []int{0, 2} {
-			if d := values[i]; d != nil {
-				if h.Seen.PCRs[bank] == nil {
-					h.Seen.PCRs[bank] = map[int]pcr.Digest{}
-				}
-				h.Seen.PCRs[bank][i] = d
-			}
+	if seen := firmware(v, e); seen != nil {
+		h.Seen = seen
+	}
+}
+
+// firmware is what an operator may accept: values that the TPM has signed, of the
+// bank that was judged. Of evidence that was refused before that there is none.
+func firmware(v *attest.Verdict, e *attest.Evidence) *fleet.Firmware {
+	bank, err := pcr.ParseBank(v.Bank)
+	if err != nil || len(v.Registers) == 0 {
+		return nil
+	}
+	values := map[int]pcr.Digest{}
+	for _, r := range v.Registers { // the quoted ones
+		if r.PCR == 0 || r.PCR == 2 {
+			values[r.PCR] = e.PCRs[bank][r.PCR]
 		}
 	}
+	return &fleet.Firmware{PCRs: map[pcr.Bank]map[int]pcr.Digest{bank: values}, Version: v.Firmware}
 }
 
 func cut(s string) string { return s[:min(len(s), 300)] }
