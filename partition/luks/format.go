@@ -25,8 +25,19 @@ const MinSize = DataOffset + 1<<20
 // maxSlots is the highest number of key slots (section 3.2).
 const maxSlots = 32
 
-// blankSize is how much of the volume reads as zeros after Format.
-const blankSize = 4096
+// blankSize is how many bytes a blank device begins with that are zero, and how
+// much of a new volume reads so.
+const blankSize = 1 << 20
+
+// begun is the first sector of a device that Format has begun with. What it
+// writes next makes the device no longer blank, and a cut must not leave a
+// device that nobody touches any more; nor one that looks blank to whoever
+// would put something else there.
+func begun() []byte {
+	b := make([]byte, sectorSize)
+	copy(b, "a LUKS2 volume was begun here; there is nothing in it\n")
+	return b
+}
 
 // Slot is a passphrase of a new volume.
 type Slot struct {
@@ -44,10 +55,9 @@ type Volume struct {
 	Tokens     map[string]json.RawMessage
 }
 
-// Format makes a volume and gives its key. The first 4096 bytes of the data
-// read as zeros, everything else as noise. All that is random comes from
-// random, in a fixed order. The device must have been found blank: it is not
-// asked here.
+// Format makes a volume and gives its key. The first 1 MiB of the data reads as
+// zeros, everything else as noise. All that is random comes from random, in a
+// fixed order. The device must have been found blank: it is not asked here.
 func Format(d Device, random io.Reader, v Volume) ([]byte, error) {
 	if err := v.check(); err != nil {
 		return nil, fmt.Errorf("make volume: %w", err)
@@ -58,6 +68,9 @@ func Format(d Device, random io.Reader, v Volume) ([]byte, error) {
 	}
 	m := metadata{Keyslots: map[string]keyslot{}, Segments: map[string]segment{"0": {
 		Type: "crypt", Offset: DataOffset, Size: "dynamic", Encryption: Cipher, SectorSize: v.SectorSize}}}
+	if err := writeBegun(d); err != nil {
+		return nil, fmt.Errorf("make volume: %w", err)
+	}
 	for i, s := range v.Slots {
 		k, err := writeSlot(d, random, area{"raw", 2*headerSize + int64(i)*slotArea, slotArea, Cipher, KeySize}, s, key)
 		if err != nil {
@@ -79,6 +92,13 @@ func Format(d Device, random io.Reader, v Volume) ([]byte, error) {
 		return nil, fmt.Errorf("make volume: %w", err)
 	}
 	return key, c.writeBoth(d)
+}
+
+func writeBegun(d Device) error {
+	if _, err := d.WriteAt(begun(), 0); err != nil {
+		return err
+	}
+	return d.Sync()
 }
 
 func (v Volume) check() error {

@@ -18,10 +18,18 @@ type Header struct {
 	Seq   uint64 // rises with each change
 
 	newest copyOf
+	stale  int // which copy is not what newest is: firstCopy, secondCopy or none
 	meta   metadata
 	all    map[string]json.RawMessage // the metadata as they were read, by section
 	tokens map[string]json.RawMessage
 }
+
+// What Header.stale says: the copy that is damaged, older, or was cut.
+const (
+	noCopy = iota
+	firstCopy
+	secondCopy
+)
 
 // metadata is the part of the JSON area that is used here (section 3).
 type metadata struct {
@@ -84,14 +92,21 @@ type digest struct {
 func Read(r io.ReaderAt) (*Header, error) {
 	first, firstErr := readCopy(r, 0)
 	second, secondErr := readSecond(r, first, firstErr)
-	newest := first
+	newest, stale := first, noCopy
 	switch {
 	case firstErr != nil && secondErr != nil:
 		return nil, none(r, firstErr, secondErr)
 	case firstErr != nil, secondErr == nil && second.Seq > first.Seq:
-		newest = second
+		newest, stale = second, firstCopy
+	case secondErr != nil, second.Seq < first.Seq:
+		stale = secondCopy
 	}
-	return parse(newest)
+	h, err := parse(newest)
+	if err != nil {
+		return nil, err
+	}
+	h.stale = stale
+	return h, nil
 }
 
 // readSecond finds the second copy: where the first says, or wherever one can
@@ -113,17 +128,22 @@ func readSecond(r io.ReaderAt, first copyOf, firstErr error) (copyOf, error) {
 	return copyOf{}, found
 }
 
-// none says why there is no header. A device is blank when its start is zero
-// and nothing that began as a second copy is anywhere: key slots, which Format
-// writes before the headers, do not count.
+// none says why there is no header. A device is blank when its first blankSize
+// bytes are zero: file systems that leave the first block alone begin within
+// them (btrfs at 64 KiB, ZFS at 16 KiB, ISO 9660 and JFS at 32 KiB). What Format
+// has begun and not ended is blank as well, unless a second copy was begun: that
+// may be all that is left of a volume.
 func none(r io.ReaderAt, firstErr, secondErr error) error {
-	b := make([]byte, binarySize)
-	if _, err := r.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+	b := make([]byte, blankSize)
+	n, err := r.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read volume: %w", err)
 	}
+	b = b[:n]
 	switch {
 	case !errors.Is(secondErr, ErrForeign):
 		return fmt.Errorf("read volume: %w", secondErr)
+	case bytes.HasPrefix(b, begun()):
 	case slices.ContainsFunc(b, func(c byte) bool { return c != 0 }):
 		return fmt.Errorf("read volume: %w", firstErr)
 	}
@@ -245,7 +265,8 @@ func (h *Header) Token(typ string) (id string, token json.RawMessage) {
 // of what has its number. Store makes it last.
 func (h *Header) SetToken(id string, token json.RawMessage) { h.tokens[id] = token }
 
-// Store writes the header with a new sequence, the second copy first.
+// Store writes the header with a new sequence: one copy after the other, and
+// first the one that nobody needs when the writing is cut.
 func (h *Header) Store(d Device) error {
 	tokens, err := json.Marshal(h.tokens)
 	if err != nil {
@@ -258,21 +279,57 @@ func (h *Header) Store(d Device) error {
 	}
 	c := h.newest
 	c.Seq, c.json = h.Seq+1, b
-	if err := c.writeBoth(d); err != nil {
+	next, last := c.second(), c.first()
+	left := firstCopy
+	if h.stale == firstCopy {
+		next, last, left = last, next, secondCopy
+	}
+	if err := next.write(d); err != nil {
 		return err
 	}
-	h.Seq, h.newest = c.Seq, c
+	h.Seq, h.newest, h.stale = c.Seq, c, left
+	if err := last.write(d); err != nil {
+		return err
+	}
+	h.stale = noCopy
 	return nil
 }
 
-func (c copyOf) writeBoth(d Device) error {
-	second := c
-	copy(second.Magic[:], secondaryMagic)
-	second.Offset = c.Size
-	if err := second.write(d); err != nil {
+// Repair writes the copy of the header that Read found damaged or older, when
+// one was: the next cut may take the other. It does nothing to a header whose
+// copies are the same.
+func (h *Header) Repair(d Device) error {
+	bad := h.newest.first()
+	switch h.stale {
+	case noCopy:
+		return nil
+	case secondCopy:
+		bad = h.newest.second()
+	}
+	if err := bad.write(d); err != nil {
 		return err
 	}
+	h.stale = noCopy
+	return nil
+}
+
+// first and second are a copy in its place.
+func (c copyOf) first() copyOf {
 	copy(c.Magic[:], primaryMagic)
 	c.Offset = 0
-	return c.write(d)
+	return c
+}
+
+func (c copyOf) second() copyOf {
+	copy(c.Magic[:], secondaryMagic)
+	c.Offset = c.Size
+	return c
+}
+
+// writeBoth makes a volume valid.
+func (c copyOf) writeBoth(d Device) error {
+	if err := c.second().write(d); err != nil {
+		return err
+	}
+	return c.first().write(d)
 }

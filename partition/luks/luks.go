@@ -10,14 +10,17 @@
 //
 // A change of the header survives a cut at any write: the copy that is not
 // being written stays valid, and of two valid ones the higher sequence counts.
-// Formatting makes the volume valid by its last writes, so that a cut before
-// them leaves a device that reads as blank.
+// A copy that a cut has left behind is written first the next time, and Repair
+// makes it good at once. Formatting makes the volume valid by its last writes,
+// so that a cut before them leaves a device that reads as blank here, and as
+// something foreign to others: its first sector says that a volume was begun.
 //
 // Shape of use:
 //
 //	key, err := luks.Format(device, random, luks.Volume{UUID: id, Size: size, Slots: slots})
 //	h, err := luks.Read(device)
 //	key, err := h.Unlock(device, 0, passphrase)
+//	err = h.Repair(device)
 //	h.SetToken("0", token)
 //	err = h.Store(device)
 package luks

@@ -225,6 +225,84 @@ func TestCutStore(t *testing.T) {
 	})
 }
 
+// TestCutTwice: a cut that follows a cut leaves a volume that opens as well,
+// whether the first came in Format or in Store, and with and without Repair.
+func TestCutTwice(t *testing.T) {
+	whole, _ := format(t)
+	store := func(floor int, repair bool) func(*disk) error {
+		return func(d *disk) error {
+			h, err := Read(d)
+			if err != nil {
+				return err
+			}
+			if repair {
+				if err := h.Repair(d); err != nil {
+					return err
+				}
+			}
+			h.SetToken("0", json.RawMessage(fmt.Sprintf(`{"type":"ingot-tpm2","keyslots":["0"],"floor":%d}`, floor)))
+			return h.Store(d)
+		}
+	}
+	again := func(d *disk, where string) {
+		if _, err := Read(d); errors.Is(err, ErrBlank) {
+			return // of Format
+		}
+		for _, repair := range []bool{false, true} {
+			cut(t, func() *disk { return &disk{b: bytes.Clone(d.b), left: -1} }, store(3, repair), func(d *disk, then string) {
+				if h, err := Read(d); err != nil {
+					t.Fatalf("%s, then %s (repair %v): %v", where, then, repair, err)
+				} else if _, err := h.Unlock(d, 1, recovery); err != nil {
+					t.Fatalf("%s, then %s (repair %v): %v", where, then, repair, err)
+				}
+			})
+		}
+	}
+	cut(t, func() *disk { return &disk{b: bytes.Clone(whole.b), left: -1} }, store(2, false), again)
+	cut(t, func() *disk { return newDisk(testSize) }, func(d *disk) error {
+		_, err := Format(d, noise(1), volume())
+		return err
+	}, again)
+}
+
+// TestStoreAfterFailure: one that fails between the copies is followed by one
+// that is cut.
+func TestStoreAfterFailure(t *testing.T) {
+	whole, _ := format(t)
+	d := &disk{b: bytes.Clone(whole.b), left: 2}
+	h, err := Read(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Store(d); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	d.left, d.keep = 0, 512
+	if err := h.Store(d); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	if _, err := Read(d); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRepair(t *testing.T) {
+	whole, _ := format(t)
+	for name, at := range map[string]int{"first": 5000, "second": headerSize + 5000, "none": -1} {
+		d := &disk{b: bytes.Clone(whole.b), left: -1}
+		if at >= 0 {
+			d.b[at]++
+		}
+		h, err := Read(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Repair(d); err != nil || !bytes.Equal(d.b, whole.b) {
+			t.Errorf("%s: %v, as it was: %v", name, err, bytes.Equal(d.b, whole.b))
+		}
+	}
+}
+
 // cut runs work with a cut at each of its writes, at several places in it.
 func cut(t *testing.T, fresh func() *disk, work func(*disk) error, check func(*disk, string)) {
 	t.Helper()
@@ -252,6 +330,9 @@ func TestReadRefuses(t *testing.T) {
 	}{
 		"blank":          {func(b []byte) { clear(b) }, ErrBlank},
 		"ext4":           {func(b []byte) { clear(b); b[1080] = 0x53 }, ErrForeign},
+		"btrfs":          {func(b []byte) { clear(b); copy(b[65536+64:], "_BHRfS_M") }, ErrForeign},
+		"last of a MiB":  {func(b []byte) { clear(b); b[1<<20-1] = 1 }, ErrForeign},
+		"begun":          {func(b []byte) { clear(b); copy(b, begun()); b[65536] = 1 }, ErrBlank},
 		"LUKS1":          {func(b []byte) { clear(b); copy(b, primaryMagic+"\x00\x01") }, ErrForeign},
 		"both damaged":   {func(b []byte) { b[5000]++; b[headerSize+5000]++ }, ErrDamaged},
 		"start cleared":  {func(b []byte) { clear(b[:headerSize]); b[headerSize+5000]++ }, ErrDamaged},

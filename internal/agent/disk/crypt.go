@@ -31,11 +31,15 @@ func (c Crypt) Open(key []byte) (string, error) {
 	return node, nil
 }
 
+// tableRoom is more than all of a table but the key has in bytes.
+const tableRoom = 512
+
 // table is the target line of
 // Documentation/admin-guide/device-mapper/dm-crypt.rst. Discards are passed
 // on: that shows which blocks are free, and keeps flash memory fast.
 func (c Crypt) table(key []byte) []byte {
-	b := fmt.Appendf(nil, "%s ", c.Cipher)
+	b := make([]byte, 0, tableRoom+2*len(key)) // one array: growing would leave the key behind
+	b = fmt.Appendf(b, "%s ", c.Cipher)
 	b = hex.AppendEncode(b, key)
 	b = fmt.Appendf(b, " %d %s %d", c.IVTweak, c.Device, c.Offset/512)
 	if c.SectorSize == 512 {

@@ -14,6 +14,14 @@ func TestCryptTable(t *testing.T) {
 	if got := string(c.table(key)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	c.IVTweak = 1 << 63
+	for c.Device = "/dev/v"; len(c.Device) < 64; c.Device += "x" { // where append would grow
+		b := c.table(key)
+		if cap(b) != tableRoom+2*len(key) {
+			t.Errorf("the table of %d bytes has grown to %d: the key is left behind", len(b), cap(b))
+		}
+	}
+	c.IVTweak = 0
 	c.SectorSize = 512
 	if got := string(c.table(key)); !strings.HasSuffix(got, " 32768 1 allow_discards") {
 		t.Errorf("sectors of 512: %s", got)

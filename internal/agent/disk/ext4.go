@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -39,7 +40,7 @@ type Content int
 
 // The contents.
 const (
-	Blank   Content = iota // nothing: the first block is zero
+	Blank   Content = iota // nothing: the first MiB is zero, or a Format was cut
 	Ext4                   // an ext4 file system
 	Foreign                // something else; never overwritten
 )
@@ -51,8 +52,20 @@ type Super struct {
 	Errored bool  // the kernel has found errors in it
 }
 
-// Probe reads the first block of a partition. A format that was cut by a power
-// failure reads as Blank: its first block is written last.
+// blankSize is how many bytes of zeros a blank partition begins with. Many file
+// systems leave the first block alone: btrfs begins at 64 KiB.
+const blankSize = 1 << 20
+
+// begun is the first block while Format runs: a cut leaves a partition that is
+// known to hold nothing.
+func begun() []byte {
+	b := make([]byte, blockSize)
+	copy(b, "an ext4 file system was begun here; there is nothing in it\n")
+	return b
+}
+
+// Probe reads the start of a partition. A format that was cut by a power failure
+// reads as Blank.
 func Probe(r io.ReaderAt) (Content, Super, error) {
 	b := make([]byte, blockSize)
 	if _, err := r.ReadAt(b, 0); err != nil {
@@ -60,10 +73,8 @@ func Probe(r io.ReaderAt) (Content, Super, error) {
 	}
 	sb := b[superAt:]
 	if binary.LittleEndian.Uint16(sb[0x38:]) != superMagic {
-		if !bytes.Equal(b, zeroPage[:]) {
-			return Foreign, Super{}, nil
-		}
-		return Blank, Super{}, nil
+		content, err := blank(r, b)
+		return content, Super{}, err
 	}
 	const incompatRecover, incompat64Bit = 0x4, 0x80
 	incompat := binary.LittleEndian.Uint32(sb[0x60:])
@@ -77,6 +88,22 @@ func Probe(r io.ReaderAt) (Content, Super, error) {
 		Dirty:   state&1 == 0 || incompat&incompatRecover != 0,
 		Errored: state&2 != 0,
 	}, nil
+}
+
+// blank looks whether what has this first block and is no ext4 is nothing.
+func blank(r io.ReaderAt, first []byte) (Content, error) {
+	if bytes.Equal(first, begun()) {
+		return Blank, nil
+	}
+	b := make([]byte, blankSize)
+	n, err := r.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return Foreign, fmt.Errorf("read data partition at offset %d: %w", n, err)
+	}
+	if slices.ContainsFunc(b[:n], func(c byte) bool { return c != 0 }) {
+		return Foreign, nil
+	}
+	return Blank, nil
 }
 
 // Target is where Format writes: a partition.
@@ -203,13 +230,20 @@ func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// flush writes what was written, the first page last.
+// flush writes what was written, the first page last; until then it says that
+// the rest is being written.
 func (s *sparse) flush(t Target) error {
 	pages := make([]int64, 0, len(s.pages))
 	for p := range s.pages {
 		pages = append(pages, p)
 	}
 	slices.Sort(pages)
+	if _, err := t.WriteAt(begun(), 0); err != nil {
+		return err
+	}
+	if err := t.Sync(); err != nil {
+		return err
+	}
 	if err := s.flushZeros(t, pages); err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ func tool(t testing.TB, name, pkg string) string {
 	return ""
 }
 
-// partitionFile is a partition whose first block is zero and the rest noise, as
-// a used disk is where only the first block was cleared.
+// partitionFile is a partition whose first MiB is zero and the rest noise, as
+// a used disk is where only the start was cleared.
 func partitionFile(t testing.TB, size int64, noise bool) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "p7"))
@@ -45,7 +45,7 @@ func partitionFile(t testing.TB, size int64, noise bool) *os.File {
 		t.Fatal(err)
 	}
 	if noise {
-		if _, err := io.CopyN(io.NewOffsetWriter(f, blockSize), rand.Reader, size-blockSize); err != nil {
+		if _, err := io.CopyN(io.NewOffsetWriter(f, blankSize), rand.Reader, size-blankSize); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,6 +133,15 @@ func TestProbeLeavesForeignAlone(t *testing.T) {
 	if content, _, err := Probe(f); content != Foreign || err != nil {
 		t.Errorf("Probe() of XFS = %v, %v", content, err)
 	}
+	for _, at := range []int64{blockSize, 65536 + 64, blankSize - 8} {
+		f := partitionFile(t, MinData, false)
+		if _, err := f.WriteAt([]byte("_BHRfS_M"), at); err != nil {
+			t.Fatal(err)
+		}
+		if content, _, err := Probe(f); content != Foreign || err != nil {
+			t.Errorf("Probe() of something at %d = %v, %v", at, content, err)
+		}
+	}
 	if out, err := exec.Command(mke2fs, "-q", "-F", "-t", "ext4", f.Name()).CombinedOutput(); err != nil {
 		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
@@ -180,6 +189,8 @@ func TestSparseReadsBack(t *testing.T) {
 
 func FuzzProbe(f *testing.F) {
 	f.Add(make([]byte, blockSize))
+	f.Add(make([]byte, blankSize))
+	f.Add(begun())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		content, super, err := Probe(bytes.NewReader(b))
 		if err == nil && content == Ext4 && super.Size < 0 {
