@@ -76,6 +76,7 @@ type Machine struct {
 	readyAt  time.Duration
 	signed   time.Time     // as the attestation server has told it
 	signedAt time.Duration // when it did
+	tpmUntil time.Duration // how long the TPM is waited for; 0: not yet begun
 	settled  bool          // the evidence of an earlier boot was cleared
 }
 

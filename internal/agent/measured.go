@@ -37,7 +37,8 @@ const (
 	statementPCR = statement.PCR
 )
 
-// tpmWait bounds the wait for the driver of a TPM that the firmware speaks of.
+// tpmWait bounds the wait for the driver of a TPM that the firmware speaks of, in
+// all of a boot: a TPM whose driver never comes is waited for once.
 const tpmWait = 5 * time.Second
 
 var errNoTPM = errors.New("the machine has no TPM 2.0")
@@ -53,10 +54,20 @@ func (m *Machine) findTPM(ctx context.Context) (string, error) {
 	if !exists(tpmTable) && !exists(filepath.Dir(firmwareLog)) {
 		return "", errNoTPM
 	}
-	if m.devices == nil || !m.devices.Wait(ctx, tpmWait, there) {
+	if m.devices == nil || !m.devices.Wait(ctx, m.tpmLeft(uptime()), there) {
 		return "", fmt.Errorf("the firmware has a TPM, but the kernel has no %s", tpmDevice)
 	}
 	return tpmDevice, nil
+}
+
+// tpmLeft is what is left of tpmWait, which begins with the first call.
+func (m *Machine) tpmLeft(now time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tpmUntil == 0 {
+		m.tpmUntil = now + tpmWait
+	}
+	return max(m.tpmUntil-now, 0)
 }
 
 func exists(path string) bool {
@@ -223,10 +234,15 @@ func (m *Machine) checkPolluted() {
 		return
 	}
 	m.problem("%s%s", pollutedMark, what)
-	if before, _, err := m.loadState(state.Evidence); err == nil && strings.Contains(string(before), "\n"+pollutedMark) {
+	before, _, err := m.loadState(state.Evidence)
+	if err != nil {
+		before = nil // none, in nearly all boots
+	}
+	text, first := pollutedEvidence(what, string(before))
+	if !first {
 		return
 	}
-	if err := m.storeEvidence(pollutedMark + what + "; reset to start anew"); err != nil {
+	if err := m.storeEvidence(text); err != nil {
 		m.problem("keep evidence: %v", err)
 		return // without a guard a reset could follow a reset for ever
 	}
@@ -236,6 +252,25 @@ func (m *Machine) checkPolluted() {
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
 		m.problem("reset: %v", err)
 	}
+}
+
+// maxBefore bounds in bytes what is kept of evidence that was there before.
+const maxBefore = 2000
+
+// pollutedEvidence is what to keep about a polluted boot. It takes the place of
+// the evidence that is there, so it repeats why that boot ended; first is false
+// when that was because of pollution too.
+func pollutedEvidence(what, before string) (text string, first bool) {
+	if strings.Contains(before, "\n"+pollutedMark) {
+		return "", false
+	}
+	text = pollutedMark + what + "; reset to start anew"
+	if before != "" {
+		lines := strings.SplitN(before, "\n", 4)
+		head := strings.TrimRight(strings.Join(lines[:min(3, len(lines))], "; "), "; ")
+		text += "; before that: " + head[:min(len(head), maxBefore)]
+	}
+	return text, true
 }
 
 // attest keeps proving to a server what was booted, when the recipe says so and
