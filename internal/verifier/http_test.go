@@ -23,6 +23,7 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/internal/attestapi"
+	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/simhost"
 	"github.com/ingot-os/ingot/internal/tpmtest"
@@ -199,7 +200,10 @@ func TestRates(t *testing.T) {
 func TestAppetite(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	a := newAppetite(&Limits{HostRate: Rate{Burst: 5, PerSecond: 1}, HostBytes: Rate{Burst: 100, PerSecond: 1}})
-	log := func(b byte) *attest.Evidence { return &attest.Evidence{EventLog: bytes.Repeat([]byte{b}, 60)} }
+	log := func(b byte) []audit.Blob {
+		data := bytes.Repeat([]byte{b}, 60)
+		return []audit.Blob{{Sum: audit.Sum([]byte("the same")), Data: make([]byte, 10)}, {Sum: audit.Sum(data), Data: data}}
+	}
 	for i, want := range []bool{true, true, false, false, true} { // another log is too much, however often
 		if got := a.allow("a", log([]byte{1, 1, 2, 2, 1}[i]), now); got != want {
 			t.Errorf("%d: %v", i, got)
@@ -211,7 +215,9 @@ func TestAppetite(t *testing.T) {
 			t.Errorf("verdict %d: %v", i, got)
 		}
 	}
-	s, m, c := joined(t, func(o *Options) { o.Limits.HostRate = Rate{Burst: 2, PerSecond: 0.001} })
+	s, m, c := joined(t, func(o *Options) {
+		o.Limits.HostRate, o.Limits.HostBytes = Rate{Burst: 2, PerSecond: 0.001}, Rate{Burst: 1 << 20, PerSecond: 0.001}
+	})
 	stranger := boot(t, tpmtest.Blank(t))
 	for range 4 {
 		if answer, code := stranger.attest(s.channel(), "a"); code != attest.AKKey || answer.Next != nil {
@@ -222,6 +228,24 @@ func TestAppetite(t *testing.T) {
 		if _, code := m.attest(c, "a"); code != want {
 			t.Errorf("got %s, want %q", code, want)
 		}
+	}
+}
+
+// TestAppetiteAll: what is no log counts, too.
+func TestAppetiteAll(t *testing.T) {
+	_, m, c := joined(t, func(o *Options) { o.Limits.HostBytes = Rate{Burst: 200 << 10, PerSecond: 0.001} })
+	var code attest.Code
+	for i := 0; i < 25 && code == ""; i++ {
+		ch, asked := c.ask("a")
+		if asked != "" {
+			t.Fatal(asked)
+		}
+		e := m.evidence(c, "a", ch)
+		e.EKCertificate = bytes.Repeat([]byte{byte(i)}, 8<<10)
+		_, code = c.answer(e)
+	}
+	if code != RequestBusy {
+		t.Errorf("200 KB are left after 25 certificates of 8 KB: %q", code)
 	}
 }
 

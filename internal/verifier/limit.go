@@ -1,13 +1,12 @@
 package verifier
 
 import (
-	"crypto/sha256"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/audit"
 )
 
@@ -19,7 +18,7 @@ type Limits struct {
 	EnrolRate   Rate          // of an address; bursts of 200, then 20 in a second
 	AskRate     Rate          // for challenges, of an address; bursts of 2000, then 200 in a second
 	HostRate    Rate          // verdicts on a host; bursts of 30, then 4 in an interval
-	HostBytes   Rate          // of logs that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
+	HostBytes   Rate          // of logs, and all else in evidence, that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
 }
 
 // Rate is how often something may be done.
@@ -119,35 +118,39 @@ func (r *rates[K]) forget(now time.Time) {
 }
 
 // appetite bounds what a host can have kept: one that is not what it was could
-// fill the disk with quotes over new logs.
+// fill the disk with quotes over new logs, or with anything else in evidence.
 type appetite struct {
 	verdicts, bytes *rates[string]
 	mu              sync.Mutex
-	logs            map[string]audit.Digest // by host: the newest
+	kept            map[string][]audit.Digest // by host: the blobs of the newest verdict
 }
 
 func newAppetite(l *Limits) *appetite {
-	return &appetite{verdicts: newRates[string](l.HostRate), bytes: newRates[string](l.HostBytes), logs: map[string]audit.Digest{}}
+	return &appetite{verdicts: newRates[string](l.HostRate), bytes: newRates[string](l.HostBytes), kept: map[string][]audit.Digest{}}
 }
 
-// allow takes a verdict on these logs.
-func (a *appetite) allow(host string, e *attest.Evidence, now time.Time) bool {
-	h := sha256.New()
-	h.Write(e.EventLog)
-	h.Write(e.InitLog)
-	sum := audit.Digest(h.Sum(nil))
+// allow takes a verdict that is kept with these blobs; those of the one before
+// are on the disk already.
+func (a *appetite) allow(host string, blobs []audit.Blob, now time.Time) bool {
 	a.mu.Lock()
-	old := a.logs[host] == sum
+	old := a.kept[host]
 	a.mu.Unlock()
-	if !a.verdicts.allow(host, 1, now) || !old && !a.bytes.allow(host, float64(len(e.EventLog)+len(e.InitLog)), now) {
+	var sums []audit.Digest
+	var n int
+	for _, b := range blobs {
+		if sums = append(sums, b.Sum); !slices.Contains(old, b.Sum) {
+			n += len(b.Data)
+		}
+	}
+	if !a.verdicts.allow(host, 1, now) || n > 0 && !a.bytes.allow(host, float64(n), now) {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.logs) >= maxKeys {
-		clear(a.logs)
+	if len(a.kept) >= maxKeys {
+		clear(a.kept)
 	}
-	a.logs[host] = sum
+	a.kept[host] = sums
 	return true
 }
 
