@@ -63,11 +63,14 @@ func (r *Roots) Chain(der []byte, ek *quote.Public, now time.Time) (c Certified,
 	if now.IsZero() { // the library would take the host's clock
 		return c, enrolf(EKCertificate, "no time is given")
 	}
+	if len(der) > maxCertificate {
+		return c, enrolf(EKCertificate, "%d bytes are more than %d", len(der), maxCertificate)
+	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return c, enrolf(EKCertificate, "%v", err)
 	}
-	c.Issuer = cert.Issuer.String()
+	c.Issuer = cut(cert.Issuer.String())
 	if c.Model, err = model(cert); err != nil {
 		return c, enrolf(EKCertificate, "subject alternative name: %v", err)
 	}
@@ -98,7 +101,7 @@ func (r *Roots) verify(cert *x509.Certificate, now time.Time, c *Certified) erro
 	chains, err := cert.Verify(x509.VerifyOptions{Roots: pool(r.Roots), Intermediates: pool(r.Intermediates),
 		CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
-		c.Why = err.Error()
+		c.Why = cut(err.Error())
 		return nil
 	}
 	for _, chain := range chains {
@@ -151,6 +154,7 @@ func model(cert *x509.Certificate) (m Model, err error) {
 
 func (m *Model) set(a pkix.AttributeTypeAndValue) {
 	s, _ := a.Value.(string)
+	s = cut(s)
 	switch {
 	case a.Type.Equal(oidManufacturer):
 		m.Manufacturer = s
@@ -159,4 +163,13 @@ func (m *Model) set(a pkix.AttributeTypeAndValue) {
 	case a.Type.Equal(oidVersion):
 		m.Version = s
 	}
+}
+
+// cut bounds what is kept of words that nobody has vouched for, in bytes.
+func cut(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -86,12 +87,14 @@ func certificate(t testing.TB, c, parent *x509.Certificate, public *ecdsa.Public
 }
 
 // directoryName is a subject alternative name as makers of TPMs write it.
-func directoryName(t testing.TB) pkix.Extension {
+func directoryName(t testing.TB) pkix.Extension { return directoryNameOf(t, "SLB9670") }
+
+func directoryNameOf(t testing.TB, model string) pkix.Extension {
 	t.Helper()
 	attribute := func(oid asn1.ObjectIdentifier, v string) pkix.RelativeDistinguishedNameSET {
 		return pkix.RelativeDistinguishedNameSET{{Type: oid, Value: v}}
 	}
-	name, err := asn1.Marshal(pkix.RDNSequence{attribute(oidManufacturer, "id:49465800"), attribute(oidModel, "SLB9670"), attribute(oidVersion, "id:00070055")})
+	name, err := asn1.Marshal(pkix.RDNSequence{attribute(oidManufacturer, "id:49465800"), attribute(oidModel, model), attribute(oidVersion, "id:00070055")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,6 +320,28 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// TestLongCertificate: little is kept of what nobody has vouched for.
+func TestLongCertificate(t *testing.T) {
+	s, m := newTPM(t), newMaker(t)
+	m.issuer.RawSubject, m.issuer.Subject = nil, pkix.Name{CommonName: strings.Repeat("é", 1000)}
+	var r Roots
+	c, err := r.Chain(m.certify(t, &s.ek.PublicKey, func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{directoryNameOf(t, strings.Repeat("x", 1000))}
+	}), mustPublic(t, s.ekPublic()), testNow)
+	if err != nil || c.Chained || len(c.Why) > 256 || len(c.Why) == 0 {
+		t.Errorf("%v, %+v", err, c)
+	}
+	if n := len(c.Issuer); n < 250 || n > 256 || !utf8.ValidString(c.Issuer) || len(c.Model.Name) != 256 {
+		t.Errorf("%d bytes of issuer, %d of model", n, len(c.Model.Name))
+	}
+	long := m.certify(t, &s.ek.PublicKey, func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{directoryNameOf(t, strings.Repeat("x", maxCertificate))}
+	})
+	if _, err := r.Chain(long, mustPublic(t, s.ekPublic()), testNow); code(err) != EKCertificate {
+		t.Errorf("%d bytes: %v", len(long), err)
+	}
+}
+
 // TestOneKeyOneName are P04 to P06.
 func TestOneKeyOneName(t *testing.T) {
 	s, other := newTPM(t), newTPM(t)
@@ -486,8 +511,11 @@ func TestFlood(t *testing.T) {
 	if !o.Put("1", nil, 7, testNow.Add(time.Minute), testNow) {
 		t.Error("a host that is asked already")
 	}
-	if !o.Put("a", nil, 1, testNow, testNow.Add(time.Second)) || len(o.open) != 2 {
-		t.Errorf("%d open", len(o.open))
+	if o.Put("a", nil, 1, testNow, testNow.Add(time.Second-1)) {
+		t.Error("all were looked at twice in a second")
+	}
+	if !o.Put("a", nil, 1, testNow, testNow.Add(time.Second)) || len(o.hosts) != 2 || o.n != 2 {
+		t.Errorf("%d open of %d hosts", o.n, len(o.hosts))
 	}
 	if v, ok := o.Take("1", nil); !ok || v != 7 {
 		t.Errorf("got %d, %t", v, ok)
@@ -498,6 +526,40 @@ func TestFlood(t *testing.T) {
 	}
 	if _, err := waiting.Begin(s.request("a", nil), testSecret, testNow); code(err) != EnrolBusy {
 		t.Errorf("one more that waits: %v", err)
+	}
+}
+
+// TestChannels: a host has few channels, of which the oldest goes; another host
+// loses nothing by it.
+func TestChannels(t *testing.T) {
+	var o Open[int]
+	o.Put("b", []byte{0}, 100, testNow, testNow)
+	for i := range maxChannels + 1 {
+		o.Put("a", []byte{byte(i)}, i, testNow, testNow)
+	}
+	if o.n != maxChannels+1 {
+		t.Errorf("%d open", o.n)
+	}
+	if _, ok := o.Take("a", []byte{0}); ok {
+		t.Error("the oldest is open")
+	}
+	o.Put("c", []byte("proven"), 7, testNow.Add(time.Hour), testNow)
+	for i := range 2 * maxChannels {
+		o.Put("c", []byte{byte(i)}, i, testNow.Add(time.Minute), testNow)
+	}
+	if v, ok := o.Take("c", []byte("proven")); !ok || v != 7 {
+		t.Error("others have made void what a proven channel was asked")
+	}
+	for i := range 2 * maxChannels {
+		o.Take("c", []byte{byte(i)})
+	}
+	for i := 1; i <= maxChannels; i++ {
+		if v, ok := o.Take("a", []byte{byte(i)}); !ok || v != i {
+			t.Errorf("channel %d: %d, %t", i, v, ok)
+		}
+	}
+	if v, ok := o.Take("b", []byte{0}); !ok || v != 100 || o.n != 0 || len(o.hosts) != 0 {
+		t.Errorf("%d, %t, %d open", v, ok, o.n)
 	}
 }
 

@@ -175,8 +175,6 @@ func (s *SQLite) Gaps(ctx context.Context) (list []Gap, err error) {
 
 // PutOffer implements Store.
 func (s *SQLite) PutOffer(_ context.Context, o attest.Offer, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.offers.Put(o.Record.Name, o.ChannelKey, o, o.Expires, now) {
 		return ErrBusy
 	}
@@ -185,8 +183,6 @@ func (s *SQLite) PutOffer(_ context.Context, o attest.Offer, now time.Time) erro
 
 // TakeOffer implements Store.
 func (s *SQLite) TakeOffer(_ context.Context, name string, channelKey []byte) (attest.Offer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	o, ok := s.offers.Take(name, channelKey)
 	if !ok {
 		return o, ErrNotFound
@@ -196,8 +192,6 @@ func (s *SQLite) TakeOffer(_ context.Context, name string, channelKey []byte) (a
 
 // PutChallenge implements Store.
 func (s *SQLite) PutChallenge(_ context.Context, name string, c attest.Challenge, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.challenges.Put(name, c.ChannelKey, c, c.Expires, now) {
 		return ErrBusy
 	}
@@ -206,8 +200,6 @@ func (s *SQLite) PutChallenge(_ context.Context, name string, c attest.Challenge
 
 // TakeChallenge implements Store.
 func (s *SQLite) TakeChallenge(_ context.Context, name string, channelKey []byte) (attest.Challenge, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	c, ok := s.challenges.Take(name, channelKey)
 	if !ok {
 		return c, ErrNotFound

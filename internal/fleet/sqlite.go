@@ -39,8 +39,9 @@ type SQLite struct {
 	closing sync.RWMutex  // held for reading while something is sent to ops
 	closed  bool
 
-	mu         sync.Mutex
-	known      map[audit.Digest]struct{} // blobs that are kept for certain
+	mu    sync.Mutex                // of known
+	known map[audit.Digest]struct{} // blobs that are kept for certain
+
 	offers     attest.Open[attest.Offer]
 	challenges attest.Open[attest.Challenge]
 }
