@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"net/http"
@@ -92,10 +93,16 @@ func (s *Server) activate(c *call, body []byte) (any, error) {
 		if host, err = offer.Finish(k, c.key, q.Secret, now); err != nil {
 			return err
 		}
+		if waits(k.Host, &host) {
+			return errWaits
+		}
 		x.Host = &fleet.Host{Host: host}
 		x.Record(&audit.Record{Kind: audit.KindEnrolled, Time: now, AKName: host.Record.AKName, Detail: string(host.Record.State) + ", from " + c.address})
 		return nil
 	})
+	if errors.Is(err, errWaits) {
+		return attestapi.Enrolled{Name: q.Name, State: attest.Pending}, nil
+	}
 	if errors.Is(err, fleet.ErrTaken) { // another was quicker
 		err = &attest.EnrolError{Code: attest.EnrolEK, Detail: "the TPM is enrolled under another name"}
 	}
@@ -104,6 +111,16 @@ func (s *Server) activate(c *call, body []byte) (any, error) {
 	}
 	s.log.Info("enrolled", "host", q.Name, "state", host.Record.State, "address", c.address, "vouched", host.Record.Chained, "why", host.Certified.Why)
 	return attestapi.Enrolled{Name: q.Name, State: host.Record.State}, nil
+}
+
+// errWaits: the host waits for an operator already.
+var errWaits = errors.New("the host waits already")
+
+// waits reports whether an enrolment leads to nothing new: such are not kept,
+// or a host that waits could fill the disk with them.
+func waits(old, now *attest.Host) bool {
+	return old != nil && !old.Reenrol && old.Record.State == attest.Pending && now.Record.State == attest.Pending &&
+		bytes.Equal(old.Record.EKName, now.Record.EKName) && bytes.Equal(old.Record.AKName, now.Record.AKName)
 }
 
 // refusedEnrolment tells a refusal from a failure of the server.

@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/fleet"
@@ -174,8 +176,8 @@ func (g *grants) files(host string) (map[string]string, error) {
 	}
 	for _, dir := range []string{g.secrets, filepath.Join(g.secrets, host)} {
 		list, err := os.ReadDir(dir)
-		if errors.Is(err, fs.ErrNotExist) && dir != g.secrets {
-			continue
+		if (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && dir != g.secrets {
+			continue // nothing of its own, or its name is that of a secret
 		}
 		if err != nil {
 			return nil, err

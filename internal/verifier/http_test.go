@@ -113,7 +113,7 @@ func TestTLS(t *testing.T) {
 
 // TestSlow: who sends nothing, or slowly, is dropped, and others are served.
 func TestSlow(t *testing.T) {
-	s := serve(t, func(o *Options) { o.Limits = Limits{Timeout: 1500 * time.Millisecond, Connections: 8} })
+	s := serve(t, func(o *Options) { o.Limits = Limits{Timeout: 1500 * time.Millisecond, Connections: 48} })
 	c := s.channel()
 	var lines []net.Conn
 	for range 20 { // more than may be open

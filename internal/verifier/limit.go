@@ -12,7 +12,7 @@ import (
 
 // Limits bound what clients can cause. Zero values are replaced by defaults.
 type Limits struct {
-	Connections int           // open at once; 20,000
+	Connections int           // open at once; 20,000, and 1/16 of it for an address
 	Bodies      int64         // bytes of requests in memory at once; 256 MiB, and 1/16 of it for an address
 	Timeout     time.Duration // of a handshake, of a request, of an answer; 20 s
 	EnrolRate   Rate          // of an address; bursts of 200, then 20 in a second
@@ -188,14 +188,18 @@ func (b *budget) give(address string, n int64) {
 	}
 }
 
-// crowd bounds open connections: one that is too many is closed at once.
+// crowd bounds open connections, of all and of an address: one that is too many
+// is closed at once.
 type crowd struct {
 	net.Listener
-	free chan struct{}
+	places int
+	mu     sync.Mutex
+	open   int
+	by     map[netip.Prefix]int
 }
 
 func newCrowd(l net.Listener, n int) *crowd {
-	return &crowd{l, make(chan struct{}, n)}
+	return &crowd{Listener: l, places: n, by: map[netip.Prefix]int{}}
 }
 
 // Accept implements net.Listener.
@@ -205,12 +209,31 @@ func (c *crowd) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case c.free <- struct{}{}:
-			return &member{Conn: conn, leave: sync.OnceFunc(func() { <-c.free })}, nil
-		default:
-			conn.Close()
+		if from := site(conn.RemoteAddr().String()); c.enter(from) {
+			return &member{Conn: conn, leave: sync.OnceFunc(func() { c.leave(from) })}, nil
 		}
+		conn.Close()
+	}
+}
+
+// enter takes a place; an address has 1/16 of them.
+func (c *crowd) enter(from netip.Prefix) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open >= c.places || c.by[from] >= max(c.places/16, 1) {
+		return false
+	}
+	c.open++
+	c.by[from]++
+	return true
+}
+
+func (c *crowd) leave(from netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	if c.by[from]--; c.by[from] <= 0 {
+		delete(c.by, from)
 	}
 }
 

@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/audit"
@@ -38,7 +39,6 @@ func (s *Server) Sweep(ctx context.Context) error {
 	for _, name := range names {
 		var at time.Time
 		err := s.o.Store.Update(ctx, name, func(c *fleet.Change) error {
-			at = time.Time{}
 			if c.Host == nil || c.Host.Silent || !c.Host.At.Before(before) {
 				return errMoved
 			}
@@ -46,7 +46,7 @@ func (s *Server) Sweep(ctx context.Context) error {
 			c.Record(&audit.Record{Kind: audit.KindSilent, Time: now, Detail: "last heard at " + at.UTC().Format(time.RFC3339)})
 			return nil
 		})
-		if at.IsZero() {
+		if errors.Is(err, errMoved) {
 			continue // it was heard, or another server was quicker
 		}
 		if err != nil {
