@@ -50,11 +50,21 @@ func (k *check) statement() {
 // machine compares the machine configuration with the registered one.
 func (k *check) machine() {
 	s, want := k.v.Statement, k.c.Record.Machine
-	if s == nil {
-		k.skip("slot and machine configuration: ingot-init states nothing")
-	} else {
-		k.against(statementPCR, "enrolment")
+	if s != nil {
 		k.v.MachineRegistered = bytes.Equal(s.Machine, want)
+	}
+	switch {
+	case s == nil:
+		k.skip("slot and machine configuration: ingot-init states nothing")
+	case len(want) == 0:
+		k.skip("machine configuration: none was registered")
+	case !k.v.MachineRegistered:
+		k.skip("machine configuration: it is not the registered one")
+	default:
+		k.against(statementPCR, "enrolment")
+	}
+	if s != nil {
+		k.skip("slot, disk and way to boot: the word of ingot-init, compared with nothing")
 	}
 	if k.c.Policy.MachineConfig && !k.v.MachineRegistered {
 		k.refuse(MachineConfig, statementPCR, "registered is %s", want)

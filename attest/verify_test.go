@@ -633,7 +633,20 @@ func TestAccepted(t *testing.T) {
 		{"phases", states(measured(11, eventlog.IPL, "services"), measured(11, eventlog.IPL, "ready")), nil},
 		{"statement", also(states(measured(15, eventlog.IPL, string(Statement{Slot: "b", Boot: "disk", Machine: pcr.SHA256.Sum(nil)}.Data()))),
 			with(func(c *Case) { c.Policy.MachineConfig, c.Record.Machine = true, pcr.SHA256.Sum(nil) })),
-			func(v *Verdict) bool { return v.Slot == "b" && v.SlotBy == "init" && v.MachineRegistered }},
+			func(v *Verdict) bool {
+				return v.Slot == "b" && v.SlotBy == "init" && v.MachineRegistered && v.against(15) == "enrolment" &&
+					slices.Contains(v.NotChecked, "slot, disk and way to boot: the word of ingot-init, compared with nothing")
+			}},
+		{"statement, and no machine.yaml registered", states(measured(15, eventlog.IPL, string(Statement{Slot: "b", Boot: "disk", Machine: pcr.SHA256.Sum(nil)}.Data()))),
+			func(v *Verdict) bool {
+				return v.against(15) == "" && slices.Contains(v.NotChecked, "machine configuration: none was registered") &&
+					slices.Contains(v.NotChecked, "PCR 15: its events were compared with nothing")
+			}},
+		{"statement with another machine.yaml, and the policy wants none", also(states(measured(15, eventlog.IPL, string(Statement{Slot: "b", Boot: "disk", Machine: pcr.SHA256.Sum(nil)}.Data()))),
+			with(func(c *Case) { c.Record.Machine = pcr.SHA256.Sum([]byte("x")) })),
+			func(v *Verdict) bool {
+				return v.against(15) == "" && slices.Contains(v.NotChecked, "machine configuration: it is not the registered one")
+			}},
 		{"debug, and allowed", also(states(measured(15, eventlog.IPL, string(Statement{Boot: "pxe"}.Data())), measured(15, eventlog.IPL, debugMark)),
 			with(func(c *Case) { c.Policy.AllowDebug = true })), func(v *Verdict) bool { return v.Debug }},
 		{"one of two releases", with(func(c *Case) {
@@ -675,6 +688,16 @@ func TestAccepted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// against is what a register was compared with.
+func (v *Verdict) against(register int) string {
+	for _, r := range v.Registers {
+		if r.PCR == register {
+			return r.Against
+		}
+	}
+	return "not quoted"
 }
 
 // largerDisk is the recorded table with the last partition grown.
