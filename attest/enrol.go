@@ -136,6 +136,9 @@ func (r *Rules) Begin(q Request, k Known, channelKey, secret []byte, now time.Ti
 	} else if r.RequireChain {
 		return Offer{}, enrolf(EKUnknown, "%s", o.Certified.Why)
 	}
+	if err := k.room(&o.Record); err != nil {
+		return Offer{}, err
+	}
 	return o, nil
 }
 
@@ -164,20 +167,28 @@ func (k *Known) allow(r *Record) error {
 	if k.EKOwner != "" && k.EKOwner != r.Name {
 		return enrolf(EnrolEK, "the TPM is enrolled as %s", k.EKOwner)
 	}
-	switch h := k.Host; {
-	case h == nil && k.Pending >= maxPending:
-		return enrolf(EnrolBusy, "%d hosts wait for an operator", maxPending)
-	case h == nil || h.Reenrol:
-		return nil
-	case h.Record.State == Pending && bytes.Equal(h.Record.EKName, r.EKName) && bytes.Equal(h.Record.AKName, r.AKName):
+	if h := k.Host; h == nil || h.Reenrol || h.waits(r) {
 		return nil
 	}
 	return enrolf(EnrolKnown, "%s is enrolled; an operator must allow it again", r.Name)
 }
 
+// room refuses one more that waits. A TPM that a root vouches for does not wait.
+func (k *Known) room(r *Record) error {
+	if k.Host == nil && !r.Chained && k.Pending >= maxPending {
+		return enrolf(EnrolBusy, "%d hosts wait for an operator", maxPending)
+	}
+	return nil
+}
+
+// waits reports whether the host is the one of a record, and waits already.
+func (h *Host) waits(r *Record) bool {
+	return h.Record.State == Pending && bytes.Equal(h.Record.EKName, r.EKName) && bytes.Equal(h.Record.AKName, r.AKName)
+}
+
 // Finish takes the secret that the machine has decrypted, by which it proves
 // that both keys are in one TPM, and gives the host that is now enrolled: active,
-// or waiting for an operator. Whoever calls must have taken the offer out of its
+// or waiting for an operator. One that waits already is given as it was. Whoever calls must have taken the offer out of its
 // store, so that it is answered once, rightly or not. Errors are *EnrolError.
 func (o *Offer) Finish(k Known, channelKey, secret []byte, now time.Time) (Host, error) {
 	got := sha256.Sum256(secret)
@@ -191,6 +202,12 @@ func (o *Offer) Finish(k Known, channelKey, secret []byte, now time.Time) (Host,
 	}
 	if err := k.allow(&o.Record); err != nil { // another may have come before
 		return Host{}, err
+	}
+	if err := k.room(&o.Record); err != nil {
+		return Host{}, err
+	}
+	if old := k.Host; old != nil && !old.Reenrol && old.waits(&o.Record) {
+		return *old, nil // asking again is no approval, whoever vouches for the TPM by now
 	}
 	h := Host{Record: o.Record, EK: o.EK, Certified: o.Certified}
 	h.Record.Enrolled = now

@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/ingot-os/ingot/attest/pcr"
@@ -303,8 +304,15 @@ func TestPending(t *testing.T) {
 	if v := Verify(f.build()); v.Reason() != HostPending {
 		t.Errorf("%+v", v)
 	}
-	enrol(t, &h, s.request("a", nil)) // asking again changes nothing
-	host, err := h.Approve("a")
+	o, err := h.Begin(s.request("a", nil), testSecret, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := o.Finish(Known{Host: h.hosts["a"], EKOwner: "a"}, testChannel, testSecret, testNow.Add(time.Second))
+	if d := cmp.Diff(*h.hosts["a"], again); err != nil || d != "" {
+		t.Errorf("asking again: %v\n%s", err, d)
+	}
+	host, err = h.Approve("a")
 	if err != nil || host.Record.State != Active {
 		t.Fatal(err)
 	}
@@ -394,6 +402,11 @@ func TestReplacedBoard(t *testing.T) {
 		host := enrol(t, &h, c.tpm.request("a", m.certify(t, &c.tpm.ek.PublicKey, nil)))
 		if host.Record.State != c.want || !host.Record.Chained {
 			t.Errorf("%+v, want %s", host.Record, c.want)
+		}
+		if c.want == Pending { // asking twice is no approval
+			if again := enrol(t, &h, c.tpm.request("a", m.certify(t, &c.tpm.ek.PublicKey, nil))); again.Record.State != Pending {
+				t.Errorf("asked again: %s", again.Record.State)
+			}
 		}
 		h.hosts["a"].Allow()
 	}
@@ -526,6 +539,11 @@ func TestFlood(t *testing.T) {
 	}
 	if _, err := waiting.Begin(s.request("a", nil), testSecret, testNow); code(err) != EnrolBusy {
 		t.Errorf("one more that waits: %v", err)
+	}
+	m := newMaker(t)
+	waiting.Roots = m.roots()
+	if got := enrol(t, &waiting, s.request("a", m.certify(t, &s.ek.PublicKey, nil))); got.Record.State != Active {
+		t.Errorf("a certified TPM among many that wait: %s", got.Record.State)
 	}
 }
 
