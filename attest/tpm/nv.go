@@ -18,6 +18,10 @@ const FloorIndex = policy.FloorIndex
 // something else in its place.
 var ErrNoCounter = errors.New("the TPM has no such counter")
 
+// ErrOtherIndex is the ErrNoCounter of an index that has other attributes. One
+// that was made as a counter and never incremented is not it.
+var ErrOtherIndex = fmt.Errorf("%w: the index has other attributes", ErrNoCounter)
+
 // counterAttributes: everyone reads it, the owner increments it. It cannot be
 // written otherwise, and it may be deleted: a new one starts above any that
 // there has ever been (part 1, section 37.2.4), so what was sealed to a limit
@@ -50,10 +54,13 @@ func (t *TPM) Counter(index uint32) (Counter, error) {
 	if err != nil {
 		return c, fmt.Errorf("read counter %#x: %w", index, err)
 	}
-	want := counterAttributes
-	want.Written = true
-	if area.Attributes != want || area.NameAlg != tpm2.TPMAlgSHA256 || area.DataSize != 8 || len(area.AuthPolicy.Buffer) != 0 {
-		return c, fmt.Errorf("read counter %#x: %w: the index has other attributes", index, ErrNoCounter)
+	written := area.Attributes.Written
+	area.Attributes.Written = false
+	switch {
+	case area.Attributes != counterAttributes || area.NameAlg != tpm2.TPMAlgSHA256 || area.DataSize != 8 || len(area.AuthPolicy.Buffer) != 0:
+		return c, fmt.Errorf("read counter %#x: %w", index, ErrOtherIndex)
+	case !written:
+		return c, fmt.Errorf("read counter %#x: %w: it was never incremented", index, ErrNoCounter)
 	}
 	b, err := t.readNV(tpm2.TPMHandle(index))
 	if err != nil {

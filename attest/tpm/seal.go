@@ -133,6 +133,25 @@ func (t *TPM) madeBy(object *Key, m Made, want policy.Values) error {
 	return err
 }
 
+// SealedHere sees that a blob was sealed by this very TPM to this policy. It says
+// nothing of whether the policy can be satisfied. Its error wraps ErrParent or
+// ErrMade, or is the TPM's.
+func (t *TPM) SealedHere(parent *Key, b Blob, p policy.Digest) error {
+	object, err := t.load(parent, b) // the storage key answers for the public part
+	if err != nil {
+		return fmt.Errorf("look at sealed key: %w", err)
+	}
+	defer t.Flush(object)
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](b.Public)
+	if err != nil {
+		return fmt.Errorf("look at sealed key: %w: %w", ErrMade, err)
+	}
+	if a := public.ObjectAttributes; !a.FixedTPM || !a.FixedParent || !bytes.Equal(public.AuthPolicy.Buffer, p[:]) {
+		return fmt.Errorf("look at sealed key: %w: its policy is another one", ErrMade)
+	}
+	return nil
+}
+
 // Proof is how a session satisfies the policy of policy.Sealed.
 type Proof struct {
 	Key     policy.Key

@@ -319,7 +319,7 @@ func TestCounterRefusesOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Counter(FloorIndex); !errors.Is(err, ErrNoCounter) {
+	if _, err := e.Counter(FloorIndex); !errors.Is(err, ErrOtherIndex) || !errors.Is(err, ErrNoCounter) {
 		t.Errorf("an ordinary index in its place: %v", err)
 	}
 	if _, err := e.DefineCounter(FloorIndex); err == nil {

@@ -71,6 +71,7 @@ type unlocked struct {
 	header  *luks.Header
 	by      string
 	created bool
+	sealed  bool // anew, by this TPM
 	floor   int
 	warning error
 }
@@ -115,7 +116,9 @@ func byTPM(ctx context.Context, r volume.Request, d luks.Device, h *luks.Header)
 		return unlocked{}, fail(volume.Damaged, err)
 	}
 	u := unlocked{key: key, header: h, by: volume.ByTPM, floor: b.Floor}
-	u.warning = m.prepare(r, d, h, t, secret)
+	if u.warning = fail(volume.Failed, h.Repair(d)); u.warning == nil {
+		u.warning = m.prepare(r, d, h, t, secret)
+	}
 	return u, nil
 }
 
@@ -140,7 +143,7 @@ func (u unlocked) mapped(r volume.Request) (volume.Volume, error) {
 // base is where the counter of this TPM counts from, when the volume is sealed
 // by it: opened by it, or sealed anew.
 func (u unlocked) base() *int64 {
-	if u.by != volume.ByTPM && u.warning != nil {
+	if u.by != volume.ByTPM && !u.sealed {
 		return nil
 	}
 	t, err := readToken(u.header)

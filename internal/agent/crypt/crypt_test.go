@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -385,16 +386,142 @@ func TestCounter57(t *testing.T) {
 	c.Close()
 	b.refused("the counter is made anew", volume.FloorLost, 0)
 	b.typed = []string{"no key", strings.ToUpper(b.shown[0])}
+	before := b.content()
+	if got, err := b.unlock(0); err != nil || got.warning == nil || got.base() != nil || !bytes.Equal(b.content(), before) {
+		t.Fatalf("with a counter that counts from elsewhere: %v, %v", err, got.warning)
+	}
+	c = b.chip()
+	if err := c.DeleteCounter(tpm.FloorIndex); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	b.typed = []string{b.shown[0]}
 	got, err := b.unlock(0)
 	if err != nil || got.by != volume.ByRecovery || got.warning != nil || !bytes.Equal(got.key, u.key) {
-		t.Fatalf("by the recovery key: %v, %+v", err, got)
+		t.Fatalf("by the recovery key: %v, %v", err, got.warning)
 	}
-	if base := got.base(); base == nil || *base != int64(n.Value) {
-		t.Errorf("sealed anew, counting from %v; the counter stands at %d", base, n.Value)
+	if base := got.base(); base == nil || *base != int64(n.Value)+1 {
+		t.Errorf("sealed anew, counting from %v; the counter stood at %d", base, n.Value)
 	}
 	b.typed = nil
 	b.boot(ours, v1)
 	b.opens("after the recovery", 0, u.key)
+}
+
+// TestOldHeader: an old release beside a header from before the floor was
+// raised, changed or not. The recovery key opens it for one boot.
+func TestOldHeader(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	old := b.content()
+	b.boot(ours, v2)
+	b.opens("a new release", 2, u.key)
+	b.raise(2)
+	for what, change := range map[string]func(*token){
+		"as it was":       func(*token) {},
+		"another TPM":     func(k *token) { k.Storage = "00" },
+		"other base":      func(k *token) { k.Base += 2; k.Blobs[0].Limit += 2 },
+		"both":            func(k *token) { k.Storage = "00"; k.Base += 2; k.Blobs[0].Limit += 2 },
+		"other firmware":  func(k *token) { k.PCR7 = strings.Repeat("00", 32); k.Base += 2; k.Blobs[0].Limit += 2 },
+		"no token of our": func(k *token) { k.Type = "x" },
+	} {
+		if _, err := b.disk.WriteAt(old, 0); err != nil {
+			t.Fatal(err)
+		}
+		h := b.header()
+		k := b.token()
+		change(&k)
+		if err := errors.Join(k.put(h), h.Store(b.disk)); err != nil {
+			t.Fatal(err)
+		}
+		b.boot(ours, v1)
+		before := b.content()
+		b.typed = []string{b.shown[0]}
+		got, err := b.unlock(0)
+		if err != nil || got.warning == nil || got.base() != nil || !bytes.Equal(b.content(), before) {
+			t.Errorf("%s: %v, %v", what, err, got.warning)
+		}
+		b.typed = nil
+	}
+}
+
+// TestFirmwareChanged: after a change of PCR 7 the recovery key seals anew, the
+// counter stays.
+func TestFirmwareChanged(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	b.boot("own keys, new dbx", v1)
+	b.refused("a new dbx", volume.Firmware, 0)
+	b.typed = []string{"", "", b.shown[0]}
+	if got, err := b.unlock(0); err != nil || got.warning != nil {
+		t.Fatalf("by the recovery key: %v, %v", err, got.warning)
+	}
+	b.typed = nil
+	b.boot("own keys, new dbx", v1)
+	b.opens("after it", 0, u.key)
+}
+
+// TestAskEnds: lines without end do not hold the boot.
+func TestAskEnds(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	b.opens("first boot", 0, nil)
+	b.boot("keys of somebody else", v1)
+	b.typed = make([]string, 1000)
+	b.refused("a thousand empty lines", volume.Firmware, 0)
+	if asked := 1000 - len(b.typed); asked != maxTries {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// TestSquatted: somebody has put another index in the counter's place.
+func TestSquatted(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	c, err := net.Dial("unix", b.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// TPM2_NV_DefineSpace: the owner with an empty password, no authorization
+	// value, then TPMS_NV_PUBLIC with OWNERWRITE, OWNERREAD and AUTHREAD.
+	command := "8002 0000002d 0000012a 40000001 00000009 40000009 0000 00 0000 0000 000e 01801907 000b 00060002 0000 0008"
+	raw, err := hex.DecodeString(strings.ReplaceAll(command, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 100)
+	if _, err = c.Write(raw); err == nil {
+		_, err = c.Read(answer)
+	}
+	c.Close()
+	if err != nil || !bytes.Equal(answer[6:10], make([]byte, 4)) {
+		t.Fatalf("make an index: %v, % x", err, answer[:10])
+	}
+	b.opens("first boot", 0, nil)
+	b.boot(ours, v1)
+	b.opens("second boot", 0, nil)
+}
+
+// TestPlanted: a blob of the release's floor that does not open is no
+// preparation.
+func TestPlanted(t *testing.T) {
+	b := newBox(t)
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	h, k := b.header(), b.token()
+	planted := k.Blobs[0]
+	planted.Floor, planted.Limit = 2, k.limit(2)
+	k.Blobs = append([]blob{planted}, k.Blobs...)
+	if err := errors.Join(k.put(h), h.Store(b.disk)); err != nil {
+		t.Fatal(err)
+	}
+	b.boot(ours, v2)
+	b.opens("a new release", 2, u.key)
+	b.raise(2)
+	b.boot(ours, v2)
+	b.opens("above the floor", 2, u.key)
 }
 
 func TestOtherMachine(t *testing.T) {
@@ -528,6 +655,13 @@ func TestLeavesOthersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.opens("one header damaged", 0, nil)
+	if _, err := b.disk.WriteAt(make([]byte, 8192), 16384+4096); err != nil {
+		t.Fatal(err)
+	}
+	b.opens("the other one, after the first was repaired", 0, nil)
+	if _, err := b.disk.WriteAt(make([]byte, 8192), 4096); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := b.disk.WriteAt(make([]byte, 8192), 16384+4096); err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/agent/volume"
 	"github.com/ingot-os/ingot/partition/luks"
@@ -56,55 +60,119 @@ func ParseKey(typed string) (string, error) {
 	return grouped(plain), nil
 }
 
-// byPerson opens slot 1 with a typed key, and then seals slot 0 anew so that
-// the next boot needs nobody; not for a release below the floor, which would
-// lower it for good. cause is why the TPM did not.
+// How long a boot is held up by somebody who types: attempts, and in all.
+const (
+	maxTries = 5
+	askLimit = 10 * time.Minute
+)
+
+// byPerson opens slot 1 with a typed key, and then seals slot 0 anew, so that
+// the next boot needs nobody, where keepsFloor allows it. cause is why the TPM
+// did not open it, and what the caller gets when no key was typed.
 func byPerson(ctx context.Context, r volume.Request, d luks.Device, h *luks.Header, cause error) (unlocked, error) {
-	for {
+	ctx, stop := context.WithTimeout(ctx, askLimit)
+	defer stop()
+	for range maxTries {
 		typed, err := r.Ask(ctx, cause)
-		if err != nil {
+		if err != nil || ctx.Err() != nil {
 			return unlocked{}, cause // nobody there
 		}
 		text, err := ParseKey(typed)
-		if err == nil {
-			var key []byte
-			if key, err = h.Unlock(d, slotRecovery, []byte(text)); err == nil {
-				u := unlocked{key: key, header: h, by: volume.ByRecovery}
-				if u.warning = cause; !below(cause) {
-					u.floor, u.warning = sealAnew(ctx, r, d, h, key)
-				}
-				return u, nil
-			}
+		if err != nil {
+			continue // an empty line, a slip
 		}
-		r.Logf("data: %v", err)
+		key, err := h.Unlock(d, slotRecovery, []byte(text))
+		if err == nil {
+			return recovered(ctx, r, d, h, key, cause), nil
+		}
 	}
+	r.Logf("data: %d lines were typed, none was the recovery key", maxTries)
+	return unlocked{}, cause
 }
 
-func below(cause error) bool {
+// recovered is a volume that the recovery key has opened.
+func recovered(ctx context.Context, r volume.Request, d luks.Device, h *luks.Header, key []byte, cause error) unlocked {
+	u := unlocked{key: key, header: h, by: volume.ByRecovery}
+	m, err := openMachine(ctx, r)
+	if err != nil {
+		u.warning = err
+		return u
+	}
+	defer m.Close()
+	if !m.keepsFloor(r, h, cause) {
+		u.warning = cause
+		return u
+	}
+	if u.warning = m.sealAnew(r, d, h, key); u.warning == nil {
+		u.floor, u.sealed = r.Epoch, true
+	}
+	return u
+}
+
+// keepsFloor says whether sealing anew for this release cannot lower the floor:
+// it makes the release's epoch the floor, wherever the counter stands. Without
+// a counter there is no floor any more. With one the volume's base says what it
+// means, and who holds the disk could write another base there, or put a header
+// from before the floor was raised beside an old release. So a base counts only
+// when this TPM has sealed a blob to it, and otherwise the data are for this
+// boot alone.
+func (m *machine) keepsFloor(r volume.Request, h *luks.Header, cause error) bool {
+	if m.lost != nil {
+		return true
+	}
 	var e *volume.Error
-	return errors.As(cause, &e) && e.Code == volume.BelowFloor
+	if errors.As(cause, &e) && slices.Contains([]string{volume.BelowFloor, volume.FloorLost, volume.Damaged, volume.Substituted}, e.Code) {
+		return false
+	}
+	t, err := readToken(h)
+	if err != nil || t.floor(m.counter.Value) > int64(r.Epoch) {
+		return false
+	}
+	return slices.ContainsFunc(t.Blobs, func(b blob) bool { return m.sealed(t, b) })
+}
+
+// sealed says whether this TPM has sealed a blob as the token describes it: to
+// its registers, its policy key and its limit, and so to its base.
+func (m *machine) sealed(t token, b blob) bool {
+	pcr7, err := hex.DecodeString(t.PCR7)
+	name, nameErr := hex.DecodeString(t.Policy)
+	if err != nil || nameErr != nil || len(pcr7) != 32 {
+		return false
+	}
+	p := policy.Sealed(policy.Key{Name: name}, policy.Ref(b.Floor), policy.Values{7: [32]byte(pcr7)}, m.counter.Policy(b.Limit))
+	return m.SealedHere(m.parent, b.Blob, p) == nil
 }
 
 // sealAnew gives slot 0 a new passphrase that this TPM gives to this release.
 // A cut in it leaves a volume that opens by the recovery key.
-func sealAnew(ctx context.Context, r volume.Request, d luks.Device, h *luks.Header, key []byte) (int, error) {
-	m, err := openMachine(ctx, r)
-	if err != nil {
-		return 0, err
-	}
-	defer m.Close()
+func (m *machine) sealAnew(r volume.Request, d luks.Device, h *luks.Header, key []byte) error {
 	secret, t, err := m.first(r)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer clear(secret)
+	if err := h.Repair(d); err != nil {
+		return fail(volume.Failed, err)
+	}
 	if err := h.SetSlot(d, rand.Reader, slotTPM, luks.Slot{Passphrase: secret}, key); err != nil {
-		return 0, fail(volume.Failed, err)
+		return fail(volume.Failed, err)
 	}
 	if err := t.put(h); err != nil {
-		return 0, fail(volume.Failed, err)
+		return fail(volume.Failed, err)
 	}
-	return r.Epoch, fail(volume.Failed, h.Store(d))
+	return fail(volume.Failed, h.Store(d))
+}
+
+// makeRoom deletes what is at the counter's index and is no such counter:
+// anybody who has once run on this machine could have put it there.
+func (m *machine) makeRoom() error {
+	if !errors.Is(m.lost, tpm.ErrOtherIndex) {
+		return nil
+	}
+	if err := m.DeleteCounter(tpm.FloorIndex); err != nil {
+		return fail(volume.FloorLost, fmt.Errorf("something else is in the place of the version floor's counter: %w", err))
+	}
+	return nil
 }
 
 // first makes a passphrase and seals it for the running release: at its epoch,
@@ -123,6 +191,9 @@ func (m *machine) first(r volume.Request) ([]byte, token, error) {
 		return nil, token{}, fail(volume.Unsigned, fmt.Errorf("the signatures of the release are for epoch %d at most, it has %d", f.Epoch(m.approved()), r.Epoch))
 	}
 	if m.lost != nil {
+		if err := m.makeRoom(); err != nil {
+			return nil, token{}, err
+		}
 		if m.counter, err = m.DefineCounter(tpm.FloorIndex); err != nil {
 			return nil, token{}, fail(volume.NoTPM, err)
 		}

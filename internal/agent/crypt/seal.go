@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -134,8 +135,11 @@ func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t tok
 	now := t.floor(m.counter.Value)
 	var keep []blob
 	for _, b := range t.Blobs {
-		if b.Floor == r.Epoch {
+		if b.Floor == r.Epoch && m.gives(r, b, by, secret) == nil {
 			return nil // prepared, or at it already
+		}
+		if b.Floor == r.Epoch {
+			continue // made by somebody else, or damaged
 		}
 		if int64(b.Floor) >= now && (len(keep) == 0 || b.Floor < keep[0].Floor) {
 			keep = []blob{b} // the lowest that opens: the release before needs it
@@ -145,9 +149,26 @@ func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t tok
 	if err != nil {
 		return fail(volume.NoTPM, err)
 	}
+	if err := m.gives(r, next, by, secret); err != nil {
+		return err // the floor would be raised to a key that nobody gets
+	}
 	t.Blobs = append([]blob{next}, keep...)
 	if err := t.put(h); err != nil {
 		return fail(volume.Failed, err)
 	}
 	return fail(volume.Failed, h.Store(d))
+}
+
+// gives sees that a blob opens for this release, and that the passphrase is in
+// it.
+func (m *machine) gives(r volume.Request, b blob, by policy.Signed, secret []byte) error {
+	got, err := m.unsealOne(r, b, by)
+	defer clear(got)
+	if err != nil {
+		return refusal(fmt.Errorf("try the sealed key (%s): %w", by.Ref, err))
+	}
+	if !bytes.Equal(got, secret) {
+		return fail(volume.Substituted, fmt.Errorf("try the sealed key (%s): it holds another passphrase", by.Ref))
+	}
+	return nil
 }

@@ -71,7 +71,8 @@ func (b blob) maker(key []byte, pcr7 [32]byte) (policy.Values, error) {
 }
 
 // readToken finds our token and looks whether it can be what we wrote. Nothing
-// in it is trusted: the TPM checks all of it by the policy.
+// in it is trusted: floor, limit and policy key are the TPM's to check, by the
+// policy; PCR11 and Approved are blob.maker's; the rest is for messages.
 func readToken(h *luks.Header) (token, error) {
 	_, raw := h.Token(tokenType)
 	if raw == nil {

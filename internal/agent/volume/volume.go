@@ -53,7 +53,10 @@ type Volume struct {
 // Opener opens a volume. Its error is an *Error.
 type Opener func(context.Context, Request) (Volume, error)
 
-// Error says why a volume stays closed. Nothing on it has been changed.
+// Error says why a volume stays closed, or what Volume.Warning is about. A
+// volume that is refused has not been changed. After Failed a write may have
+// been cut: what was being made is blank or whole, what was there still opens,
+// by the TPM or by the recovery key.
 type Error struct {
 	Code string
 	Err  error
