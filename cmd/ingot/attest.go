@@ -2,11 +2,14 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/predict"
 	"github.com/ingot-os/ingot/internal/evidence"
+	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/verify"
 )
@@ -78,15 +81,41 @@ func (f *judgeFlags) firmwareKeys(p *attest.Policy) error {
 		return nil
 	}
 	for _, path := range f.Keys {
-		k, err := keysIn(path)
-		if err != nil {
-			continue
-		}
-		keys, err := evidence.SecureBootKeys(predict.Keys(k))
+		some, err := forFirmware(path)
 		if err != nil {
 			return err
 		}
-		p.Keys = append(p.Keys, keys)
+		if !some {
+			continue
+		}
+		k, err := keysIn(path)
+		if err != nil {
+			return err
+		}
+		enrolled, err := evidence.SecureBootKeys(predict.Keys(k))
+		if err != nil {
+			return err
+		}
+		p.Keys = append(p.Keys, enrolled)
 	}
 	return nil
+}
+
+// forFirmware reports whether a key set, or a directory of exported keys, has
+// any for firmware. If it has, all of them must be readable: without them no
+// verdict would look at them.
+func forFirmware(path string) (bool, error) {
+	if _, err := os.Stat(filepath.Join(path, "keys.json")); err == nil {
+		set, err := keys.Open(path)
+		if err != nil {
+			return false, keysError(err)
+		}
+		return set.Certificate(keys.DB) != nil, nil
+	}
+	for _, name := range []string{"PK", "KEK", "db"} {
+		if _, err := os.Stat(filepath.Join(path, name+".esl")); err == nil {
+			return true, nil
+		}
+	}
+	return false, nil
 }

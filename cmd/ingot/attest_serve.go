@@ -128,7 +128,7 @@ func (s *serving) keepUp(ctx context.Context) {
 		case <-hup:
 			s.reload(ctx)
 		case <-look.C:
-			if verifier.Fingerprint(s.c.Release) != s.seen {
+			if verifier.Fingerprint(s.c.Release, s.c.signers()...) != s.seen {
 				s.reload(ctx)
 			}
 		}
@@ -139,7 +139,7 @@ func (s *serving) keepUp(ctx context.Context) {
 func (s *serving) reload(ctx context.Context) {
 	if err := s.load(ctx); err != nil {
 		s.log.Error("releases stay as they were", "error", err.Error())
-		s.seen = verifier.Fingerprint(s.c.Release)
+		s.seen = verifier.Fingerprint(s.c.Release, s.c.signers()...)
 		return
 	}
 	for _, r := range s.catalog.Refused {

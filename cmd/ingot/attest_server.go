@@ -34,9 +34,8 @@ type serving struct {
 	by      *verifier.Authority // of the server's certificate; nil with --cert
 	names   []string
 	id      []byte
-	trust   verify.Trust
 	catalog *verifier.Catalog
-	seen    string // fingerprint of the releases
+	seen    string // fingerprint of the releases and their signers
 }
 
 func (s *serving) setUp() (err error) {
@@ -48,13 +47,6 @@ func (s *serving) setUp() (err error) {
 		if err := step(&o); err != nil {
 			return err
 		}
-	}
-	trust := s.c.Trust
-	if len(trust) == 0 && s.c.Keys != "" {
-		trust = []string{s.c.Keys}
-	}
-	if s.trust, err = verify.LoadTrust(trust...); err != nil {
-		return &ui.Error{Err: err, Hint: "--trust takes a directory from ingot keys init or ingot keys export, or a PEM file with public keys"}
 	}
 	if s.c.Insecure {
 		s.v.ui.Warn("--insecure-releases: whoever can write into a release directory decides what is trusted")
@@ -207,10 +199,22 @@ func (s *serving) secrets(o *verifier.Options) error {
 	return nil
 }
 
-// load reads the releases.
+// signers are where the keys are that may sign releases.
+func (c *attestServeCmd) signers() []string {
+	if len(c.Trust) == 0 && c.Keys != "" {
+		return []string{c.Keys}
+	}
+	return c.Trust
+}
+
+// load reads who may sign releases, and the releases.
 func (s *serving) load(ctx context.Context) error {
-	seen := verifier.Fingerprint(s.c.Release)
-	catalog, err := verifier.LoadCatalog(s.c.Release, s.trust, s.c.Insecure)
+	seen := verifier.Fingerprint(s.c.Release, s.c.signers()...)
+	trust, err := verify.LoadTrust(s.c.signers()...)
+	if err != nil {
+		return &ui.Error{Err: err, Hint: "--trust takes a directory from ingot keys init or ingot keys export, or a PEM file with public keys"}
+	}
+	catalog, err := verifier.LoadCatalog(s.c.Release, trust, s.c.Insecure)
 	if err != nil {
 		return &ui.Error{Err: err, Hint: "--release names an image set (OUT/NAME-VERSION as ingot build prints it), or a directory of such"}
 	}

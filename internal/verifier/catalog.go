@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/evidence"
@@ -120,25 +122,34 @@ func load(dir string, trust verify.Trust, unsigned bool) (*Release, error) {
 }
 
 // Fingerprint tells whether LoadCatalog would find something else: names, sizes
-// and times of the files that it reads.
-func Fingerprint(dirs []string) string {
+// and times of the files that it reads, and of those of who may sign (what
+// verify.LoadTrust takes).
+func Fingerprint(dirs []string, signers ...string) string {
 	var b strings.Builder
 	for _, dir := range dirs {
 		sets, err := findSets(dir)
 		fmt.Fprintf(&b, "%s %v\n", dir, err)
 		for _, set := range sets {
 			for _, name := range []string{release.ManifestName, release.EnvelopeName, reference.FileName} {
-				info, err := os.Stat(filepath.Join(set, name))
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if err != nil {
-					fmt.Fprintf(&b, "%s %s %v\n", set, name, err)
-					continue
-				}
-				fmt.Fprintf(&b, "%s %s %d %d\n", set, name, info.Size(), info.ModTime().UnixNano())
+				stamp(&b, filepath.Join(set, name))
 			}
 		}
 	}
+	for _, path := range signers {
+		for _, name := range []string{"", "keys.json", "image.pem", "image.crt", "image.pub", "db.pem"} {
+			stamp(&b, filepath.Join(path, name))
+		}
+	}
 	return b.String()
+}
+
+// stamp adds one file; none is nothing.
+func stamp(b *strings.Builder, path string) {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+	case err != nil:
+		fmt.Fprintf(b, "%s %v\n", path, err)
+	default:
+		fmt.Fprintf(b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
+	}
 }
