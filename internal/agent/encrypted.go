@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -108,7 +109,7 @@ func showRecoveryKey(key string) error {
 	var last error = errors.New("there is no console")
 	shown := false
 	for _, w := range consoles() {
-		_, err := fmt.Fprint(w, strings.ReplaceAll(fmt.Sprintf(recoveryText, key), "\n", "\r\n"))
+		err := tell(w, fmt.Sprintf(recoveryText, key), tellWait)
 		if err != nil {
 			last = err
 		}
@@ -121,6 +122,19 @@ func showRecoveryKey(key string) error {
 		return fmt.Errorf("show the recovery key: %w", last)
 	}
 	return nil
+}
+
+// tellWait is how long a console may take to accept a text. One that was
+// stopped (ctrl-S, a serial line without its partner) takes it never.
+const tellWait = 5 * time.Second
+
+// tell writes a text to a console, and blocks no longer than limit.
+func tell(w io.Writer, text string, limit time.Duration) error {
+	if d, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = d.SetWriteDeadline(time.Now().Add(limit)) // what has none does not block
+	}
+	_, err := io.WriteString(w, strings.ReplaceAll(text, "\n", "\r\n"))
+	return err
 }
 
 // How long a boot waits for somebody at the console: to begin typing, and to
@@ -137,16 +151,37 @@ func askRecoveryKey(ctx context.Context, cause error) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "\r\n  The data partition is locked: %v\r\n  Type its recovery key, or wait %d s to go on without it: ", cause, int(askWait.Seconds()))
-	return readLine(ctx, int(f.Fd()), askWait, typeWait)
+	err = tell(f, fmt.Sprintf("\n  The data partition is locked: %v\n  Type its recovery key, or wait %d s to go on without it: ", cause, int(askWait.Seconds())), tellWait)
+	if err != nil {
+		return "", err // who types must know what for
+	}
+	fd := int(f.Fd())
+	defer rawTerminal(fd)()
+	return readLine(ctx, fd, askWait, typeWait)
+}
+
+// rawTerminal makes a terminal give each byte as it is typed, and show none: the
+// line would end in the logs of whoever records the console. The result takes it
+// back. What is no terminal stays as it is.
+func rawTerminal(fd int) (restore func()) {
+	_ = unix.SetNonblock(fd, true) // for the stars
+	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return func() {}
+	}
+	raw := *old
+	raw.Lflag &^= unix.ICANON | unix.ECHO
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	_ = unix.IoctlSetTermios(fd, unix.TCSETS, &raw)
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, old) }
 }
 
 // readLine reads up to a line break. The first byte has to come within first,
 // the line within all; nothing blocks longer than that.
 func readLine(ctx context.Context, fd int, first, all time.Duration) (string, error) {
 	const step = 200 * time.Millisecond
-	var line []byte
-	for left := first; left > 0 && ctx.Err() == nil; left -= step {
+	var line typing
+	for left, began := first, false; left > 0 && ctx.Err() == nil; left -= step {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(poll, int(step.Milliseconds())); n == 0 || errors.Is(err, unix.EINTR) {
 			continue
@@ -155,21 +190,51 @@ func readLine(ctx context.Context, fd int, first, all time.Duration) (string, er
 		}
 		b := make([]byte, 256)
 		n, err := unix.Read(fd, b)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			continue
+		}
 		if err != nil {
 			return "", err
 		}
 		if n == 0 {
 			return "", io.EOF
 		}
-		if len(line) == 0 {
-			left = all
+		if !began {
+			left, began = all, true
 		}
-		if line = append(line, b[:n]...); len(line) > 1024 {
+		echo, done := line.take(b[:n])
+		_, _ = unix.Write(fd, echo) // nobody may look, or the line is stopped
+		if done {
+			return string(line), nil
+		}
+		if len(line) > 1024 {
 			return "", errors.New("the line is too long")
-		}
-		if i := strings.IndexAny(string(line), "\r\n"); i >= 0 {
-			return string(line[:i]), nil
 		}
 	}
 	return "", errors.New("nobody typed a recovery key")
+}
+
+// typing is a line as it is typed.
+type typing []byte
+
+// take adds what came and says what to show of it, and whether the line is at
+// its end.
+func (t *typing) take(b []byte) (echo []byte, done bool) {
+	const erase, backspace, kill = 0x7f, '\b', 0x15 // what terminals send for these keys
+	for _, c := range b {
+		switch {
+		case c == '\r' || c == '\n':
+			return append(echo, "\r\n"...), true
+		case c == kill:
+			echo = append(echo, bytes.Repeat([]byte("\b \b"), len(*t))...)
+			*t = (*t)[:0]
+		case c == erase || c == backspace:
+			if n := len(*t); n > 0 {
+				*t, echo = (*t)[:n-1], append(echo, "\b \b"...)
+			}
+		default:
+			*t, echo = append(*t, c), append(echo, '*')
+		}
+	}
+	return echo, false
 }
