@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net"
 	"testing"
@@ -118,5 +119,33 @@ func TestSweepFails(t *testing.T) {
 	}
 	if err := broken.Sweep(context.Background()); !errors.Is(err, errDisk) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestDeniedLater: lists of TPMs count for hosts that are enrolled, too.
+func TestDeniedLater(t *testing.T) {
+	s, m, c := joined(t, nil)
+	err := s.store.Update(context.Background(), "a", func(x *fleet.Change) error {
+		x.Host.Certified.Model = attest.Model{Manufacturer: "id:00001014", Name: "swtpm", Version: "id:20191023"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := hex.DecodeString(s.detail("a").EK)
+	if err != nil || len(key) != 32 {
+		t.Fatal(err)
+	}
+	roots := &s.o.Rules.Roots
+	for want, set := range map[attest.Code]func(){
+		"":               func() { roots.Denied = []attest.Model{{Manufacturer: "id:49465800"}} },
+		attest.TPMDenied: func() { roots.Denied = []attest.Model{{Manufacturer: "id:00001014", Name: "swtpm"}} },
+		attest.EKRevoked: func() { roots.Revoked = [][32]byte{[32]byte(key)} },
+	} {
+		roots.Denied, roots.Revoked = nil, nil
+		set()
+		if _, code := m.attest(c, "a"); code != want {
+			t.Errorf("got %s, want %q", code, want)
+		}
 	}
 }

@@ -2,8 +2,10 @@ package verifier
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
@@ -43,7 +45,25 @@ func (s *Server) speaker(c *call, name string) (*fleet.Host, error) {
 	case h.Record.State != attest.Active:
 		return nil, refuse(http.StatusForbidden, attest.HostRevoked, "%s is %s", name, h.Record.State)
 	}
-	return h, nil
+	return h, s.denied(h)
+}
+
+// denied refuses a host that was enrolled before its kind of TPM, or its
+// endorsement key, came on a list.
+func (s *Server) denied(h *fleet.Host) error {
+	roots, m := &s.o.Rules.Roots, h.Certified.Model
+	for _, d := range roots.Denied {
+		if (d.Manufacturer == "" || strings.EqualFold(d.Manufacturer, m.Manufacturer)) && (d.Name == "" || d.Name == m.Name) &&
+			(d.Version == "" || strings.EqualFold(d.Version, m.Version)) && m != (attest.Model{}) {
+			return refuse(http.StatusForbidden, attest.TPMDenied, "the kind of TPM of %s is on the list of denied ones", h.Record.Name)
+		}
+	}
+	for _, sum := range roots.Revoked {
+		if hex.EncodeToString(sum[:]) == spki(h.EK) {
+			return refuse(http.StatusForbidden, attest.EKRevoked, "the endorsement key of %s is revoked", h.Record.Name)
+		}
+	}
+	return nil
 }
 
 // ask keeps a new challenge, which may be answered for so long.
