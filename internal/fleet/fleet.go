@@ -36,8 +36,8 @@ import (
 var (
 	// ErrNotFound: no such host, blob, offer or challenge.
 	ErrNotFound = errors.New("not found")
-	// ErrTaken: another host has this endorsement key.
-	ErrTaken = errors.New("the endorsement key is another host's")
+	// ErrTaken: another host has this endorsement or attestation key.
+	ErrTaken = errors.New("the key is another host's")
 	// ErrBusy: too many offers or challenges wait.
 	ErrBusy = errors.New("too many wait for an answer")
 	// ErrInUse: another process has the state open.

@@ -39,7 +39,7 @@ func newStore(t testing.TB) (*SQLite, string) {
 // enrol puts a host into the store.
 func enrol(t testing.TB, s Store, name string, state attest.State) *Host {
 	t.Helper()
-	h := &Host{Host: attest.Host{Record: attest.Record{Name: name, State: state, AKName: []byte("ak"), EKName: []byte("ek of " + name), Enrolled: testNow}}}
+	h := &Host{Host: attest.Host{Record: attest.Record{Name: name, State: state, AKName: []byte("ak of " + name), EKName: []byte("ek of " + name), Enrolled: testNow}}}
 	err := s.Update(ctx, name, func(c *Change) error {
 		if c.Host != nil {
 			return errors.New("is there")
@@ -339,5 +339,19 @@ func TestOpen(t *testing.T) {
 	_, err2 = s.TakeOffer(ctx, "a", []byte("key"))
 	if !errors.Is(err, ErrNotFound) || !errors.Is(err2, ErrNotFound) {
 		t.Error(err, err2)
+	}
+}
+
+// TestOneTPM: a TPM that shows another of its endorsement keys gets no second
+// name.
+func TestOneTPM(t *testing.T) {
+	s, _ := newStore(t)
+	a := enrol(t, s, "a", attest.Active)
+	err := s.Update(ctx, "b", func(c *Change) error {
+		c.Host = &Host{Host: attest.Host{Record: attest.Record{Name: "b", State: attest.Pending, AKName: a.Record.AKName, EKName: []byte("another"), Enrolled: testNow}}}
+		return nil
+	})
+	if !errors.Is(err, ErrTaken) {
+		t.Errorf("got %v", err)
 	}
 }

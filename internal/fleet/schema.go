@@ -43,6 +43,10 @@ CREATE TRIGGER audit_keep BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'reco
 CREATE TRIGGER audit_same BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'records are kept as they are'); END;
 CREATE TRIGGER blobs_keep BEFORE DELETE ON blobs BEGIN SELECT RAISE(ABORT, 'blobs are kept'); END;
 CREATE TRIGGER blobs_same BEFORE UPDATE ON blobs BEGIN SELECT RAISE(ABORT, 'blobs are kept as they are'); END;
+`, `
+-- One attestation key, one name: a TPM may have several endorsement keys, and
+-- its attestation key is the same with each.
+CREATE UNIQUE INDEX hosts_ak ON hosts (json_extract(body, '$.record.akName'));
 `}
 
 // migrate brings a database to the newest schema.
