@@ -1,6 +1,6 @@
 // Command ingot-init is PID 1 of an appliance: /init in its initramfs. It takes
-// no arguments; internal/agent describes what it does. Images that attest get
-// ingot-init-fleet instead.
+// no arguments; internal/agent describes what it does. Images that attest or
+// encrypt their data get ingot-init-fleet instead.
 package main
 
 import (

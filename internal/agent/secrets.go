@@ -217,7 +217,7 @@ func (m *Machine) prover(a appliance.Attest) proof.Machine {
 		roots = m.spec.Trust.Server
 	}
 	return proof.Machine{
-		Hostname: m.machine.Hostname, Prefix: m.spec.Name, Server: m.server, Roots: roots,
+		Hostname: m.machine.Hostname, Prefix: m.spec.Name, Server: m.server, Fallback: m.fallback, Roots: roots,
 		Interval: a.Interval.Or(time.Minute),
 		TPM:      m.findTPM, InitLog: m.initLogBytes, Firmware: firmware("/sys/class/dmi/id"),
 		EventLog:  func() ([]byte, error) { return os.ReadFile(firmwareLog) },
@@ -239,6 +239,14 @@ func (m *Machine) server() (url, source string) {
 	case net != nil && net.Server() != "":
 		return net.Server(), "dhcp"
 	case m.spec.Attest != nil && m.spec.Attest.Server != "":
+		return m.spec.Attest.Server, "recipe"
+	}
+	return "", ""
+}
+
+// fallback is the recipe's server when DHCP names another: its word is not signed.
+func (m *Machine) fallback() (url, source string) {
+	if _, by := m.server(); by == "dhcp" && m.spec.Attest != nil && m.spec.Attest.Server != "" {
 		return m.spec.Attest.Server, "recipe"
 	}
 	return "", ""

@@ -55,6 +55,7 @@ type attester struct {
 	status   listener.Attestation
 	opened   map[string][sha256.Size]byte // secrets that were delivered, by name, as they came
 	progress bool                         // the present session has come to an answer
+	missed   int                          // connections in a row that did not come about
 }
 
 // Run proves until the context ends.
@@ -137,7 +138,7 @@ func describe(s listener.Attestation) string {
 // session connects and proves until something fails.
 func (a *attester) session(ctx context.Context) error {
 	a.progress = false
-	server, source := a.m.Server()
+	server, source := a.server()
 	if server == "" {
 		return errNoServer
 	}
@@ -147,6 +148,7 @@ func (a *attester) session(ctx context.Context) error {
 	}
 	c, err := a.connect(ctx, server)
 	if err != nil {
+		a.missed++
 		return err
 	}
 	defer c.close()
@@ -164,6 +166,20 @@ func (a *attester) session(ctx context.Context) error {
 		sleep(ctx, wait)
 	}
 	return ctx.Err()
+}
+
+// connectTries is how often the server that was named is tried before the
+// fallback is, and the fallback before the named one again.
+const connectTries = 4
+
+// server is the one to try now. One that has answered is kept.
+func (a *attester) server() (url, source string) {
+	if a.missed/connectTries%2 == 1 && a.m.Fallback != nil {
+		if url, source := a.m.Fallback(); url != "" {
+			return url, source
+		}
+	}
+	return a.m.Server()
 }
 
 // expirySlack is left of a challenge's lifetime when it is used.

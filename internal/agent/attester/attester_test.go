@@ -430,6 +430,28 @@ func TestNameOfServer(t *testing.T) {
 	}
 }
 
+// TestFallback: when nobody answers at the address that DHCP names, the recipe's is
+// tried, and after it the first again.
+func TestFallback(t *testing.T) {
+	a := &attester{m: proof.Machine{Server: func() (string, string) { return "https://named", "dhcp" }}}
+	for range 3 * connectTries {
+		if _, by := a.server(); by != "dhcp" {
+			t.Fatalf("%s without a fallback", by)
+		}
+		a.missed++
+	}
+	a.m.Fallback = func() (string, string) { return "https://own", "recipe" }
+	var tried []string
+	for a.missed = 0; a.missed < 3*connectTries; a.missed++ {
+		if _, by := a.server(); a.missed%connectTries == 0 {
+			tried = append(tried, by)
+		}
+	}
+	if want := []string{"dhcp", "recipe", "dhcp"}; !slices.Equal(tried, want) {
+		t.Errorf("tried %q, want %q", tried, want)
+	}
+}
+
 // TestLogChanges: a quote that another extend has overtaken is made again.
 func TestLogChanges(t *testing.T) {
 	by := newAuthority(t, past, future)

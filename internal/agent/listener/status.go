@@ -108,9 +108,9 @@ type Clock struct {
 // Attestation is how the machine stands with the server that it attests to.
 type Attestation struct {
 	// State is absent (the image does not attest, or there is no TPM), waiting
-	// (for a server or a time to try again), enrolling, pending (an operator has
-	// to approve the host), trusted, refused (the server says why) or failed
-	// (see Error; it is tried again).
+	// (no server is known), enrolling, pending (an operator has to approve the
+	// host), trusted, refused (the server says why) or failed (see Error; it is
+	// tried again).
 	State    string    `json:"state"`
 	Server   string    `json:"server,omitempty"`
 	Source   string    `json:"source,omitempty"` // who named the server: machine.yaml, dhcp, recipe

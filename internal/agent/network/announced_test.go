@@ -27,6 +27,26 @@ func TestAnnounced(t *testing.T) {
 	}
 }
 
+// TestAnnouncementEnds: a server is named as long as a lease names it.
+func TestAnnouncementEnds(t *testing.T) {
+	m := &Manager{status: make([]Status, 2)}
+	for _, c := range []struct {
+		row       int
+		url, want string
+	}{
+		{1, "", ""},
+		{1, "https://second", "https://second"},
+		{0, "https://first", "https://first"},
+		{0, "https://moved", "https://moved"},
+		{0, "", "https://second"},
+		{1, "", ""},
+	} {
+		if m.announce(c.row, c.url); m.Server() != c.want {
+			t.Errorf("row %d says %q: %q, want %q", c.row, c.url, m.Server(), c.want)
+		}
+	}
+}
+
 func FuzzAnnounced(f *testing.F) {
 	f.Add([]byte("\x01\x09https://a"))
 	f.Add([]byte{0, 0, 6, 1, 2, 255})

@@ -200,11 +200,7 @@ func (m *Manager) apply(i int, c appliance.Interface, link netlink.Link, l *leas
 			s.Gateway = l.gateway.String()
 		}
 	})
-	if l.base != "" {
-		m.mu.Lock()
-		m.server = l.base
-		m.mu.Unlock()
-	}
+	m.announce(i, l.base)
 	m.Logf("%s: %s for %s from %s", link.Attrs().Name, l.addr.IPNet, l.time, l.server)
 	return m.writeResolv()
 }
@@ -251,6 +247,7 @@ func (m *Manager) keep(ctx context.Context, i int, c appliance.Interface, link n
 		left := l.time - time.Since(start)
 		if errors.As(err, &nak) || left <= 0 {
 			_ = netlink.AddrDel(link, l.addr) // the kernel may have been first
+			m.announce(i, "")
 			m.set(i, func(s *Status) { s.Addresses, s.Lease = c.Address, "" })
 			return
 		}

@@ -56,10 +56,10 @@ type Manager struct {
 	// Go runs a function on a goroutine of its own; nil = a plain one.
 	Go func(func())
 
-	mu     sync.Mutex
-	status []Status
-	server string     // as a DHCP server has named it
-	resolv sync.Mutex // held while the file is written
+	mu      sync.Mutex
+	status  []Status
+	servers map[int]string // that the lease of a row names
+	resolv  sync.Mutex     // held while the file is written
 }
 
 // ResolvConf is where programs look for DNS servers.
@@ -121,12 +121,27 @@ func (m *Manager) Status() []Status {
 	return slices.Clone(m.status)
 }
 
-// Server is the base URL of the server that a DHCP server has announced (S14);
-// empty without one.
+// Server is the base URL of the server that a present lease announces (S14), that
+// of the first interface when there are several; empty without one.
 func (m *Manager) Server() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.server
+	for row := range m.status {
+		if url := m.servers[row]; url != "" {
+			return url
+		}
+	}
+	return ""
+}
+
+// announce keeps what the newest lease of a row names, "" included.
+func (m *Manager) announce(row int, url string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.servers == nil {
+		m.servers = map[int]string{}
+	}
+	m.servers[row] = url
 }
 
 func (m *Manager) set(i int, f func(*Status)) {

@@ -22,6 +22,10 @@ type Machine struct {
 	// Server gives the server's base URL as it is known now, and who named it;
 	// empty as long as nobody has.
 	Server func() (url, source string)
+	// Fallback gives the server to try when none of several connections to Server
+	// came about; empty: none. The network alone names Server then, and anybody on
+	// it can name one that does not answer. nil: as empty.
+	Fallback func() (url, source string)
 	// Roots are the certificates (DER) of the authorities that a server's must
 	// lead to.
 	Roots [][]byte
