@@ -151,12 +151,19 @@ func askRecoveryKey(ctx context.Context, cause error) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	c, err := f.SyscallConn() // f.Fd would take the deadlines away
+	if err != nil {
+		return "", err
+	}
+	var fd int
+	if err := c.Control(func(n uintptr) { fd = int(n) }); err != nil {
+		return "", err
+	}
+	defer rawTerminal(fd)()
 	err = tell(f, fmt.Sprintf("\n  The data partition is locked: %v\n  Type its recovery key, or wait %d s to go on without it: ", cause, int(askWait.Seconds())), tellWait)
 	if err != nil {
 		return "", err // who types must know what for
 	}
-	fd := int(f.Fd())
-	defer rawTerminal(fd)()
 	return readLine(ctx, fd, askWait, typeWait)
 }
 

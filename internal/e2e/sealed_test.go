@@ -364,10 +364,23 @@ func TestSealedData(t *testing.T) {
 		return errors.Join(c.DeleteCounter(tpm.FloorIndex), err, defined(c))
 	})
 	m.refuses("a counter that was deleted and made anew", volume.FloorLost, true)
-	s := m.boot(true, strings.ToUpper(shown))
-	if d := s.status.Data; d.State != "mounted" || d.UnlockedBy != volume.ByRecovery {
-		t.Fatalf("by the recovery key: %+v\n%s", d, tail(s.console))
+	byHand := func() {
+		s := m.boot(true, strings.ToUpper(shown))
+		if d := s.status.Data; d.State != "mounted" || d.UnlockedBy != volume.ByRecovery {
+			t.Fatalf("by the recovery key: %+v\n%s", d, tail(s.console))
+		}
 	}
+	byHand()
+	m.refuses("beside a counter that counts from elsewhere nothing is sealed anew", volume.FloorLost, true)
+	m.withTPM(func(socket string) error {
+		c, err := tpm.Open(socket)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.DeleteCounter(tpm.FloorIndex)
+	})
+	byHand()
 	m.opens("after the recovery", "1.1.0")
 }
 
