@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -43,8 +45,25 @@ type attestServeCmd struct {
 // reloadEach is how often directories of releases are looked at.
 const reloadEach = 5 * time.Second
 
-// Run serves until it is interrupted.
-func (c *attestServeCmd) Run(v *verb) error {
+// Run serves until it is interrupted. What it has made in a new state directory
+// is gone when it could not begin.
+func (c *attestServeCmd) Run(v *verb) (err error) {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return &ui.Error{Err: fmt.Errorf("listen: %w", err), Hint: "--listen ADDRESS:PORT names another address"}
+	}
+	defer l.Close()
+	began := false
+	if _, err := os.Lstat(c.State); errors.Is(err, fs.ErrNotExist) {
+		defer func() {
+			if !began {
+				os.RemoveAll(c.State)
+			}
+		}()
+	}
 	store, err := fleet.Open(c.State, fleet.Options{})
 	if errors.Is(err, fleet.ErrInUse) {
 		return &ui.Error{Err: err, Hint: "another ingot attest serve is running on it; stop that one, or name another --state"}
@@ -57,14 +76,10 @@ func (c *attestServeCmd) Run(v *verb) error {
 	if err := s.setUp(); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return &ui.Error{Err: fmt.Errorf("listen: %w", err), Hint: "--listen ADDRESS:PORT names another address"}
-	}
 	if err := s.announce(l.Addr()); err != nil {
-		l.Close()
 		return err
 	}
+	began = true
 	ctx, stop := context.WithCancel(v.ctx)
 	defer stop()
 	go s.keepUp(ctx)
@@ -97,10 +112,10 @@ func (s *serving) announce(a net.Addr) error {
 	return nil
 }
 
-// reachable is the name to put into a hint: one of the network, if there is one.
+// reachable is the name to put into a hint, which is read on this machine.
 func (s *serving) reachable() string {
 	for _, n := range s.names {
-		if ip := net.ParseIP(n); n != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if ip := net.ParseIP(n); n == "localhost" || ip != nil && ip.IsLoopback() {
 			return n
 		}
 	}
@@ -108,6 +123,25 @@ func (s *serving) reachable() string {
 		return s.names[0]
 	}
 	return "localhost"
+}
+
+// hostName is a name of DNS, or an address.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+
+// validate refuses flags with which nothing could be served.
+func (c *attestServeCmd) validate() error {
+	if c.Interval < time.Second {
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--interval %s: at least one second", c.Interval)}
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--listen %q: %w", c.Listen, err), Hint: "--listen :9444, or an address of this machine with a port"}
+	}
+	for _, n := range c.Name {
+		if net.ParseIP(n) == nil && !hostName.MatchString(n) {
+			return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--name %q: neither a name of DNS nor an address", n), Hint: "--name ingot.example.com,192.0.2.7"}
+		}
+	}
+	return nil
 }
 
 // keepUp reloads releases when they changed or on SIGHUP, and renews the

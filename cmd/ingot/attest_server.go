@@ -40,9 +40,6 @@ type serving struct {
 
 func (s *serving) setUp() (err error) {
 	o := verifier.Options{Store: s.store, Interval: s.c.Interval, Secrets: s.c.Secrets, Logger: s.log}
-	if s.c.Interval < time.Second {
-		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--interval %s: at least one second", s.c.Interval)}
-	}
 	for _, step := range []func(*verifier.Options) error{s.identity, s.rules, s.policy, s.secrets} {
 		if err := step(&o); err != nil {
 			return err
