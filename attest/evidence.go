@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -65,8 +66,8 @@ func ReadEvidence(b []byte, doc any, e *Evidence) error {
 	if len(b) > MaxEvidence {
 		return fmt.Errorf("read evidence: %d bytes are more than %d", len(b), MaxEvidence)
 	}
-	if err := json.Unmarshal(b, doc, json.RejectUnknownMembers(true), json.WithUnmarshalers(boundedRegisters)); err != nil {
-		return fmt.Errorf("read evidence: %w", err)
+	if err := json.Unmarshal(b, doc, json.RejectUnknownMembers(true), json.WithUnmarshalers(json.UnmarshalFromFunc(readRegisters))); err != nil {
+		return fmt.Errorf("read evidence: %w", told(err))
 	}
 	if e.Format != Format {
 		return fmt.Errorf("read evidence: format %.40q is not %q", e.Format, Format)
@@ -106,9 +107,9 @@ func (e *Evidence) bounded() error {
 	return nil
 }
 
-// boundedRegisters reads the values of a bank and stops at what no bank has:
+// readRegisters reads the values of a bank and stops at what no bank has:
 // two megabytes of small entries would be ten times that in memory.
-var boundedRegisters = json.UnmarshalFromFunc(func(d *jsontext.Decoder, out *map[int]pcr.Digest) error {
+func readRegisters(d *jsontext.Decoder, out *map[int]pcr.Digest) error {
 	if d.PeekKind() != '{' {
 		return errors.ErrUnsupported // null, or what the reader refuses
 	}
@@ -135,7 +136,20 @@ var boundedRegisters = json.UnmarshalFromFunc(func(d *jsontext.Decoder, out *map
 	*out = values
 	_, err := d.ReadToken()
 	return err
-})
+}
+
+// told puts an error of the reader in words that name no type of Go.
+func told(err error) error {
+	var field *json.SemanticError
+	if !errors.As(err, &field) {
+		return err
+	}
+	cause := field.Err
+	if cause == nil {
+		cause = fmt.Errorf("%s is not what belongs there", field.JSONKind)
+	}
+	return fmt.Errorf("offset %d, %s: %w", field.ByteOffset, cmp.Or(string(field.JSONPointer), "the document"), cause)
+}
 
 // Challenge is what evidence must answer. A nonce is used once (Open).
 type Challenge struct {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -150,6 +151,9 @@ func ownNames() []string {
 	return names
 }
 
+// makerID is a maker of TPMs (TCG EK Credential Profile, section 3.1.2).
+var makerID = regexp.MustCompile(`^id:[0-9A-Fa-f]{8}$`)
+
 func (s *serving) rules(o *verifier.Options) (err error) {
 	o.Rules.RequireChain = s.c.RequireCert
 	if o.Rules.Roots, err = verifier.LoadRoots(s.c.EKRoot); err != nil {
@@ -157,6 +161,9 @@ func (s *serving) rules(o *verifier.Options) (err error) {
 	}
 	for _, text := range s.c.DenyTPM {
 		p := append(strings.SplitN(text, "/", 3), "", "")
+		if !makerID.MatchString(p[0]) {
+			return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--deny-tpm %q: makers are named as in certificates, id: and eight hexadecimal digits", text), Hint: "--deny-tpm id:49465800 denies all TPMs of Infineon; ingot hosts HOST shows what a TPM's certificate says"}
+		}
 		o.Rules.Roots.Denied = append(o.Rules.Roots.Denied, attest.Model{Manufacturer: p[0], Name: p[1], Version: p[2]})
 	}
 	for _, text := range s.c.RevokedEK {

@@ -202,8 +202,7 @@ func (c *hostsCmd) explain(err error) error {
 		out.Hint = "ingot hosts --server " + c.Server + " lists those that there are"
 	case errors.As(err, &api) && api.Code == verifier.RequestOperator:
 		out.Code, out.Hint = ui.CodeRefused, "the server has other keys: --keys names the key set that it was started with"
-	case errors.As(err, &api):
-		out.Code = ui.CodeRefused
+	case errors.As(err, &api): // what was asked makes no sense for this host
 	case errors.As(err, &name):
 		out.Hint = "start the server with --name " + name.Host + ", or use one of its names"
 	case errors.As(err, &unknown) || errors.As(err, &verification):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -193,8 +194,16 @@ func keysError(err error) error {
 		return &ui.Error{Code: ui.CodeRefused, Err: err, Hint: "ingot keys init DIR makes keys without --test; or --environment dev"}
 	case errors.Is(err, signing.ErrDates):
 		return &ui.Error{Err: err, Hint: "check the clock; else make new keys with ingot keys init DIR, and an image that trusts both"}
+	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) && filepath.Base(missing.Path) == "keys.json" && isExport(filepath.Dir(missing.Path)):
+		return &ui.Error{Err: err, Hint: filepath.Dir(missing.Path) + " holds public keys that ingot keys export has written; name the folder that ingot keys init has made"}
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) && filepath.Base(missing.Path) == "keys.json":
 		return &ui.Error{Err: err, Hint: "ingot keys init DIR makes a key set"}
 	}
 	return err
+}
+
+// isExport tells the public half of a key set from something else.
+func isExport(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "image.pem"))
+	return err == nil
 }

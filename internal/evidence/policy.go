@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -97,8 +98,11 @@ const maxPolicy = 64 << 10
 // ReadPolicy reads a policy file.
 func ReadPolicy(path string) (attest.Policy, error) {
 	b, err := regular.Read(path, maxPolicy)
+	if err == nil && len(bytes.TrimSpace(b)) == 0 {
+		err = fmt.Errorf("%s: the policy is empty", path)
+	}
 	if err != nil {
-		return attest.Policy{}, err
+		return attest.Policy{}, hinted("a policy is a file such as docs/attest-policy.md shows", "%w", err)
 	}
 	return ParsePolicy(path, b)
 }
