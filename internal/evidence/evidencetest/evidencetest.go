@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,7 +66,9 @@ func Start(state string) (*Machine, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	for range 500 {
-		if _, err := os.Stat(m.Socket); err == nil {
+		// The socket is there a moment before swtpm listens on it.
+		if c, err := net.Dial("unix", m.Socket); err == nil {
+			c.Close()
 			return m, nil
 		}
 		time.Sleep(10 * time.Millisecond)
