@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -82,9 +83,13 @@ func Probe(r io.ReaderAt) (Content, Super, error) {
 	if incompat&incompat64Bit != 0 {
 		blocks |= uint64(binary.LittleEndian.Uint32(sb[0x150:])) << 32
 	}
+	shift := 10 + binary.LittleEndian.Uint32(sb[0x18:])&7
+	if blocks > math.MaxInt64>>shift {
+		return Foreign, Super{}, fmt.Errorf("read ext4 superblock: offset %#x: %d blocks of %d bytes are no size", superAt+4, blocks, 1<<shift)
+	}
 	state := binary.LittleEndian.Uint16(sb[0x3A:])
 	return Ext4, Super{
-		Size:    int64(blocks << (10 + binary.LittleEndian.Uint32(sb[0x18:])&7)),
+		Size:    int64(blocks << shift),
 		Dirty:   state&1 == 0 || incompat&incompatRecover != 0,
 		Errored: state&2 != 0,
 	}, nil
