@@ -28,10 +28,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/jsondoc"
 )
 
 // Digest is a SHA-256; in JSON 64 hexadecimal digits.
@@ -137,22 +137,10 @@ func Parse(line []byte) (*Record, error) {
 	if len(line) > MaxRecord {
 		return nil, fmt.Errorf("read record: %d bytes are more than %d", len(line), MaxRecord)
 	}
-	if err := decode(line, r); err != nil {
+	if err := jsondoc.Unmarshal(line, r); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	return r, nil
-}
-
-func decode(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("text behind the document")
-	}
-	return nil
 }
 
 // ErrBroken is in the chain of errors that say: records were removed, added or

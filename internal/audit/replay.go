@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ingot-os/ingot/internal/jsondoc"
+
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/attest/quote"
@@ -139,7 +141,7 @@ func (f *fetcher) document(what string, d Digest, v any) {
 	if f.err != nil {
 		return
 	}
-	if err := decode(data, v); err != nil {
+	if err := jsondoc.Unmarshal(data, v); err != nil {
 		f.err = fmt.Errorf("%s: %w", what, err)
 	}
 }

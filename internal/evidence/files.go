@@ -7,11 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/ingot-os/ingot/internal/jsondoc"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/dsse"
@@ -153,7 +154,7 @@ func ReadEnrolled(path string) (*Enrolled, error) {
 		return nil, err
 	}
 	var e Enrolled
-	if err := strict(b, &e); err != nil {
+	if err := jsondoc.Unmarshal(b, &e); err != nil {
 		return nil, hinted("ingot attest accept writes records", "%s: %w", path, err)
 	}
 	if e.Format != EnrolledFormat {
@@ -178,17 +179,4 @@ func (e *Enrolled) Write(path string) error {
 		return fmt.Errorf("write record: %w", err)
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// strict decodes one JSON document without fields that nobody reads.
-func strict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("text behind the document")
-	}
-	return nil
 }
