@@ -28,6 +28,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proc"
 	"github.com/ingot-os/ingot/internal/agent/proof"
+	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/agent/volume"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/machine"
@@ -40,6 +41,9 @@ type Options struct {
 	Attest func(context.Context, proof.Machine)
 	// Crypt opens an encrypted data partition.
 	Crypt volume.Opener
+	// Update serves the management listener and takes updates, until the context
+	// ends.
+	Update func(context.Context, updates.Machine)
 }
 
 // Machine is the running system.

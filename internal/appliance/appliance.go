@@ -29,6 +29,7 @@ type Spec struct {
 	Boot       Boot        `json:"boot"`
 	Trust      *Trust      `json:"trust,omitempty"`
 	Attest     *Attest     `json:"attest,omitempty"`
+	Update     *Update     `json:"update,omitempty"`
 	// SecurityEpoch is 0 to 63. A machine whose floor is higher does not run
 	// the image (S8, S10).
 	SecurityEpoch int `json:"securityEpoch,omitempty"`
@@ -48,15 +49,18 @@ type Attest struct {
 // DER, keys as SubjectPublicKeyInfo in DER. PK, KEK and DB are there together
 // or not at all.
 type Trust struct {
-	Owner     string   `json:"owner,omitempty"`  // GUID of the signature lists, for enrolment
-	PK        []byte   `json:"pk,omitempty"`     // certificates of firmware
-	KEK       []byte   `json:"kek,omitempty"`    //
-	DB        [][]byte `json:"db,omitempty"`     //
-	Image     [][]byte `json:"image,omitempty"`  // keys whose signatures on a release count
-	Threshold int      `json:"threshold"`        // how many different ones are needed
-	Fleet     []byte   `json:"fleet,omitempty"`  // certificate of the management root
-	Server    [][]byte `json:"server,omitempty"` // certificates of server authorities, never of servers
-	Policy    []byte   `json:"policy,omitempty"` // key that signs PCR values
+	Owner     string   `json:"owner,omitempty"` // GUID of the signature lists, for enrolment
+	PK        []byte   `json:"pk,omitempty"`    // certificates of firmware
+	KEK       []byte   `json:"kek,omitempty"`   //
+	DB        [][]byte `json:"db,omitempty"`    //
+	Image     [][]byte `json:"image,omitempty"` // keys whose signatures on a release count
+	Threshold int      `json:"threshold"`       // how many different ones are needed
+	Fleet     []byte   `json:"fleet,omitempty"` // certificate of the management root
+	// Operator is the certificate of the authority of operators: who shows a
+	// certificate by it may update the machine.
+	Operator []byte   `json:"operator,omitempty"`
+	Server   [][]byte `json:"server,omitempty"` // certificates of server authorities, never of servers
+	Policy   []byte   `json:"policy,omitempty"` // key that signs PCR values
 }
 
 // Boot is who picks the slot at power-on (S21).
@@ -173,6 +177,11 @@ type Data struct {
 	Mount      string `json:"mount,omitempty" yaml:"mount"`           // default /data; "" after defaults means no data partition
 	Filesystem string `json:"filesystem,omitempty" yaml:"filesystem"` // ext4
 	Encrypt    string `json:"encrypt,omitempty" yaml:"encrypt"`       // "" or tpm (S3)
+	// Schema is the format of the data that this version writes, Accepts the newest
+	// that it reads (default: Schema). Services find the format that they may write
+	// in /run/ingot/data-schema.
+	Schema  int `json:"schema,omitempty" yaml:"schema"`
+	Accepts int `json:"accepts,omitempty" yaml:"accepts"`
 }
 
 // Root is a read-only root payload under dm-verity.
@@ -191,4 +200,25 @@ type Root struct {
 // Management is the machine's own listener (S15).
 type Management struct {
 	Listen string `json:"listen" yaml:"listen"` // default :9443
+}
+
+// Update is how the machine takes updates (docs/updates.md). Without it the
+// machine keeps what was flashed.
+type Update struct {
+	// Pull follows what the attestation server assigns to the machine.
+	Pull bool `json:"pull,omitempty" yaml:"pull"`
+	// Interval is the time between two looks at the assignment; the server may
+	// ask for another. Default 5m.
+	Interval Duration `json:"interval,omitempty" yaml:"interval"`
+	// USB takes a newer signed release from a stick that is plugged in.
+	USB bool `json:"usb,omitempty" yaml:"usb"`
+	// Bless is what a trial needs to become good: "health" (default), or
+	// "attested": the server's verdict too.
+	Bless  string   `json:"bless,omitempty" yaml:"bless"`
+	Health Duration `json:"health,omitempty" yaml:"health"` // for which all checks must hold without a gap; default 1m
+	Limit  Duration `json:"limit,omitempty" yaml:"limit"`   // after which a trial has failed; default 10m
+	Soak   Duration `json:"soak,omitempty" yaml:"soak"`     // after which a blessed version raises the floor; default 1h
+	Tries  int      `json:"tries,omitempty" yaml:"tries"`   // failures with evidence until a version is rejected; default 3
+	// Watchdog is the timeout of the hardware watchdog in a trial; default 1m.
+	Watchdog Duration `json:"watchdog,omitempty" yaml:"watchdog"`
 }

@@ -1,0 +1,63 @@
+// Package updates holds what PID 1 and its update client tell each other, as
+// package proof does for the attester: the client needs TLS, so not every image
+// links it.
+//
+//	agent.Run(agent.Options{Update: updater.Run})
+package updates
+
+import (
+	"net"
+	"time"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/http1"
+	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/updateapi"
+)
+
+// Keeper owns the slots of the machine: journal, variables, trial. All methods
+// may be called from any goroutine.
+type Keeper interface {
+	// State is the state machine's state as it is now.
+	State() slot.State
+	// Handle gives an event to the state machine and performs what follows. An
+	// action Reset does not return.
+	Handle(slot.Event) error
+	// Slots describes the slots for people and servers.
+	Slots() updateapi.Slots
+	// OnFill registers who writes slots: f is called with each action Fill (and
+	// Recover), must return at once, and answers later by the event Written (or
+	// Restored).
+	OnFill(f func(slot.Action))
+	// OnReport registers who is told after each change.
+	OnReport(f func(updateapi.Slots))
+	// SaveProgress keeps how much of an update is written, over resets; nil
+	// forgets it. Progress returns what was kept.
+	SaveProgress([]byte) error
+	Progress() []byte
+}
+
+// Machine is what the update client is told about the machine and may do to it.
+// All functions may be called from any goroutine.
+type Machine struct {
+	Spec   appliance.Spec
+	Keeper Keeper
+	// Partition gives the device node of a partition by its role ("slot-b") and
+	// its size in bytes.
+	Partition func(role string) (node string, size int64, err error)
+	// Server gives the base URL of the server as it is known now; empty: none is.
+	Server func() (url, source string)
+	// Certificate is what the attestation server gave for the machine's name, with
+	// its key, both in PEM; nil until it has. They are good for TLS both ways.
+	Certificate func() (certificate, key []byte)
+	// Now is the time, as far as it is known; it is never before the image.
+	Now func() time.Time
+	// Listener is the management listener's socket. The client serves it: TLS for
+	// operators, and for everybody else the plain answers of Plain.
+	Listener net.Listener
+	Plain    func(http1.Request) http1.Response
+	// Problem tells of something that is wrong with the machine.
+	Problem func(format string, args ...any)
+	// Logf writes a line of the machine's log.
+	Logf func(format string, args ...any)
+}
