@@ -11,104 +11,26 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/ingot-os/ingot/internal/oracle"
+	"github.com/ingot-os/ingot/internal/tpmtest"
 )
 
 // tpm is an swtpm that tpm2-tools speak to: the oracle of every digest.
 type tpm struct {
-	t    *testing.T
-	dir  string
-	tcti string
-}
-
-func emulator(t *testing.T) *tpm {
-	t.Helper()
-	oracle.Need(t, "swtpm", "swtpm")
-	oracle.Need(t, "tpm2-tools", "tpm2_policypcr")
-	for range 5 { // somebody else may take a port that was free
-		if e := start(t); e != nil {
-			return e
-		}
-	}
-	t.Fatal("swtpm does not listen")
-	return nil
-}
-
-func start(t *testing.T) *tpm {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	dir := t.TempDir()
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
-		"--server", fmt.Sprintf("type=tcp,port=%d", port), "--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1),
-		"--flags", "not-need-init,startup-clear")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	e := &tpm{t, dir, fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", port)}
-	for range 100 {
-		if _, err := e.try("tpm2_pcrread", "sha256:0"); err == nil {
-			return e
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return nil
-}
-
-func (e *tpm) try(program string, args ...string) (string, error) {
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Env = e.dir, append(os.Environ(), "TPM2TOOLS_TCTI="+e.tcti)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-func (e *tpm) run(program string, args ...string) {
-	e.t.Helper()
-	if out, err := e.try(program, args...); err != nil {
-		e.t.Fatalf("%s %q: %v\n%s", program, args, err, out)
-	}
-}
-
-func (e *tpm) file(name string) string { return filepath.Join(e.dir, name) }
-
-func (e *tpm) write(name string, b []byte) string {
-	e.t.Helper()
-	if err := os.WriteFile(e.file(name), b, 0o600); err != nil {
-		e.t.Fatal(err)
-	}
-	return e.file(name)
-}
-
-func (e *tpm) read(name string) []byte {
-	e.t.Helper()
-	b, err := os.ReadFile(e.file(name))
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return b
+	*tpmtest.Tools
+	t *testing.T
 }
 
 // value extends a register and gives what it holds.
 func (e *tpm) value(register int, text string) (out [32]byte) {
 	e.t.Helper()
 	sum := sha256.Sum256([]byte(text))
-	e.run("tpm2_pcrextend", fmt.Sprintf("%d:sha256=%x", register, sum))
-	e.run("tpm2_pcrread", fmt.Sprintf("sha256:%d", register), "-o", "pcr")
-	copy(out[:], e.read("pcr"))
+	e.Run("tpm2_pcrextend", fmt.Sprintf("%d:sha256=%x", register, sum))
+	e.Run("tpm2_pcrread", fmt.Sprintf("sha256:%d", register), "-o", "pcr")
+	copy(out[:], e.Read("pcr"))
 	return out
 }
 
@@ -116,9 +38,9 @@ func (e *tpm) value(register int, text string) (out [32]byte) {
 // name and value.
 func (e *tpm) counter(index string) ([]byte, uint64) {
 	e.t.Helper()
-	e.run("tpm2_nvdefine", index, "-C", "o", "-s", "8", "-a", "ownerwrite|ownerread|authread|no_da|nt=counter")
-	e.run("tpm2_nvincrement", index, "-C", "o")
-	out, err := e.try("tpm2_nvreadpublic", index)
+	e.Run("tpm2_nvdefine", index, "-C", "o", "-s", "8", "-a", "ownerwrite|ownerread|authread|no_da|nt=counter")
+	e.Run("tpm2_nvincrement", index, "-C", "o")
+	out, err := e.Try("tpm2_nvreadpublic", index)
 	if err != nil {
 		e.t.Fatal(out)
 	}
@@ -128,50 +50,50 @@ func (e *tpm) counter(index string) ([]byte, uint64) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.run("tpm2_nvread", index, "-C", "o", "-o", "count")
-	return b, binary.BigEndian.Uint64(e.read("count"))
+	e.Run("tpm2_nvread", index, "-C", "o", "-o", "count")
+	return b, binary.BigEndian.Uint64(e.Read("count"))
 }
 
 func tpm2b(b []byte) []byte { return append(be16(uint16(len(b))), b...) }
 
 // TestOracle compares every step with a trial session of a TPM.
 func TestOracle(t *testing.T) {
-	e := emulator(t)
+	e := &tpm{tpmtest.NewTools(t), t}
 	key, spki := testKey(t)
 	pcr11, pcr7 := Values{11: e.value(11, "kernel")}, Values{7: e.value(7, "own keys")}
 	index, count := e.counter("0x1500016")
-	e.write("key", tpm2b(key.Public))
-	e.run("tpm2_loadexternal", "-C", "o", "-u", "key", "-c", "key.ctx", "-n", "name")
-	if got := e.read("name"); string(got) != string(key.Name) {
+	e.Write("key", tpm2b(key.Public))
+	e.Run("tpm2_loadexternal", "-C", "o", "-u", "key", "-c", "key.ctx", "-n", "name")
+	if got := e.Read("name"); string(got) != string(key.Name) {
 		t.Fatalf("the TPM calls the key %x, we call it %x", got, key.Name)
 	}
 	step := func(name string, want Digest, program string, args ...string) {
 		t.Helper()
-		e.run(program, append(args, "-S", "session", "-L", "digest")...)
-		if got := e.read("digest"); string(got) != string(want[:]) {
+		e.Run(program, append(args, "-S", "session", "-L", "digest")...)
+		if got := e.Read("digest"); string(got) != string(want[:]) {
 			t.Fatalf("%s: the TPM has %x, we have %x", name, got, want)
 		}
 	}
-	e.run("tpm2_startauthsession", "-S", "session", "-g", "sha256") // a trial
+	e.Run("tpm2_startauthsession", "-S", "session", "-g", "sha256") // a trial
 	first := Digest{}.PCR(pcr11)
 	step("PCR", first, "tpm2_policypcr", "-l", "sha256:11")
-	e.write("first", first[:])
-	e.write("ref", []byte(Ref(3)))
+	e.Write("first", first[:])
+	e.Write("ref", []byte(Ref(3)))
 	step("Authorize", Authorized(key.Name, Ref(3)), "tpm2_policyauthorize", "-i", "first", "-n", "name", "-q", "ref")
 	step("PCR 7", Authorized(key.Name, Ref(3)).PCR(pcr7), "tpm2_policypcr", "-l", "sha256:7")
-	e.write("limit", binary.BigEndian.AppendUint64(nil, count+5))
+	e.Write("limit", binary.BigEndian.AppendUint64(nil, count+5))
 	step("NV", Sealed(key, Ref(3), pcr7, Counter{index, count + 5}), "tpm2_policynv", "0x1500016", "ule", "-C", "o", "-i", "limit")
-	e.run("tpm2_flushcontext", "session")
+	e.Run("tpm2_flushcontext", "session")
 	both := Digest{}.PCR(Values{0: {}, 7: pcr7[7], 11: pcr11[11], 23: {}})
-	e.run("tpm2_startauthsession", "-S", "session", "-g", "sha256")
+	e.Run("tpm2_startauthsession", "-S", "session", "-g", "sha256")
 	step("several registers", both, "tpm2_policypcr", "-l", "sha256:0,7,11,23")
-	e.run("tpm2_flushcontext", "session")
+	e.Run("tpm2_flushcontext", "session")
 
 	f := signed(t, spki, first, 3)
 	s, _ := f.Find(first, 3)
-	e.write("sig", s.Signature)
-	e.write("approval", append(first[:], Ref(3)...))
-	e.run("tpm2_verifysignature", "-c", "key.ctx", "-g", "sha256", "-f", "rsassa", "-m", "approval", "-s", "sig")
+	e.Write("sig", s.Signature)
+	e.Write("approval", append(first[:], Ref(3)...))
+	e.Run("tpm2_verifysignature", "-c", "key.ctx", "-g", "sha256", "-f", "rsassa", "-m", "approval", "-s", "sig")
 }
 
 var private = sync.OnceValue(func() *rsa.PrivateKey {
