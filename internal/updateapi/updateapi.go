@@ -161,6 +161,9 @@ type Error struct {
 	Hint   string `json:"hint,omitempty"`
 }
 
+// Error implements error: a refusal is returned as *Error.
+func (e *Error) Error() string { return e.Code + ": " + e.Detail }
+
 // Codes of refusals.
 const (
 	Malformed   = "request.malformed"

@@ -6,6 +6,7 @@
 package updates
 
 import (
+	"io"
 	"net"
 	"time"
 
@@ -35,6 +36,29 @@ type Keeper interface {
 	// forgets it. Progress returns what was kept.
 	SaveProgress([]byte) error
 	Progress() []byte
+}
+
+// Client takes updates: what the management listener calls for an operator, and
+// *updater.Updater has. Refusals are *updateapi.Error; another error is the
+// machine's own (updateapi.Failed). All methods may be called from any
+// goroutine; one part is written at a time, a second Write is refused as Busy.
+type Client interface {
+	// Slots describes the slots.
+	Slots() updateapi.Slots
+	// Offer takes a release that the machine accepts, and says which parts it
+	// wants. The same release again goes on where it was cut.
+	Offer(updateapi.Offer) (updateapi.Progress, error)
+	// Write takes bytes of a part from an offset; what came before an error of
+	// body is kept. The last one of an approved offer lets the machine reset, soon
+	// after it has returned.
+	Write(part string, from int64, coding string, body io.Reader) (updateapi.Progress, error)
+	// Approve, Rollback let the machine reset soon after they have returned.
+	Approve() (updateapi.Progress, error)
+	Rollback() (updateapi.Progress, error)
+	// Override takes a version off the rejected list, Adopt vouches for the running
+	// slot.
+	Override(updateapi.Override) (updateapi.Progress, error)
+	Adopt() (updateapi.Progress, error)
 }
 
 // Machine is what the update client is told about the machine and may do to it.
