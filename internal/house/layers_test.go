@@ -40,12 +40,12 @@ var layers = [][]string{
 	},
 	{ // 4 composition; order matters
 		"internal/house", "internal/oracle", "internal/tpmtest", "internal/disktest", "internal/golden", "internal/testkey",
-		"internal/regular", "internal/visible", "internal/pemfile", "internal/jsondoc", "internal/sparse", "internal/powercut", "internal/delta",
-		"internal/appliance", "internal/audit", "internal/attestapi", "internal/updateapi", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
-		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release",
+		"internal/regular", "internal/visible", "internal/pemfile", "internal/jsondoc", "internal/sparse", "internal/delta",
+		"internal/appliance", "internal/audit", "internal/attestapi", "internal/updateapi", "internal/assign", "internal/trust", "internal/strictyaml", "internal/machine", "internal/recipe",
+		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release", "internal/depot",
 		"internal/dsse", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/fleet", "internal/ear", "internal/evidence", "internal/verifier", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
 		"internal/qemu", "internal/rig", "internal/smoke",
-		"internal/simhost", "internal/replay", "internal/ui", "internal/agent", "internal/e2e", "internal/bench",
+		"internal/simhost", "internal/replay", "internal/ui", "internal/agent", "internal/powercut", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
 		"cmd/ingot", "cmd/ingot-init", "cmd/ingot-init-fleet",
