@@ -173,22 +173,38 @@ func (c *chunkReader) Read(b []byte) (int, error) {
 	}
 	n, err := c.br.Read(b[:min(int64(len(b)), c.left)])
 	if c.left -= int64(n); c.left == 0 && err == nil {
-		_, err = c.br.Discard(2) // the CRLF behind each chunk
+		err = c.end()
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
 
+// end reads the CRLF behind each chunk.
+func (c *chunkReader) end() error {
+	b, err := c.br.Peek(2)
+	if err == nil && string(b) != "\r\n" {
+		err = fmt.Errorf("read chunk: it ends in %q", b)
+	}
+	c.br.Discard(len(b))
+	return err
+}
+
 func (c *chunkReader) next() error {
 	line, err := c.br.ReadSlice('\n')
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return fmt.Errorf("read chunk size: %w", err)
 	}
 	size, _, _ := strings.Cut(strings.TrimSpace(string(line)), ";")
-	n, err := strconv.ParseInt(strings.TrimSpace(size), 16, 63)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 63)
+	if err != nil {
 		return fmt.Errorf("parse chunk size %.20q", size)
 	}
-	c.left, c.done = n, n == 0
+	c.left, c.done = int64(n), n == 0
 	if c.done {
 		c.trailers()
 	}

@@ -1,0 +1,104 @@
+package http1
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// silence is how long a client waits for the next bytes of an answer that it
+// reads piece by piece.
+const silence = 30 * time.Second
+
+// Answer is an answer whose body is read as it comes.
+type Answer struct {
+	Status int
+	Length int64     // of the body in bytes; -1: not said
+	Body   io.Reader // ends with an error when it is cut, silent for 30 s, or when the context ends
+
+	c     *Client
+	stop  func() bool
+	ended bool // the body was read to its end
+}
+
+// Get asks for a path and returns the answer as soon as its head is there. The
+// Answer must be closed before the next request.
+func (c *Client) Get(ctx context.Context, path string) (*Answer, error) {
+	a := &Answer{c: c, stop: context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })}
+	err := a.get(ctx, path)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err() // more to the point than "i/o timeout"
+	}
+	if err != nil {
+		a.stop()
+		c.done = true
+		return nil, fmt.Errorf("GET https://%s%s: %w", c.host, path, err)
+	}
+	return a, nil
+}
+
+func (a *Answer) get(ctx context.Context, path string) error {
+	c := a.c
+	if err := push(ctx, c.conn); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ingot\r\nAccept: */*\r\n\r\n", path, c.host); err != nil {
+		return err
+	}
+	h, err := readHead(c.br)
+	if err != nil {
+		return err
+	}
+	a.Status, a.Length = h.status, h.length
+	if h.empty() {
+		a.Length = 0
+	} else if h.chunked {
+		a.Length = -1
+	}
+	a.Body = &streamed{ctx: ctx, conn: c.conn, r: h.body(c.br), ended: &a.ended}
+	a.ended = a.Length == 0
+	c.done = c.done || h.close || h.open()
+	return nil
+}
+
+// push moves the connection's deadline. The order matters: a context that ends
+// after the check finds the deadline moved already, and moves it back itself.
+func push(ctx context.Context, conn net.Conn) error {
+	conn.SetDeadline(time.Now().Add(silence))
+	return ctx.Err()
+}
+
+// Close ends the reading. When the body was not read to its end, the connection
+// is of no more use: closing it is for its owner.
+func (a *Answer) Close() {
+	if !a.stop() || !a.ended {
+		a.c.done = true
+		return
+	}
+	a.c.conn.SetDeadline(time.Time{})
+}
+
+// streamed is a body with a deadline for each read.
+type streamed struct {
+	ctx   context.Context
+	conn  net.Conn
+	r     io.Reader
+	ended *bool
+}
+
+// Read implements io.Reader.
+func (s *streamed) Read(b []byte) (int, error) {
+	if err := push(s.ctx, s.conn); err != nil {
+		return 0, err
+	}
+	n, err := s.r.Read(b)
+	switch {
+	case err == io.EOF:
+		*s.ended = true
+	case err != nil && s.ctx.Err() != nil:
+		err = s.ctx.Err() // more to the point than "i/o timeout"
+	}
+	return n, err
+}
