@@ -54,7 +54,7 @@ func (c *checkCmd) facts(r *recipe.Recipe) recipe.Facts {
 	facts := build.Facts(store, l)
 	facts.Now = time.Now()
 	facts.StubError = build.StubError(store, l, r)
-	if init, err := initbin.Open(initbin.For(r.Attest, r.Data.Encrypt), r.Arch); err == nil {
+	if init, err := initbin.Open(initbin.For(r.Attest, r.Data.Encrypt, r.Update), r.Arch); err == nil {
 		facts.Init = int64(len(init))
 	}
 	return facts

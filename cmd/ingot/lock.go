@@ -31,7 +31,7 @@ func (c *lockCmd) Run(v *verb) error {
 	if err != nil {
 		return err
 	}
-	init, err := initbin.Digest(initbin.For(r.Attest, r.Data.Encrypt), r.Arch)
+	init, err := initbin.Digest(initbin.For(r.Attest, r.Data.Encrypt, r.Update), r.Arch)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	b := &builder{o: o, key: key}
 	b.draft.Manifest = b.head()
-	warmUp(initbin.For(o.Recipe.Attest, o.Recipe.Data.Encrypt), o.Lock.Arch)
+	warmUp(initbin.For(o.Recipe.Attest, o.Recipe.Data.Encrypt, o.Recipe.Update), o.Lock.Arch)
 	if set := b.upToDate(); set != nil {
 		return &Result{Set: set, Unchanged: true}, nil
 	}

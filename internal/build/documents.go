@@ -22,6 +22,7 @@ func (b *builder) head() release.Manifest {
 	l := b.o.Lock
 	m := release.Manifest{Format: release.Format, Name: l.Name, Version: l.Version, Arch: l.Arch, Epoch: l.Epoch, Build: b.key}
 	m.SecurityEpoch = b.o.Recipe.SecurityEpoch
+	m.DataSchema, m.DataAccepts = b.o.Recipe.Data.Schema, b.o.Recipe.Data.Accepts
 	m.Tools = release.Tools{Ingot: b.o.Version, Init: l.Ingot.Init, Go: l.Go}
 	for _, in := range l.Inputs {
 		m.Inputs = append(m.Inputs, release.Input{Name: in.Name, Version: in.Version, SHA256: in.SHA256})

@@ -20,7 +20,7 @@ func (b *builder) checkInputs(context.Context, *Step) error {
 	if l.Ingot.Format != lock.ImageFormat {
 		return &hintError{fmt.Errorf("the lock pins image format %d, this ingot writes %d", l.Ingot.Format, lock.ImageFormat), "ingot lock --update ingot"}
 	}
-	variant := initbin.For(b.o.Recipe.Attest, b.o.Recipe.Data.Encrypt)
+	variant := initbin.For(b.o.Recipe.Attest, b.o.Recipe.Data.Encrypt, b.o.Recipe.Update)
 	digest, err := initbin.Digest(variant, l.Arch)
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@
 // without Go code needs no Go toolchain.
 //
 // There are two variants. What a machine needs to prove to a server what it has
-// booted (a TLS client, all of the TPM) makes PID 1 half as large again, so an
+// booted, or to take updates (TLS, all of the TPM), makes PID 1 half as large again, so an
 // image has it only when its recipe asks for it: see For.
 //
 // `make build` runs the program in generate, which compiles each variant for
@@ -12,7 +12,7 @@
 //
 // Shape of use:
 //
-//	v := initbin.For(recipe.Attest, recipe.Data.Encrypt)
+//	v := initbin.For(recipe.Attest, recipe.Data.Encrypt, recipe.Update)
 //	program, err := initbin.Open(v, "amd64")
 package initbin
 
@@ -42,7 +42,7 @@ type Variant string
 // The variants.
 const (
 	Plain Variant = "ingot-init"
-	Fleet Variant = "ingot-init-fleet" // attests to a server, opens encrypted data
+	Fleet Variant = "ingot-init-fleet" // attests to a server, opens encrypted data, takes updates
 )
 
 // Variants are all of them.
@@ -51,10 +51,10 @@ var Variants = []Variant{Plain, Fleet}
 // Arches are the architectures that each is compiled for.
 var Arches = []string{"amd64", "arm64"}
 
-// For is the variant that an appliance needs, by its keys attest and
-// data.encrypt.
-func For(attest *appliance.Attest, encrypt string) Variant {
-	if attest != nil || encrypt != "" {
+// For is the variant that an appliance needs, by its keys attest, data.encrypt
+// and update.
+func For(attest *appliance.Attest, encrypt string, update *appliance.Update) Variant {
+	if attest != nil || encrypt != "" || update != nil {
 		return Fleet
 	}
 	return Plain

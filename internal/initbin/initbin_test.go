@@ -76,14 +76,16 @@ func TestFor(t *testing.T) {
 	for _, c := range []struct {
 		attest  *appliance.Attest
 		encrypt string
+		update  *appliance.Update
 		want    Variant
 	}{
-		{nil, "", Plain},
-		{&appliance.Attest{}, "", Fleet},
-		{nil, "tpm", Fleet},
+		{nil, "", nil, Plain},
+		{&appliance.Attest{}, "", nil, Fleet},
+		{nil, "tpm", nil, Fleet},
+		{nil, "", &appliance.Update{}, Fleet},
 	} {
-		if got := For(c.attest, c.encrypt); got != c.want {
-			t.Errorf("%+v %q: %s, want %s", c.attest, c.encrypt, got, c.want)
+		if got := For(c.attest, c.encrypt, c.update); got != c.want {
+			t.Errorf("%+v: %s, want %s", c, got, c.want)
 		}
 	}
 }

@@ -37,6 +37,10 @@ func readManifest(n *Node, r io.ReaderAt, size int64) error {
 	n.add("arch", m.Arch)
 	n.add("epoch", date(m.Epoch))
 	n.add("security epoch", m.SecurityEpoch)
+	if m.DataAccepts > 0 {
+		n.add("data schema", m.DataSchema)
+		n.add("data accepts", m.DataAccepts)
+	}
 	n.add("build", m.Build)
 	n.add("cmdline", m.Cmdline)
 	n.add("ingot", m.Tools.Ingot)

@@ -59,7 +59,22 @@ func (r *Recipe) applyDefaults() {
 	if r.Attest != nil {
 		def(&r.Attest.Interval, seconds(60))
 	}
+	if r.Update != nil {
+		defaultUpdate(r.Update)
+	}
 	r.defaultDisk()
+}
+
+// The defaults are those of the machine (slot.Rules), written out so that the
+// image says them.
+func defaultUpdate(u *appliance.Update) {
+	def(&u.Interval, seconds(5*60))
+	def(&u.Bless, BlessHealth)
+	def(&u.Health, seconds(60))
+	def(&u.Limit, seconds(10*60))
+	def(&u.Soak, seconds(60*60))
+	def(&u.Tries, 3)
+	def(&u.Watchdog, seconds(60))
 }
 
 // def sets a value that was left out.
@@ -126,6 +141,9 @@ func (r *Recipe) defaultDisk() {
 	def(&r.Data.Mount, "/data")
 	def(&r.Data.Filesystem, "ext4")
 	def(&r.Data.Size, DefaultData)
+	if !r.doc.Has("data.accepts") {
+		def(&r.Data.Accepts, r.Data.Schema)
+	}
 }
 
 var majorSuffix = regexp.MustCompile(`^v[0-9]+$`)

@@ -13,7 +13,7 @@ import (
 var Keys = sync.OnceValue(func() *strictyaml.Table {
 	network := strictyaml.Under("network", machine.NetworkKeys)
 	network[0].Default = "DHCP on every Ethernet link; `network: []` for none"
-	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, attestKeys, scanKeys))...)
+	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, attestKeys, updateKeys, scanKeys))...)
 })
 
 // compiled gives every key with a pattern a function that matches it.
@@ -254,6 +254,9 @@ var diskKeys = []strictyaml.Key{
 	{Path: "data.filesystem", Enum: []string{"ext4"}, Default: "ext4", Also: []string{"fs", "type", "format"}, Doc: "File system.", Example: "filesystem: ext4"},
 	{Path: "data.encrypt", Enum: []string{"tpm"}, Default: "not encrypted", Also: []string{"encryption", "crypt", "luks"}, Means: map[string]string{"tpm2": "tpm", "luks": "tpm", "yes": "tpm", "true": "tpm"},
 		Doc: "`tpm` makes the partition a LUKS2 volume whose key only this machine's TPM gives, and only to a release that the policy key has signed, under the site's own Secure Boot keys, at or above the machine's security epoch: [data-encryption.md](data-encryption.md). Needs `trust` with firmware and policy keys.", Example: "encrypt: tpm"},
+	{Path: "data.schema", Min: 0, Max: 65535, Default: "0", Also: []string{"format_version", "dataSchema"},
+		Doc: "Number of the format in which this version's services write their data. Raise it by one when a version before could not read what this one writes: the machine then lets no service change the format before the new version is blessed, and does not go back behind it afterwards. Services read `/run/ingot/data-schema`, which has the format that they may write.", Example: "schema: 2"},
+	{Path: "data.accepts", Min: 0, Max: 65535, Default: "what `schema` says", Also: []string{"reads", "dataAccepts"}, Doc: "Newest format that this version's services read.", Example: "accepts: 3"},
 	{Path: "data.disabled", Default: "false", Doc: "`true` leaves the partition out: nothing written on the machine survives a reboot.", Example: "disabled: true"},
 	{Path: "data.size", Default: "64M", Doc: "Size in the image file; on the machine it grows.", Example: "size: 1G"},
 

@@ -51,6 +51,7 @@ type Recipe struct {
 
 	Trust  *Trust            `yaml:"trust"`
 	Attest *appliance.Attest `yaml:"attest"`
+	Update *appliance.Update `yaml:"update"`
 	// SecurityEpoch is raised by a release that no machine may fall behind.
 	SecurityEpoch int `yaml:"securityEpoch"`
 

@@ -128,6 +128,9 @@ func TestSpec(t *testing.T) {
 		len(s.Smoke) != 2 || len(s.Users) != 1 || s.Data.Mount != "/var/data" || s.Management.Listen != "127.0.0.1:9443" || len(s.NTP) != 2 {
 		t.Errorf("spec is %+v", s)
 	}
+	if u := s.Update; u == nil || !u.Pull || !u.USB || u.Bless != "attested" || u.Tries != 2 || s.Data.Schema != 2 || s.Data.Accepts != 3 {
+		t.Errorf("update is %+v, data %+v", s.Update, s.Data)
+	}
 	if !slices.Contains(r.Modules, "virtio") {
 		t.Error("Spec took the groups out of the recipe itself")
 	}
@@ -306,4 +309,20 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("a valid recipe has no digest or spec")
 		}
 	})
+}
+
+// An empty update takes the defaults that docs/recipe.md names, and data is read
+// up to the format that is written.
+func TestUpdateDefaults(t *testing.T) {
+	r := mustParse(t, "name: probe\nversion: \"1\"\ntrust: {keys: ./trust}\nupdate: {}\ndata: {schema: 4}\n")
+	want := appliance.Update{Interval: seconds(300), Bless: "health", Health: seconds(60), Limit: seconds(600), Soak: seconds(3600), Tries: 3, Watchdog: seconds(60)}
+	if r.Update == nil || *r.Update != want {
+		t.Errorf("update is %+v, want %+v", r.Update, want)
+	}
+	if r.Data.Accepts != 4 {
+		t.Errorf("data.accepts is %d, want what schema says", r.Data.Accepts)
+	}
+	if none := mustParse(t, "name: probe\nversion: \"1\"\n"); none.Update != nil {
+		t.Errorf("a recipe without update has %+v", none.Update)
+	}
 }

@@ -23,6 +23,7 @@ func Spec(r *Recipe) appliance.Spec {
 		Management: r.Management,
 		Boot:       bootSpec(r.Boot),
 		Attest:     r.Attest,
+		Update:     r.Update,
 
 		SecurityEpoch: r.SecurityEpoch,
 	}

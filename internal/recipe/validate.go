@@ -34,6 +34,7 @@ func Validate(r *Recipe) Errors {
 	c.boot()
 	c.outputs()
 	c.attest()
+	c.update()
 	c.encrypt()
 	c.scan()
 	c.errs.Sort()

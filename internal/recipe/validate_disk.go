@@ -44,7 +44,7 @@ var mountConflicts = append([]string{"/bin", "/bbin", "/sbin", "/lib", "/lib64",
 func (c *checker) data() {
 	d := c.r.Data
 	if d.Disabled {
-		for _, key := range []string{"mount", "filesystem", "size", "encrypt"} {
+		for _, key := range []string{"mount", "filesystem", "size", "encrypt", "schema", "accepts"} {
 			if c.r.doc.Has("data." + key) {
 				c.add("data."+key, "remove one of the two", "data.%s is given, but data.disabled is true", key)
 			}
@@ -52,6 +52,9 @@ func (c *checker) data() {
 		return
 	}
 	c.size("data.size", d.Size, minData, "ext4")
+	if d.Accepts < d.Schema {
+		c.add("data.accepts", fmt.Sprintf("use %d or more, or leave it out", d.Schema), "data.accepts is %d, data.schema is %d: this version could not read what it writes", d.Accepts, d.Schema)
+	}
 	if !c.cleanPath("data.mount", d.Mount) {
 		return
 	}

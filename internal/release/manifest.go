@@ -20,6 +20,10 @@ const Format = 1
 // by one, and every release signs a policy for each.
 const MaxSecurityEpoch = 63
 
+// MaxDataSchema bounds the formats of data partitions: the journal has two bytes
+// for one.
+const MaxDataSchema = 65535
+
 // ManifestName is the file name of the manifest inside an image set.
 const ManifestName = "manifest.json"
 
@@ -43,6 +47,10 @@ type Manifest struct {
 	// SecurityEpoch, 0 to MaxSecurityEpoch, is what a machine's version floor is
 	// compared with; it has nothing to do with Epoch.
 	SecurityEpoch int `json:"securityEpoch,omitempty"`
+	// DataSchema is the format of the data partition that the release writes,
+	// DataAccepts the newest that it reads; both 0 to MaxDataSchema.
+	DataSchema  int `json:"dataSchema,omitempty"`
+	DataAccepts int `json:"dataAccepts,omitempty"`
 	// PolicyKey is there when machines encrypt their data: the key, as
 	// SubjectPublicKeyInfo in DER, that says in the .pcrsig which values of PCR 11
 	// may open it.
@@ -163,6 +171,9 @@ func (m *Manifest) check() error {
 	}
 	if m.SecurityEpoch < 0 || m.SecurityEpoch > MaxSecurityEpoch {
 		return fmt.Errorf("parse manifest: securityEpoch: %d is not within 0..%d", m.SecurityEpoch, MaxSecurityEpoch)
+	}
+	if m.DataSchema < 0 || m.DataAccepts < m.DataSchema || m.DataAccepts > MaxDataSchema {
+		return fmt.Errorf("parse manifest: dataSchema %d, dataAccepts %d: want 0 <= dataSchema <= dataAccepts <= %d", m.DataSchema, m.DataAccepts, MaxDataSchema)
 	}
 	for _, p := range m.Disk.Partitions {
 		if m.Disk.Size < 0 || p.Start < 0 || p.Size < 0 || p.Start > m.Disk.Size-p.Size {

@@ -56,7 +56,9 @@ func TestParseRefuses(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"":                           "unexpected end",
+		"": "unexpected end",
+		`{"format": 1, "name": "a", "version": "1", "dataSchema": 2, "dataAccepts": 1}`: "dataSchema 2, dataAccepts 1",
+		`{"format": 1, "name": "a", "version": "1", "dataAccepts": 65536}`:              "<= 65535",
 		`{"format": 1} x`:            "invalid character",
 		`{"format": 1, "colour": 1}`: `unknown field "colour"`,
 	} {

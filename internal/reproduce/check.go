@@ -116,7 +116,7 @@ func (e *MismatchError) compare(what, released, here string) {
 func (e *MismatchError) checkTool(s *provenance.Statement, o Options) {
 	e.compare("ingot", s.Predicate.RunDetails.Builder.Version["ingot"], o.Version)
 	e.compare("image format", fmt.Sprint(s.Predicate.BuildDefinition.InternalParameters.ImageFormat), fmt.Sprint(lock.ImageFormat))
-	here, err := initbin.Digest(initbin.For(o.Recipe.Attest, o.Recipe.Data.Encrypt), o.Set.Manifest.Arch)
+	here, err := initbin.Digest(initbin.For(o.Recipe.Attest, o.Recipe.Data.Encrypt, o.Recipe.Update), o.Set.Manifest.Arch)
 	if err != nil {
 		here = err.Error()
 	}

@@ -176,6 +176,7 @@ func (v *verifier) judgeSpec(c *Check, t *tree.Tree) {
 		{"layout.part", fmt.Sprint(len(m.Disk.Partitions)), fmt.Sprint(len(s.Layout.Part))},
 		{"trust.policy", hex.EncodeToString(m.PolicyKey), hex.EncodeToString(policyKey(s))},
 		{"securityEpoch", fmt.Sprint(m.SecurityEpoch), fmt.Sprint(s.SecurityEpoch)},
+		{"data.schema", fmt.Sprint(m.DataSchema), fmt.Sprint(s.Data.Schema)}, {"data.accepts", fmt.Sprint(m.DataAccepts), fmt.Sprint(s.Data.Accepts)},
 		{"root", fmt.Sprint(m.Root != nil), fmt.Sprint(s.Root != nil)},
 	}
 	for _, p := range m.Disk.Partitions {

@@ -255,6 +255,8 @@ func TestLies(t *testing.T) {
 				d.Digest["sha256"] = zero64
 			}
 		}), verify.ProvenanceIdentity, "resolvedDependencies → root"},
+		{"another data schema", manifest(func(m *release.Manifest) { m.DataSchema, m.DataAccepts = 1, 1 }), verify.InitramfsIdentity, "data.schema"},
+		{"more data accepted", manifest(func(m *release.Manifest) { m.DataAccepts++ }), verify.InitramfsIdentity, "data.accepts"},
 		{"another security epoch", manifest(func(m *release.Manifest) { m.SecurityEpoch++ }), verify.InitramfsIdentity, "securityEpoch"},
 		{"reference of another security epoch", withReference(t, func(r *attest.Reference) { r.Epoch = 7 }), verify.ReferenceDiffers, "reference.json → securityEpoch"},
 		{"reference of another version", withReference(t, func(r *attest.Reference) { r.Version = "2" }), verify.ReferenceDiffers, "reference.json → version"},

@@ -114,7 +114,7 @@ func (a *Appliance) Locked() (*recipe.Recipe, *lock.Lock, *source.Fetcher) {
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	digest, err := initbin.Digest(initbin.For(r.Attest, r.Data.Encrypt), r.Arch)
+	digest, err := initbin.Digest(initbin.For(r.Attest, r.Data.Encrypt, r.Update), r.Arch)
 	if err != nil {
 		a.tb.Fatal(err)
 	}
