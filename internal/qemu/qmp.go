@@ -16,6 +16,7 @@ const (
 	EventReset    = "RESET"
 	EventShutdown = "SHUTDOWN"
 	EventPowered  = "POWERDOWN" // the power button was pressed
+	EventWatchdog = "WATCHDOG"  // the watchdog was not fed: it resets the machine
 )
 
 // maxEvents bounds the events that are kept.
