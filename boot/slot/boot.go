@@ -28,49 +28,6 @@ func (t *step) booted(b Boot) {
 	}
 }
 
-// rebuild makes a journal where there is none: at the first boot of a fresh
-// disk, and after a loss when a signed manifest names what runs (P22). The
-// selector leaves that to the slot that it starts.
-func (t *step) rebuild(b Boot) bool {
-	c := b.Content
-	c.Condition = Good
-	t.Record = Record{Good: b.Running, Means: t.Means, Floor: b.Counter, Schema: c.Schema}
-	if b.Running == None {
-		t.guess(b)
-		return false
-	}
-	t.Slots[b.Running.index()] = c
-	if b.Journal == JournalLost && !b.Trusted {
-		t.Unjournalled = true
-		t.report("the slot journal is lost and no signed manifest names what runs on %s: no update until an operator adopts it", b.Running)
-		return false
-	}
-	t.dirty = true
-	if b.Journal == JournalLost {
-		t.report("the slot journal was lost; rebuilt for %s", b.Running)
-	}
-	return true
-}
-
-// guess starts a slot without a journal: slot a, as every disk begins, unless
-// it is seen to be damaged. Nothing is written to the journal. Variables that
-// were right already mean that the firmware has tried both slots.
-func (t *step) guess(b Boot) {
-	x := A
-	if b.Damaged[A.index()] {
-		x = B
-	}
-	t.Good = x
-	switch {
-	case b.Damaged[x.index()], t.Means == Firmware && b.View.holds(x):
-		t.recover("neither slot starts, and there is no journal")
-	case t.Means == Firmware:
-		t.start(x)
-	default:
-		t.do(Action{Do: Launch, Slot: x})
-	}
-}
-
 // noteDamage takes note of slots that were looked at and are wrong.
 func (t *step) noteDamage(b Boot) {
 	for _, x := range []Slot{A, B} {
@@ -272,57 +229,4 @@ func (t *step) try(b Boot) {
 	t.do(Action{Do: StartWatchdog})
 	t.save()
 	t.do(Action{Do: RunChecks, Deferred: t.deferred()})
-}
-
-// astray is a boot of a slot that is neither good nor on trial: the power went
-// between journal and BootOrder (P14), the variables were changed, or the good
-// slot does not load (P20).
-func (t *step) astray(b Boot) {
-	switch {
-	case t.Means == Netboot:
-		t.report("%s runs, but %s was served", b.Running, t.Good)
-	case t.Of(t.Good).Condition != Good || int(t.Bounces) >= t.rules.Bounces:
-		t.takeOver(b)
-	case t.Means == Selector:
-		t.do(Action{Do: Launch, Slot: t.Good})
-	default:
-		t.Bounces++
-		t.save()
-		t.do(Action{Do: SetDefault, Slot: t.Good})
-		t.do(Action{Do: Reset})
-	}
-}
-
-// takeOver makes the running slot good because the good one does not start.
-func (t *step) takeOver(b Boot) {
-	cause := t.writeOff()
-	c := t.Of(b.Running)
-	switch {
-	case t.usable(b.Running) == nil:
-		t.leave(b.Running, cause, "")
-		t.do(Action{Do: SetDefault, Slot: t.Good})
-		t.report("%s does not start (%s): version %s on %s is good now", t.Culprit, cause, c.Version, t.Good)
-	case b.Running == t.Candidate && c.Condition == Ready && t.TriesLeft > 0 && !t.IsRejected(c):
-		t.Arms++
-		t.try(b)
-	default:
-		t.dirty = true
-		t.recover("neither slot is good")
-	}
-}
-
-// writeOff marks the good slot as one that does not start.
-func (t *step) writeOff() Cause {
-	if t.Of(t.Good).Condition == Damaged {
-		return CorruptPE
-	}
-	t.set(t.Good, Damaged)
-	return Unloadable
-}
-
-func (t *step) recover(why string) {
-	t.Recovering = true
-	t.flush()
-	t.report("%s: %s is restored from the network or a USB stick", why, t.Good)
-	t.do(Action{Do: Recover, Slot: t.Good, Release: t.Of(t.Good)})
 }

@@ -19,10 +19,11 @@ const (
 	Drifted                // Slot's bytes differ from its digest
 	Restored               // Recover wrote Slot again, digest checked
 	SelfTested             // the firmware kept (OK) or lost a test variable
+	Identified             // Release has the digests of Slot, which was flashed and not written by an update
 	Undone                 // an action failed: Action, Detail
 )
 
-var kindNames = []string{"booted", "stage", "written", "approve", "checked", "verdict", "rollback", "override", "adopt", "drifted", "restored", "self-tested", "undone"}
+var kindNames = []string{"booted", "stage", "written", "approve", "checked", "verdict", "rollback", "override", "adopt", "drifted", "restored", "self-tested", "identified", "undone"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -2,7 +2,7 @@
 // system, small regions at fixed offsets, each kept twice.
 //
 // A region's copy 0 is at 2i MiB and copy 1 at 2i+1 MiB, where i is the
-// Region; bytes from 12 MiB on are reserved and zero. The copies are a MiB
+// Region; bytes from 14 MiB on are reserved and zero. The copies are a MiB
 // apart, so that a flash chip which damages more than the page it was writing
 // when power failed (MiB-sized erase blocks are common) does not take both.
 //
@@ -44,6 +44,7 @@ const (
 	Clock                  // lowest time that may be believed (S16)
 	Rejected               // versions that failed here
 	Trust                  // trust metadata
+	Update                 // how much of an update is written, and how the machine was before its trial
 	regions
 )
 
@@ -67,6 +68,7 @@ var table = [regions]struct {
 	{"clock", block - headerSize},
 	{"rejected", 64 << 10},
 	{"trust", 512 << 10},
+	{"update", 64 << 10},
 }
 
 // Entry is one row of the Map.

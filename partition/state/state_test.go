@@ -76,6 +76,7 @@ func TestMap(t *testing.T) {
 	want := []string{
 		"journal 0x0 0x100000 4032", "machine 0x200000 0x300000 65536", "evidence 0x400000 0x500000 65536",
 		"clock 0x600000 0x700000 4032", "rejected 0x800000 0x900000 65536", "trust 0xa00000 0xb00000 524288",
+		"update 0xc00000 0xd00000 65536",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("Map (-want +got):\n%s", d)
@@ -155,8 +156,8 @@ func TestRegionsAreApart(t *testing.T) {
 			t.Errorf("Store(%s) of too much = %v", e.Name, err)
 		}
 	}
-	if n := bytes.Count(p.b[12*stride:], []byte{0}); n != 4*stride {
-		t.Errorf("%d of %d reserved bytes are zero", n, 4*stride)
+	if n := bytes.Count(p.b[14*stride:], []byte{0}); n != 2*stride {
+		t.Errorf("%d of %d reserved bytes are zero", n, 2*stride)
 	}
 }
 
@@ -312,7 +313,7 @@ func TestNoSuchRegion(t *testing.T) {
 	if err := Store(newPart(), regions, nil); err == nil {
 		t.Error("Store in a region that does not exist gives no error")
 	}
-	if _, _, err := Load(newPart(), regions); err == nil || !strings.Contains(err.Error(), "region 6 does not exist") {
+	if _, _, err := Load(newPart(), regions); err == nil || !strings.Contains(err.Error(), "region 7 does not exist") {
 		t.Errorf("Load = %v", err)
 	}
 }

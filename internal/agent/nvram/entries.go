@@ -3,7 +3,6 @@ package nvram
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ingot-os/ingot/boot/efivar"
 )
@@ -68,13 +67,8 @@ func (s Store) ensure(e Entry, have map[uint16]efivar.LoadOption) (uint16, error
 }
 
 func find(o efivar.LoadOption, have map[uint16]efivar.LoadOption) (uint16, bool) {
-	want, _ := o.Path().Partition()
 	for n := range 1 << 16 {
-		h, ok := have[uint16(n)]
-		if !ok {
-			continue
-		}
-		if got, ok := h.Path().Partition(); ok && got.GUID == want.GUID && strings.EqualFold(h.Path().File(), o.Path().File()) {
+		if h, ok := have[uint16(n)]; ok && loadsSame(o, h) {
 			return uint16(n), true
 		}
 	}
@@ -92,10 +86,7 @@ func free(have map[uint16]efivar.LoadOption) uint16 {
 
 // Order puts the entries first in BootOrder and keeps what else is there.
 func (s Store) Order(first []uint16) error {
-	var order []uint16
-	if b, err := s.Get(efivar.BootOrder, efivar.Global); err == nil {
-		order, _ = efivar.ParseOrder(b) // a broken one is replaced
-	}
+	order := s.order() // a broken one is replaced
 	rest := slices.DeleteFunc(order, func(n uint16) bool { return slices.Contains(first, n) })
 	return s.Set(efivar.BootOrder, efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(append(slices.Clone(first), rest...)...))
 }

@@ -68,20 +68,31 @@ func (s Store) Set(name string, vendor gpt.GUID, attributes uint32, data []byte)
 		return nil
 	}
 	if err := writable(file); err != nil {
-		return fmt.Errorf("write variable %s: %w", name, err)
+		return fmt.Errorf("write variable %s: %w", name, explain(err))
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return fmt.Errorf("write variable %s: %w", name, err)
-	}
-	_, err = f.Write(want)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write variable %s: %w", name, err)
+	if err := put(file, want); err != nil {
+		return fmt.Errorf("write variable %s: %w", name, explain(err))
 	}
 	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
 		return fmt.Errorf("write variable %s: %w", name, errors.Join(ErrNotKept, err))
 	}
 	return nil
+}
+
+// put writes a file in one write(2). One that is new and was refused is removed:
+// efivarfs shows it, empty, until it is mounted again.
+func put(file string, b []byte) error {
+	_, missing := os.Lstat(file)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Close())
+	if err != nil && missing != nil {
+		_ = os.Remove(file) // the firmware has none: there is nothing to lose
+	}
+	return err
 }
 
 // Names lists the variables of a vendor.

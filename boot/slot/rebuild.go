@@ -1,0 +1,44 @@
+package slot
+
+// rebuild makes a journal where there is none: at the first boot of a fresh
+// disk, and after a loss when a signed manifest names what runs (P22). The
+// selector leaves that to the slot that it starts.
+func (t *step) rebuild(b Boot) bool {
+	c := b.Content
+	c.Condition = Good
+	t.Record = Record{Good: b.Running, Means: t.Means, Floor: b.Counter, Schema: c.Schema}
+	if b.Running == None {
+		t.guess(b)
+		return false
+	}
+	t.Slots[b.Running.index()] = c
+	if b.Journal == JournalLost && !b.Trusted {
+		t.Unjournalled = true
+		t.report("the slot journal is lost and no signed manifest names what runs on %s: no update until an operator adopts it", b.Running)
+		return false
+	}
+	t.dirty = true
+	if b.Journal == JournalLost {
+		t.report("the slot journal was lost; rebuilt for %s", b.Running)
+	}
+	return true
+}
+
+// guess starts a slot without a journal: slot a, as every disk begins, unless
+// it is seen to be damaged. Nothing is written to the journal. Variables that
+// were right already mean that the firmware has tried both slots.
+func (t *step) guess(b Boot) {
+	x := A
+	if b.Damaged[A.index()] {
+		x = B
+	}
+	t.Good = x
+	switch {
+	case b.Damaged[x.index()], t.Means == Firmware && b.View.holds(x):
+		t.recover("neither slot starts, and there is no journal")
+	case t.Means == Firmware:
+		t.start(x)
+	default:
+		t.do(Action{Do: Launch, Slot: x})
+	}
+}

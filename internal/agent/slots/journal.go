@@ -1,0 +1,192 @@
+package slots
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// Boot reads the journal and what the machine has in store, and judges this
+// boot. In the selector it returns only when no slot can be started from here.
+func (k *Keeper) Boot() error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	s, b, err := k.load()
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.state, k.found, k.view = s, b.Journal, b.View
+	k.mu.Unlock()
+	k.durable, k.booted = s.Record, true
+	err = k.handle(slot.Event{Kind: slot.Booted, Boot: b})
+	k.watch()
+	k.tell()
+	return err
+}
+
+// load is what early init finds.
+func (k *Keeper) load() (slot.State, slot.Boot, error) {
+	b := slot.Boot{Running: k.o.Running, View: k.o.Firmware.View(), Content: k.o.Release, Polluted: k.o.Polluted}
+	var s slot.State
+	journal, err := k.region(state.Journal)
+	switch {
+	case errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged):
+		b.Journal = slot.JournalEmpty
+	case err != nil:
+		b.Journal = slot.JournalLost
+		k.o.Problem("read the slot journal: %v", err)
+	default:
+		if s.Record, err = slot.Parse(journal); err != nil {
+			if k.o.Running == slot.None {
+				return s, b, k.startGood(slot.GoodOf(journal), err)
+			}
+			b.Journal = slot.JournalLost
+			k.o.Problem("read the slot journal: %v", err)
+		}
+	}
+	k.readRejections(&s)
+	k.readKept()
+	if h := k.o.Hooks; b.Running != slot.None && h.Evidence != nil {
+		b.Evidence = h.Evidence()
+	}
+	if h := k.o.Hooks; h.Counter != nil {
+		b.Counter = h.Counter()
+	}
+	b.Damaged = k.inspect(s.Record, b)
+	return s, b, nil
+}
+
+// startGood is for a selector that is older than the journal: the first byte of
+// the journal names the good slot in every version.
+func (k *Keeper) startGood(x slot.Slot, cause error) error {
+	k.o.Problem("read the slot journal: %v: it names %s as good", cause, x)
+	f := k.o.Firmware
+	err := f.SetDefault(x, x.Other())
+	if err == nil {
+		err = f.SetNext(x)
+	}
+	if err == nil {
+		k.o.Reset("to " + x.String())
+		return nil
+	}
+	return errors.Join(err, k.o.Selector.Launch(x))
+}
+
+func (k *Keeper) readRejections(s *slot.State) {
+	list, err := k.region(state.Rejected)
+	if errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged) {
+		return
+	}
+	if err == nil {
+		s.Rejections, err = slot.ParseRejections(list)
+	}
+	if err != nil {
+		k.o.Problem("read the list of rejected versions: %v", err)
+	}
+}
+
+func (k *Keeper) region(r state.Region) ([]byte, error) {
+	p, err := k.o.State()
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	b, _, err := state.Load(p, r)
+	return b, err
+}
+
+func (k *Keeper) store(r state.Region, payload []byte) error {
+	p, err := k.o.State()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return state.Store(p, r, payload)
+}
+
+func (k *Keeper) writeJournal(r slot.Record) error {
+	b, err := r.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	if err := k.store(state.Journal, b); err != nil {
+		return err
+	}
+	k.durable = r
+	k.mu.Lock()
+	k.state.Record = r // whoever is told of a Fill looks at it
+	k.mu.Unlock()
+	return nil
+}
+
+func (k *Keeper) writeRejected(list []slot.Rejection) error {
+	b, err := slot.EncodeRejections(list)
+	if err != nil {
+		return err
+	}
+	return k.store(state.Rejected, b)
+}
+
+// kept is the payload of the region Update.
+type kept struct {
+	Progress json.RawMessage `json:"progress,omitempty"`
+	Baseline json.RawMessage `json:"baseline,omitempty"`
+}
+
+func (k *Keeper) readKept() {
+	b, err := k.region(state.Update)
+	if err != nil {
+		return // none in nearly all machines; a damaged one costs a download
+	}
+	var d kept
+	if err := json.Unmarshal(b, &d); err != nil {
+		k.o.Problem("read the progress of an update: %v", err)
+		return
+	}
+	k.mu.Lock()
+	k.kept = d
+	k.mu.Unlock()
+}
+
+// save changes what is kept.
+func (k *Keeper) save(change func(*kept)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d := k.kept
+	change(&d)
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	if err := k.store(state.Update, b); err != nil {
+		return err
+	}
+	k.kept = d
+	return nil
+}
+
+// SaveProgress keeps how much of an update is written, over resets: one JSON
+// value of at most MaxProgress bytes; nil forgets it.
+func (k *Keeper) SaveProgress(b []byte) error {
+	switch {
+	case len(b) > MaxProgress:
+		return fmt.Errorf("save progress of update: %d bytes are more than %d", len(b), MaxProgress)
+	case len(b) == 0 && k.Progress() == nil:
+		return nil
+	}
+	if err := k.save(func(d *kept) { d.Progress = b }); err != nil {
+		return fmt.Errorf("save progress of update: %w", err)
+	}
+	return nil
+}
+
+// Progress is what SaveProgress kept; nil: nothing.
+func (k *Keeper) Progress() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept.Progress
+}

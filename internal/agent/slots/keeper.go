@@ -1,0 +1,282 @@
+// Package slots is what makes package boot/slot real on a machine: it keeps the
+// journal in the state partition, asks and changes the firmware's boot
+// variables, starts slots by kexec where these are of no use, and performs what
+// the state machine decides.
+//
+//	k := slots.New(options)
+//	err := k.Boot()             // early init, before any service
+//	err = k.Handle(slot.Event{Kind: slot.Stage, Release: content})
+//
+// A healthy boot of a blessed slot writes neither journal nor variables.
+//
+// It is part of every init, so it imports no cryptography but SHA-256 and no
+// network: who fetches and writes slots registers with OnFill.
+package slots
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/updateapi"
+)
+
+// Keeper owns the slots of a machine. All methods may be called from any
+// goroutine.
+type Keeper struct {
+	o    Options
+	host slot.Host
+
+	turn    sync.Mutex  // one event at a time; State and Slots do not wait for it
+	durable slot.Record // the journal as it is on the disk
+	booted  bool        // the journal was read and the boot is judged
+
+	mu       sync.Mutex
+	state    slot.State
+	found    slot.JournalState
+	view     slot.View
+	kept     kept
+	fill     func(slot.Action)
+	waiting  *slot.Action // a Recover that nobody was there for
+	told     []func(updateapi.Slots)
+	last     updateapi.Slots
+	checking bool
+}
+
+// New returns the keeper of a machine. Nothing is read before Boot.
+func New(o Options) *Keeper {
+	k := &Keeper{o: o}
+	if f := o.Hooks.Report; f != nil {
+		k.told = append(k.told, f)
+	}
+	k.host = slot.Host{Rules: o.Rules, Do: k.do, Actuators: [3]slot.Actuator{
+		slot.Firmware: seen{k, o.Firmware}, slot.Selector: o.Selector, slot.Netboot: nowhere{},
+	}}
+	return k
+}
+
+// State is the state machine's state as it is now.
+func (k *Keeper) State() slot.State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state
+}
+
+// Handle gives an event to the state machine and performs what follows. A Reset
+// does not return.
+func (k *Keeper) Handle(e slot.Event) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if !k.booted && e.Kind != slot.Booted {
+		return errors.New("the slots of this machine are not known yet")
+	}
+	if e.Kind == slot.Stage {
+		k.identifyNow()
+	}
+	err := k.handle(e)
+	k.watch()
+	k.tell()
+	return err
+}
+
+func (k *Keeper) handle(e slot.Event) error {
+	s, err := k.host.Handle(k.State(), e)
+	k.mu.Lock()
+	k.state = s
+	k.mu.Unlock()
+	return err
+}
+
+// OnFill registers who writes slots. f must return at once; it answers by the
+// event Written or Restored.
+func (k *Keeper) OnFill(f func(slot.Action)) {
+	k.mu.Lock()
+	k.fill = f
+	a := k.waiting
+	k.waiting = nil
+	k.mu.Unlock()
+	if a != nil {
+		f(*a)
+	}
+}
+
+// OnReport registers who is told after each change. f must return at once, and
+// not call Handle.
+func (k *Keeper) OnReport(f func(updateapi.Slots)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.told = append(k.told, f)
+}
+
+// tell calls who wants to know when something has changed.
+func (k *Keeper) tell() {
+	now := k.Brief()
+	k.mu.Lock()
+	same, told := reflect.DeepEqual(now, k.last), k.told
+	k.last = now
+	k.mu.Unlock()
+	if same || len(told) == 0 {
+		return
+	}
+	all := k.Slots()
+	for _, f := range told {
+		f(all)
+	}
+}
+
+// do performs all actions but those of the actuators.
+func (k *Keeper) do(a slot.Action) error {
+	h := k.o.Hooks
+	switch a.Do {
+	case slot.WriteJournal:
+		return k.writeJournal(a.Record)
+	case slot.WriteRejected:
+		return k.writeRejected(a.Rejections)
+	case slot.Fill:
+		return k.write(a)
+	case slot.Recover:
+		k.recover(a)
+	case slot.TakeLock:
+		// A lock of the whole fleet, so that not too many machines are away at
+		// once, comes with rollouts: until then nobody could refuse.
+		k.saveBaseline()
+	case slot.ReleaseLock: // as above
+	case slot.StartWatchdog:
+		return call(h.StartWatchdog)
+	case slot.StopWatchdog:
+		return call(h.StopWatchdog)
+	case slot.RunChecks:
+		k.runChecks(a.Deferred)
+	case slot.Migrate:
+		return call(h.Migrate)
+	case slot.KeepEvidence:
+		if h.KeepEvidence != nil {
+			return h.KeepEvidence(a.Cause, a.Detail)
+		}
+	case slot.EraseEvidence:
+		return call(h.EraseEvidence)
+	case slot.RaiseFloor:
+		if h.RaiseFloor != nil {
+			return h.RaiseFloor(a.Floor)
+		}
+	case slot.Reset:
+		k.o.Reset(k.resetReason())
+	case slot.Report:
+		k.o.Logf("slots: %s", a.Detail)
+	default:
+		return fmt.Errorf("perform %s: it is unknown", a.Do)
+	}
+	return nil
+}
+
+func call(f func() error) error {
+	if f == nil {
+		return nil
+	}
+	return f()
+}
+
+func (k *Keeper) resetReason() string {
+	r := k.durable
+	switch {
+	case r.Phase == slot.Armed:
+		return "trial of version " + r.Of(r.Candidate).Version
+	case r.Phase == slot.Failed:
+		return "the trial has failed"
+	}
+	return "to " + r.Good.String()
+}
+
+// write passes a Fill on.
+func (k *Keeper) write(a slot.Action) error {
+	k.mu.Lock()
+	f := k.fill
+	k.mu.Unlock()
+	if f == nil {
+		return errors.New("this image takes no updates: nothing here can write a slot")
+	}
+	f(a)
+	return nil
+}
+
+// recover passes a Recover on as soon as somebody is there for it.
+func (k *Keeper) recover(a slot.Action) {
+	k.mu.Lock()
+	f := k.fill
+	if f == nil {
+		k.waiting = &a
+	}
+	k.mu.Unlock()
+	if f != nil {
+		f(a)
+	}
+}
+
+// nowhere is the actuator of machines without slots: their journal is kept by
+// the server (package netslot), so none of them has a keeper.
+type nowhere struct{}
+
+var errNetboot = errors.New("the server chooses what this machine boots")
+
+func (nowhere) SetDefault(_, _ slot.Slot) error { return errNetboot }
+func (nowhere) SetNext(slot.Slot) error         { return errNetboot }
+func (nowhere) Launch(slot.Slot) error          { return errNetboot }
+
+// seen remembers what the variables are after a change.
+type seen struct {
+	k *Keeper
+	f Firmware
+}
+
+func (s seen) SetDefault(first, second slot.Slot) error {
+	defer s.k.look()
+	return s.f.SetDefault(first, second)
+}
+
+func (s seen) SetNext(x slot.Slot) error {
+	defer s.k.look()
+	return s.f.SetNext(x)
+}
+
+func (s seen) Launch(x slot.Slot) error { return s.f.Launch(x) }
+
+func (k *Keeper) look() {
+	v := k.o.Firmware.View()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.view = v
+}
+
+// saveBaseline keeps how the machine is when a try is armed. A trial without it
+// is compared with nothing, which is no reason not to make it.
+func (k *Keeper) saveBaseline() {
+	if k.durable.Phase != slot.Armed || k.o.Hooks.Baseline == nil {
+		return
+	}
+	b, err := k.o.Hooks.Baseline()
+	if err == nil && len(b) > MaxBaseline {
+		err = fmt.Errorf("%d bytes are more than %d", len(b), MaxBaseline)
+	}
+	if err == nil {
+		err = k.save(func(d *kept) { d.Baseline = b })
+	}
+	if err != nil {
+		k.o.Problem("keep the baseline of the trial: %v", err)
+	}
+}
+
+// runChecks begins a trial.
+func (k *Keeper) runChecks(deferred bool) {
+	if f := k.o.Hooks.RunChecks; f != nil {
+		f(k.baseline(), deferred)
+	}
+}
+
+func (k *Keeper) baseline() json.RawMessage {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept.Baseline
+}
