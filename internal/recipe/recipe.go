@@ -154,14 +154,15 @@ type Boot struct {
 type Trust struct {
 	Keys string `yaml:"keys"` // directory that ingot keys export has written
 
-	PK     string   `yaml:"pk"`  // certificates of firmware; each of these is one file
-	KEK    string   `yaml:"kek"` //
-	DB     []string `yaml:"db"`  //
-	Image  []string `yaml:"image"`
-	Fleet  string   `yaml:"fleet"`
-	Server []string `yaml:"server"`
-	Policy string   `yaml:"policy"`
-	Owner  string   `yaml:"owner"` // GUID in signature lists
+	PK       string   `yaml:"pk"`  // certificates of firmware; each of these is one file
+	KEK      string   `yaml:"kek"` //
+	DB       []string `yaml:"db"`  //
+	Image    []string `yaml:"image"`
+	Fleet    string   `yaml:"fleet"`
+	Operator string   `yaml:"operator"`
+	Server   []string `yaml:"server"`
+	Policy   string   `yaml:"policy"`
+	Owner    string   `yaml:"owner"` // GUID in signature lists
 
 	Threshold int `yaml:"threshold"` // default 1
 }

@@ -19,7 +19,7 @@ func (t *Trust) files() trust.Files {
 		f.Threshold = t.Threshold
 		return f
 	}
-	return trust.Files{PK: t.PK, KEK: t.KEK, DB: t.DB, Image: t.Image, Threshold: t.Threshold, Fleet: t.Fleet, Server: t.Server, Policy: t.Policy, Owner: t.Owner}
+	return trust.Files{PK: t.PK, KEK: t.KEK, DB: t.DB, Image: t.Image, Threshold: t.Threshold, Fleet: t.Fleet, Operator: t.Operator, Server: t.Server, Policy: t.Policy, Owner: t.Owner}
 }
 
 // TrustFiles lists the files that trust: names one by one, relative to the

@@ -28,6 +28,7 @@ type Files struct {
 	DB, Image []string
 	Threshold int // 0 means 1
 	Fleet     string
+	Operator  string
 	Server    []string
 	Policy    string
 	Owner     string // GUID; empty: of the signature list of PK, else derived from PK
@@ -39,14 +40,14 @@ type Files struct {
 func Exported() Files {
 	return Files{
 		PK: "PK.esl", KEK: "KEK.esl", DB: []string{"db.esl"}, Image: []string{"image.pem"},
-		Fleet: "fleet.pem", Server: []string{"server.pem"}, Policy: "policy.pem", dir: true,
+		Fleet: "fleet.pem", Operator: "operator.pem", Server: []string{"server.pem"}, Policy: "policy.pem", dir: true,
 	}
 }
 
 // All lists the files that are named, in the order of the fields.
 func (f Files) All() []string {
 	var out []string
-	for _, list := range [][]string{{f.PK, f.KEK}, f.DB, f.Image, {f.Fleet}, f.Server, {f.Policy}} {
+	for _, list := range [][]string{{f.PK, f.KEK}, f.DB, f.Image, {f.Fleet, f.Operator}, f.Server, {f.Policy}} {
 		for _, name := range list {
 			if name != "" {
 				out = append(out, name)
@@ -71,6 +72,7 @@ func Read(files Files, read func(name string) ([]byte, error)) (*Anchors, Proble
 		}
 	}
 	a.Fleet = r.authority("fleet", files.Fleet)
+	a.Operator = r.authority("operator", files.Operator)
 	for i, name := range files.Server {
 		if c := r.authority(index("server", i), name); c != nil {
 			a.Server = append(a.Server, c)

@@ -39,6 +39,7 @@ type Anchors struct {
 	Image     []crypto.PublicKey  // whose signatures on manifests count
 	Threshold int                 // how many different ones of Image are needed; at least 1
 	Fleet     *x509.Certificate   // root of the management connections; nil when there is none
+	Operator  *x509.Certificate   // authority of operators, who may update a machine; nil: nobody may
 	Server    []*x509.Certificate // authorities of servers
 	Policy    crypto.PublicKey    // signs the PCR values that unseal a data key; nil when there is none
 }
@@ -129,6 +130,9 @@ func (a *Anchors) Spec() *appliance.Trust {
 	if a.Fleet != nil {
 		s.Fleet = a.Fleet.Raw
 	}
+	if a.Operator != nil {
+		s.Operator = a.Operator.Raw
+	}
 	for _, c := range a.Server {
 		s.Server = append(s.Server, c.Raw)
 	}
@@ -165,7 +169,7 @@ func Parse(s *appliance.Trust) (*Anchors, error) {
 	}
 	files.PK, files.KEK, files.DB = name("pk", s.PK), name("kek", s.KEK), names("db", s.DB)
 	files.Image, files.Policy = names("image", s.Image), name("policy", s.Policy)
-	files.Fleet, files.Server = name("fleet", s.Fleet), names("server", s.Server)
+	files.Fleet, files.Operator, files.Server = name("fleet", s.Fleet), name("operator", s.Operator), names("server", s.Server)
 	a, problems := Read(files, func(name string) ([]byte, error) { return data[name], nil })
 	if err := problems.Err(); err != nil {
 		return nil, fmt.Errorf("read trust of the image: %w", err)
@@ -209,5 +213,6 @@ func (a *Anchors) certificates(visit func(field string, c *x509.Certificate)) {
 	one("kek", a.KEK)
 	many("db", a.DB)
 	one("fleet", a.Fleet)
+	one("operator", a.Operator)
 	many("server", a.Server)
 }

@@ -81,7 +81,7 @@ func TestExportedDirectory(t *testing.T) {
 		if !ok || !bytes.Equal(k.PK, want.PK) || !bytes.Equal(k.KEK, want.KEK) || !bytes.Equal(k.DB, want.DB) {
 			t.Errorf("%s: signature lists differ from those of the key set", name)
 		}
-		if len(x.Image) != 1 || x.Threshold != 1 || x.Fleet == nil || len(x.Server) != 1 || x.Policy == nil || !x.Test() {
+		if len(x.Image) != 1 || x.Threshold != 1 || x.Fleet == nil || x.Operator == nil || len(x.Server) != 1 || x.Policy == nil || !x.Test() {
 			t.Errorf("%s: %+v", name, x)
 		}
 		if fp, _ := keys.Fingerprint(x.Image[0]); fp != set.Keys[3].Fingerprint {
@@ -91,7 +91,7 @@ func TestExportedDirectory(t *testing.T) {
 	if trust.Owner(a.PK) != set.Owner {
 		t.Errorf("derived owner %v, the set's is %v", trust.Owner(a.PK), set.Owner)
 	}
-	if e := a.Expired(now.AddDate(11, 0, 0)); len(e) != 1 || e[0].Field != "server[0]" {
+	if e := a.Expired(now.AddDate(11, 0, 0)); len(e) != 2 || e[0].Field != "operator" || e[1].Field != "server[0]" {
 		t.Errorf("expired in 11 years: %v", e)
 	}
 	if e := a.Expired(now); len(e) != 0 {
@@ -160,6 +160,9 @@ func TestRefusals(t *testing.T) {
 		{"P-384", func(f *trust.Files) { f.Image[0] = "p384.pem" }, "image[0]: p384.pem is an ECDSA key on P-384"},
 		{"policy", func(f *trust.Files) { f.Policy = "other.der" }, "policy: other.der is no RSA key"},
 		{"leaf", func(f *trust.Files) { f.Server = []string{"leaf.pem"} }, `server[0]: leaf.pem is the certificate of "probe" itself`},
+		{"operator is the fleet root", func(f *trust.Files) { f.Fleet, f.Operator = "fleet.pem", "fleet.pem" }, "operator: fleet.pem is also named for others"},
+		{"operator is a server authority", func(f *trust.Files) { f.Operator = "server.pem" }, "operator: server.pem issues servers"},
+		{"operator is no authority", func(f *trust.Files) { f.Operator = "leaf.pem" }, `operator: leaf.pem is the certificate of "probe" itself`},
 		{"nothing", func(f *trust.Files) { *f = trust.Files{} }, "there are no public keys"},
 		{"owner", func(f *trust.Files) { f.Owner = "me" }, `owner: is "me"`},
 		{"pkcs8", func(f *trust.Files) { f.Image[0] = "pkcs8.der" }, "image[0]: pkcs8.der holds a private key"},
@@ -207,6 +210,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		trust.Read(trust.Files{Operator: "f"}, func(string) ([]byte, error) { return data, nil })
 		a, problems := trust.Read(trust.Files{PK: "f", KEK: "f", DB: []string{"f"}, Image: []string{"f"}, Server: []string{"f"}, Policy: "f"},
 			func(string) ([]byte, error) { return data, nil })
 		if len(problems) > 0 {

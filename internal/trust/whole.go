@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"slices"
 
 	"github.com/ingot-os/ingot/partition/gpt"
 )
@@ -22,7 +23,7 @@ func (r *reader) whole(a *Anchors) {
 	}
 	switch {
 	case a.PK == nil && a.KEK == nil && len(a.DB) == 0:
-		if len(a.Image) == 0 && a.Fleet == nil && len(a.Server) == 0 && a.Policy == nil {
+		if len(a.Image) == 0 && a.Fleet == nil && a.Operator == nil && len(a.Server) == 0 && a.Policy == nil {
 			r.add("keys", "", exportHint, "there are no public keys")
 		}
 	case missing != "":
@@ -31,6 +32,7 @@ func (r *reader) whole(a *Anchors) {
 		a.Owner = r.ownerOf(a.PK)
 	}
 	r.different("db", a.DB)
+	r.operators(a)
 	keys := map[string]int{}
 	for i, k := range a.Image {
 		if first, ok := keys[string(publicDER(k))]; ok {
@@ -40,6 +42,24 @@ func (r *reader) whole(a *Anchors) {
 	}
 	if a.Threshold > max(len(a.Image), 1) {
 		r.add("threshold", "", "lower it, or add image keys", "is %d, and %d image keys are named", a.Threshold, len(a.Image))
+	}
+}
+
+// operators wants an authority that issues nothing but operators: whoever leads
+// to it may change what the machine runs, and hosts lead to the fleet root.
+func (r *reader) operators(a *Anchors) {
+	c := a.Operator
+	if c == nil {
+		return
+	}
+	const hint = "name operator.pem of ingot keys export"
+	others := append([]*x509.Certificate{a.Fleet}, a.Server...)
+	if slices.ContainsFunc(others, func(o *x509.Certificate) bool { return o != nil && o.Equal(c) }) {
+		r.add("operator", r.files.Operator, hint, "is also named for others, who could update machines then")
+	}
+	clients := func(u x509.ExtKeyUsage) bool { return u == x509.ExtKeyUsageClientAuth || u == x509.ExtKeyUsageAny }
+	if len(c.ExtKeyUsage) > 0 && !slices.ContainsFunc(c.ExtKeyUsage, clients) {
+		r.add("operator", r.files.Operator, hint, "issues servers, not clients")
 	}
 }
 
