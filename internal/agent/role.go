@@ -114,6 +114,11 @@ func (m *Machine) findDisk(loader string) bool {
 		return false
 	}
 	m.disk = found
+	if mended, err := m.disk.Mend(); err != nil {
+		m.problem("%v", err)
+	} else if mended {
+		m.log.Printf("partition table: the primary copy was damaged and is written again")
+	}
 	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(partState) != "" })
 	m.update(func(s *listener.Status) {
 		s.Boot.Disk, s.Boot.DiskGUID, s.Boot.State = m.disk.Node, m.disk.Table.Disk.String(), "ok"

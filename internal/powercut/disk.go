@@ -22,14 +22,8 @@ package powercut
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/ingot-os/ingot/partition/state"
-)
-
-const (
-	sector   = 512
-	pageSize = 64 << 10
 )
 
 // Area is one partition of the model's disk.
@@ -43,12 +37,10 @@ const (
 	areas
 )
 
-// Disk holds two slots and the state partition. A clone shares the pages that
-// neither has written since, so thousands of states fit into memory.
+// Disk holds two slots and the state partition.
 type Disk struct {
 	slot     int64 // bytes of one slot
-	pages    [][]byte
-	own      []bool
+	store    store
 	versions [areas]*int // identity of each area's content: a new pointer with each write
 	history  *History    // records, when set
 	counts   Counts
@@ -57,16 +49,10 @@ type Disk struct {
 // Counts are what was done to a disk.
 type Counts struct{ Writes, Flushes int }
 
-var zeroPage = make([]byte, pageSize)
-
 // NewDisk returns a disk of zeros with slots of so many bytes.
 func NewDisk(slot int64) *Disk {
 	slot = (slot + pageSize - 1) / pageSize * pageSize
-	n := int((2*slot + state.Size) / pageSize)
-	d := &Disk{slot: slot, pages: make([][]byte, n), own: make([]bool, n)}
-	for i := range d.pages {
-		d.pages[i] = zeroPage
-	}
+	d := &Disk{slot: slot, store: newStore(2*slot + state.Size)}
 	for a := range d.versions {
 		d.versions[a] = new(int)
 	}
@@ -75,8 +61,7 @@ func NewDisk(slot int64) *Disk {
 
 // Clone returns a disk with the same bytes that does not record.
 func (d *Disk) Clone() *Disk {
-	clear(d.own) // from now on both share
-	return &Disk{slot: d.slot, pages: slices.Clone(d.pages), own: make([]bool, len(d.own)), versions: d.versions}
+	return &Disk{slot: d.slot, store: d.store.clone(), versions: d.versions}
 }
 
 // Part is one area as a device.
@@ -100,16 +85,12 @@ func (p Part) base() int64 { return int64(p.area) * p.d.slot }
 
 // ReadAt implements io.ReaderAt.
 func (p Part) ReadAt(b []byte, off int64) (int, error) {
-	n := 0
-	for n < len(b) && off+int64(n) < p.Size() {
-		at := p.base() + off + int64(n)
-		page := p.d.pages[at/pageSize]
-		n += copy(b[n:min(len(b), n+int(p.Size()-off)-n)], page[at%pageSize:])
+	n := max(min(int64(len(b)), p.Size()-off), 0)
+	p.d.store.read(b[:n], p.base()+off)
+	if n < int64(len(b)) {
+		return int(n), io.EOF
 	}
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
+	return len(b), nil
 }
 
 // WriteAt implements io.WriterAt; writes are whole sectors, as a disk's.
@@ -122,19 +103,8 @@ func (p Part) WriteAt(b []byte, off int64) (int, error) {
 	}
 	p.d.counts.Writes++
 	p.d.versions[p.area] = new(int)
-	for n := 0; n < len(b); {
-		at := p.base() + off + int64(n)
-		n += copy(p.d.page(at / pageSize)[at%pageSize:], b[n:])
-	}
+	p.d.store.write(b, p.base()+off)
 	return len(b), nil
-}
-
-// page returns a page that no clone shares.
-func (d *Disk) page(i int64) []byte {
-	if !d.own[i] {
-		d.pages[i], d.own[i] = slices.Clone(d.pages[i]), true
-	}
-	return d.pages[i]
 }
 
 // Sync implements slot.Device and state.Syncer.

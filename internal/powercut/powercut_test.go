@@ -110,7 +110,10 @@ func (r *row) report(t *testing.T) {
 	if r == nil {
 		t.Fatal("no state")
 	}
-	t.Logf("%d states in %d operations, first boot %v", r.states, len(r.ops), r.first)
+	t.Logf("%d states in %d operations", r.states, len(r.ops))
+	for version, n := range r.first {
+		t.Logf("%6d x first boot %s", n, version)
+	}
 	for chain, n := range r.chains {
 		t.Logf("%6d x %s", n, chain)
 	}

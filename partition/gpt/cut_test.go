@@ -143,7 +143,7 @@ func TestWriteOrder(t *testing.T) {
 	if err := testTable(4096, 24*mib).Write(log); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"25145344+16384", "sync", "25161728+4096", "sync", "8192+16384", "sync", "4096+4096", "sync", "446+66", "sync"}
+	want := []string{"25145344+16384", "sync", "25161728+4096", "sync", "446+66", "sync", "8192+16384", "sync", "4096+4096", "sync"}
 	if !reflect.DeepEqual(log.events, want) {
 		t.Errorf("writes = %v\nwant %v", log.events, want)
 	}

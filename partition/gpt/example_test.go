@@ -29,7 +29,7 @@ func Example() {
 	// Output:
 	// backup array   67091968+16384
 	// backup header  67108352+512
+	// protective mbr      446+66
 	// primary array      1024+16384
 	// primary header      512+512
-	// protective mbr      446+66
 }

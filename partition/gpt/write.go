@@ -14,7 +14,7 @@ import (
 // Step is one write of a Plan. When Sync is set, the data must be durable
 // before the next step starts.
 type Step struct {
-	Name   string // "backup array", "backup header", "primary array", "primary header", "protective mbr"
+	Name   string // "backup array", "backup header", "protective mbr", "primary array", "primary header"
 	Offset int64  // bytes from the start of the disk
 	Data   []byte
 	Sync   bool
@@ -22,10 +22,11 @@ type Step struct {
 
 // Plan returns the writes that put the table on a disk, in the order that
 // keeps one valid copy at any cut when the disk already holds a valid primary
-// copy: backup array, backup header, primary array, primary header, each made
-// durable before the next (rows P25 to P28 of the power-cut matrix), then the
-// protective MBR, whose size field no reader depends on. Use Replace when the
-// primary copy may be damaged.
+// copy: backup array, backup header, protective MBR, primary array, primary
+// header, each made durable before the next (rows P25 to P27 of the power-cut
+// matrix). No reader depends on the size in the MBR; it comes before the primary
+// copy so that whoever reads the new table finds that right, too. Use Replace
+// when the primary copy may be damaged.
 func (t Table) Plan() ([]Step, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -38,9 +39,9 @@ func (t Table) Plan() ([]Step, error) {
 	steps := []Step{
 		{Name: "backup array", Offset: last - arraySize},
 		{Name: "backup header", Offset: last},
+		{Name: "protective mbr", Offset: mbrOffset},
 		{Name: "primary array", Offset: 2 * ss},
 		{Name: "primary header", Offset: ss},
-		{Name: "protective mbr", Offset: mbrOffset},
 	}
 	regions[mbrOffset] = t.protectiveMBR()
 	for i := range steps {
@@ -60,11 +61,21 @@ func Replace(old Table, info Info, next Table) ([]Step, error) {
 	if err != nil || info.Primary == nil {
 		return steps, err
 	}
-	repair, err := old.Plan()
+	repair, err := Repair(old)
+	if err != nil {
+		return nil, err
+	}
+	return append(repair, steps...), nil
+}
+
+// Repair returns the steps that write the primary copy of a table again, which
+// was read from the backup copy.
+func Repair(t Table) ([]Step, error) {
+	steps, err := t.Plan()
 	if err != nil {
 		return nil, fmt.Errorf("repair primary copy: %w", err)
 	}
-	return append(repair[2:4:4], steps...), nil
+	return steps[3:], nil
 }
 
 // Syncer is what a target of Write may offer to make bytes durable.

@@ -215,6 +215,45 @@ func TestGrowSurvivesCuts(t *testing.T) {
 	}
 }
 
+// A copy of the table that is damaged is written again: the primary one as soon
+// as the disk is found, because Linux has no partitions without it, the backup
+// with the step that grows the table.
+func TestDamagedCopyIsWrittenAgain(t *testing.T) {
+	sgdisk := tool(t, "sgdisk", "gdisk")
+	ours := layout(t, "hello")
+	for name, at := range map[string]int64{"primary header": 512 + 60, "primary array": 1024 + 32, "backup header": ours.Size - 512 + 60, "backup array": ours.Size - 512 - 16<<10 + 32} {
+		t.Run(name, func(t *testing.T) {
+			r := newRack(t)
+			file := r.plug("vda", ours, ours.Size)
+			f, err := os.OpenFile(file, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteAt([]byte{0xaa}, at); err != nil {
+				t.Fatal(err)
+			}
+			d, err := r.finder().Find(slotA(ours), specLayout(ours))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mended, err := d.Mend()
+			if err != nil || mended != strings.HasPrefix(name, "primary") {
+				t.Errorf("Mend() = %v, %v", mended, err)
+			}
+			if _, info, err := gpt.Read(f, ours.Size); err != nil || info.FromBackup {
+				t.Errorf("after Mend: %+v, %v", info, err)
+			}
+			if grown, err := d.Grow(); grown || err != nil {
+				t.Errorf("Grow() = %v, %v", grown, err)
+			}
+			if out, err := exec.Command(sgdisk, "-v", file).CombinedOutput(); err != nil || !strings.Contains(string(out), "No problems found") {
+				t.Errorf("sgdisk: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
 func sizeOf(t *testing.T, f *os.File, size int64) int64 {
 	t.Helper()
 	table, _, err := gpt.Read(f, size)

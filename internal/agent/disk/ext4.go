@@ -31,6 +31,7 @@ const MinData = 16 << 20
 
 const (
 	blockSize  = 4096
+	sectorSize = 512    // the smallest there is
 	superAt    = 1024   // ext4 superblock, bytes from the start of the device
 	superMagic = 0xEF53 // s_magic
 	resizeFS   = 0x40086610
@@ -57,10 +58,11 @@ type Super struct {
 // systems leave the first block alone: btrfs begins at 64 KiB.
 const blankSize = 1 << 20
 
-// begun is the first block while Format runs: a cut leaves a partition that is
-// known to hold nothing.
+// begun is the first sector while Format runs: a cut leaves a partition that is
+// known to hold nothing. The superblock lies in the third and fourth sector; this
+// one goes last, because a disk writes no more than a sector as a whole.
 func begun() []byte {
-	b := make([]byte, blockSize)
+	b := make([]byte, sectorSize)
 	copy(b, "an ext4 file system was begun here; there is nothing in it\n")
 	return b
 }
@@ -72,9 +74,12 @@ func Probe(r io.ReaderAt) (Content, Super, error) {
 	if _, err := r.ReadAt(b, 0); err != nil {
 		return Foreign, Super{}, fmt.Errorf("read data partition at offset 0: %w", err)
 	}
+	if bytes.Equal(b[:sectorSize], begun()) {
+		return Blank, Super{}, nil
+	}
 	sb := b[superAt:]
 	if binary.LittleEndian.Uint16(sb[0x38:]) != superMagic {
-		content, err := blank(r, b)
+		content, err := blank(r)
 		return content, Super{}, err
 	}
 	const incompatRecover, incompat64Bit = 0x4, 0x80
@@ -95,11 +100,8 @@ func Probe(r io.ReaderAt) (Content, Super, error) {
 	}, nil
 }
 
-// blank looks whether what has this first block and is no ext4 is nothing.
-func blank(r io.ReaderAt, first []byte) (Content, error) {
-	if bytes.Equal(first, begun()) {
-		return Blank, nil
-	}
+// blank looks whether what is no ext4 is nothing.
+func blank(r io.ReaderAt) (Content, error) {
 	b := make([]byte, blankSize)
 	n, err := r.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -133,8 +135,8 @@ func inodeRatio(size int64) int64 {
 }
 
 // Format makes an ext4 file system for a partition of size bytes. It takes at
-// most formatSize of it; Resize takes the rest. It is made in memory first, then written with the
-// first block last, so that a cut leaves a Blank partition. The UUID is random
+// most formatSize of it; Resize takes the rest. It is made in memory first, then
+// written with the first sector last, so that a cut leaves a Blank partition. The UUID is random
 // and so is the hash seed that go-diskfs picks: this runs on the machine and
 // is no part of the image.
 func Format(t Target, size int64) error {
@@ -235,7 +237,7 @@ func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// flush writes what was written, the first page last; until then it says that
+// flush writes what was written, the first sector last; until then it says that
 // the rest is being written.
 func (s *sparse) flush(t Target) error {
 	pages := make([]int64, 0, len(s.pages))
@@ -253,16 +255,21 @@ func (s *sparse) flush(t Target) error {
 		return err
 	}
 	for _, p := range pages {
-		if data := s.pages[p]; data != nil && p != 0 {
-			if _, err := t.WriteAt(data, p*blockSize); err != nil {
-				return err
-			}
+		data, skip := s.pages[p], int64(0)
+		if p == 0 {
+			skip = sectorSize
+		}
+		if data == nil {
+			continue
+		}
+		if _, err := t.WriteAt(data[skip:], p*blockSize+skip); err != nil {
+			return err
 		}
 	}
 	if err := t.Sync(); err != nil {
 		return err
 	}
-	if _, err := t.WriteAt(s.pages[0], 0); err != nil {
+	if _, err := t.WriteAt(s.pages[0][:sectorSize], 0); err != nil {
 		return err
 	}
 	return t.Sync()

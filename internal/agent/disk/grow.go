@@ -33,18 +33,34 @@ func PlanGrow(t gpt.Table, size int64) (gpt.Table, bool, error) {
 	return next, last(next)-last(t) >= growAtLeast, nil
 }
 
-// Grow gives the data partition the rest of the disk, and reports whether
-// anything changed. The steps keep one valid copy of the table at any cut
-// (rows P25-P28), and a boot after a cut plans the same end again from what it
-// reads: the table itself is the journal, nothing else has to be kept.
-func (d *Disk) Grow() (bool, error) {
-	next, worth, err := PlanGrow(d.Table, d.Size)
-	if err != nil || !worth {
-		return false, err
-	}
-	steps, err := gpt.Replace(d.Table, d.Info, next)
+// PlanTable returns what the table on a disk of size bytes should be, and the
+// writes that make it so of what gpt.Read found: the last partition has the rest
+// of the disk, and both copies are whole. None when it is so. The steps keep one
+// valid copy at any cut (rows P25 to P27), and a boot after a cut plans the same
+// end again from what it reads: the table itself is the journal.
+func PlanTable(t gpt.Table, info gpt.Info, size int64) (gpt.Table, []gpt.Step, error) {
+	next, worth, err := PlanGrow(t, size)
 	if err != nil {
-		return false, fmt.Errorf("grow partition table: %w", err)
+		return t, nil, err
+	}
+	if !worth {
+		if next = t; info.Primary == nil && info.Backup == nil {
+			return t, nil, nil
+		}
+	}
+	steps, err := gpt.Replace(t, info, next)
+	if err != nil {
+		return t, nil, fmt.Errorf("grow partition table: %w", err)
+	}
+	return next, steps, nil
+}
+
+// Grow gives the data partition the rest of the disk, and reports whether it
+// got more. A copy of the table that a cut has damaged is written again.
+func (d *Disk) Grow() (bool, error) {
+	next, steps, err := PlanTable(d.Table, d.Info, d.Size)
+	if err != nil || len(steps) == 0 {
+		return false, err
 	}
 	f, err := os.OpenFile(d.Node, os.O_RDWR, 0)
 	if err != nil {
@@ -54,8 +70,10 @@ func (d *Disk) Grow() (bool, error) {
 	if err := gpt.Apply(f, steps); err != nil {
 		return false, fmt.Errorf("grow partition table: %w", err)
 	}
+	grown := false
 	for _, p := range next.Partitions {
 		if p != find(d.Table, p.Index) {
+			grown = true
 			if err := resizePartition(f, p); err != nil {
 				return false, fmt.Errorf("grow partition %d: %w", p.Index, err)
 			}
@@ -67,6 +85,34 @@ func (d *Disk) Grow() (bool, error) {
 		d.parts[role] = find(next, p.Index)
 	}
 	d.Table, d.Info = next, gpt.Info{}
+	return grown, nil
+}
+
+// Mend writes the primary copy of the table again when only the backup copy is
+// valid, and lets the kernel read it. Linux looks at the backup only with "gpt"
+// on its command line, so until then the disk has no partitions for it; not
+// every firmware mends the copy by itself before it starts a slot.
+func (d *Disk) Mend() (bool, error) {
+	if !d.Info.FromBackup {
+		return false, nil
+	}
+	steps, err := gpt.Repair(d.Table)
+	if err != nil {
+		return false, err
+	}
+	f, err := os.OpenFile(d.Node, os.O_RDWR, 0)
+	if err != nil {
+		return false, fmt.Errorf("mend partition table: %w", err)
+	}
+	defer f.Close()
+	if err := gpt.Apply(f, steps); err != nil {
+		return false, fmt.Errorf("mend partition table: %w", err)
+	}
+	d.Info = gpt.Info{BackupOffset: d.Info.BackupOffset}
+	// Without partitions none is in use, so the kernel reads the whole table.
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKRRPART, 0); err != nil && !errors.Is(err, unix.ENOTTY) {
+		return true, fmt.Errorf("mend partition table: %w", err)
+	}
 	return true, nil
 }
 
