@@ -72,6 +72,8 @@ const (
 	KindFirmware Kind = "firmware" // accepted as it is; without an operator at the first verdict
 	KindMachine  Kind = "machine"  // a machine configuration was registered
 	KindFloor    Kind = "floor"    // raised; without an operator by the TPM's counter
+	KindAssigned Kind = "assigned" // a release, or none any more; without an operator the end of an override
+	KindSlots    Kind = "slots"    // what the host says about them has changed
 )
 
 // Record is one entry. Quote to Context are those of a verdict.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
 )
 
@@ -68,6 +69,8 @@ type Last struct {
 	Epoch      int64       `json:"securityEpoch"`
 	Boot       string      `json:"boot,omitempty"`
 	Slot       string      `json:"slot,omitempty"`
+	Arch       string      `json:"arch,omitempty"`   // of the release; empty: several have the version
+	Layout     string      `json:"layout,omitempty"` // id of its disk layout, likewise
 	SecureBoot bool        `json:"secureBoot"`
 	Address    string      `json:"address,omitempty"` // that the evidence came from
 }
@@ -98,6 +101,7 @@ type Change struct {
 
 	records []*audit.Record
 	blobs   []audit.Blob
+	updates changed
 }
 
 // Record adds a record about the host, with the blobs that it names. Host,
@@ -131,6 +135,12 @@ type Store interface {
 	// Overdue gives the names of hosts that were heard, were last heard before
 	// a time, and are not Silent yet.
 	Overdue(ctx context.Context, before time.Time) ([]string, error)
+	// Assignment gives what is assigned to a host, and Report what it has said
+	// last about its slots; nil for nothing. Updates gives both of all hosts in
+	// short, by name.
+	Assignment(ctx context.Context, name string) (*assign.Assignment, error)
+	Report(ctx context.Context, name string) (*Report, error)
+	Updates(ctx context.Context) (map[string]Update, error)
 	// Update changes a host in one transaction. Nothing is changed when fn
 	// gives an error, which is returned; fn may run more than once.
 	Update(ctx context.Context, name string, fn func(*Change) error) error

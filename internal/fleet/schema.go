@@ -47,6 +47,23 @@ CREATE TRIGGER blobs_same BEFORE UPDATE ON blobs BEGIN SELECT RAISE(ABORT, 'blob
 -- One attestation key, one name: a TPM may have several endorsement keys, and
 -- its attestation key is the same with each.
 CREATE UNIQUE INDEX hosts_ak ON hosts (json_extract(body, '$.record.akName'));
+`, `
+-- Apart from hosts, which is written at each verdict.
+CREATE TABLE assignments (
+	host     TEXT PRIMARY KEY,
+	release  BLOB NOT NULL,    -- SHA-256 of the manifest
+	version  TEXT NOT NULL,
+	approved INTEGER NOT NULL,
+	override INTEGER NOT NULL,
+	operator TEXT NOT NULL,
+	time     INTEGER NOT NULL  -- Unix milliseconds
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reports (
+	host  TEXT PRIMARY KEY,
+	time  INTEGER NOT NULL,    -- Unix milliseconds
+	brief TEXT NOT NULL,       -- JSON, for lists
+	body  TEXT NOT NULL        -- JSON, as the host sent it
+) STRICT;
 `}
 
 // migrate brings a database to the newest schema.

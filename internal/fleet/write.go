@@ -155,7 +155,7 @@ func (s *SQLite) update(o *op, name string, fn func(*Change) error) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("read host %.70q: %w", name, err)
 	}
-	c := &Change{Host: h}
+	c := &Change{Host: h, updates: changed{store: s, name: name}}
 	if err := fn(c); err != nil {
 		return err
 	}
@@ -171,6 +171,9 @@ func (s *SQLite) update(o *op, name string, fn func(*Change) error) error {
 	}
 	if err := s.put(c.Host); err != nil {
 		return fmt.Errorf("write host %s: %w", name, taken(err))
+	}
+	if err := c.updates.write(); err != nil {
+		return fmt.Errorf("write updates of host %s: %w", name, err)
 	}
 	return nil
 }
