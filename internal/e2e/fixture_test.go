@@ -56,9 +56,12 @@ func compile() (string, error) {
 	return exe, nil
 }
 
-// needs skips a test that cannot run here, unless INGOT_REQUIRE_TOOLS=1.
+// needs skips a test that cannot run here, unless INGOT_REQUIRE_TOOLS=1. Each
+// test calls it first, and runs beside others from then on: an emulated guest
+// keeps one core busy, and nothing here depends on how long something takes.
 func needs(t *testing.T, arch string) {
 	t.Helper()
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("boots a machine")
 	}
@@ -79,6 +82,12 @@ func ingot(t *testing.T, args ...string) result {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return call(t, exe, args...)
+}
+
+// call runs a program.
+func call(t *testing.T, exe string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out, stderr bytes.Buffer

@@ -32,11 +32,14 @@ type lab struct {
 
 var theLab struct {
 	once sync.Once
+	used sync.Mutex // by one test: its image names one port
 	*lab
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	theLab.used.Lock()
+	t.Cleanup(theLab.used.Unlock) // after those of the test, which end its server
 	theLab.once.Do(func() {
 		l := &lab{dir: filepath.Join(root, "lab"), port: freePort(t)}
 		l.keys = filepath.Join(l.dir, "own")
