@@ -33,13 +33,16 @@ type Area int
 const (
 	SlotA Area = iota
 	SlotB
+	RootA
+	RootB
 	StateArea
 	areas
 )
 
-// Disk holds two slots and the state partition.
+// Disk holds two slots, their verity roots and the state partition.
 type Disk struct {
 	slot     int64 // bytes of one slot
+	root     int64 // bytes of one root, 0 = none
 	store    store
 	versions [areas]*int // identity of each area's content: a new pointer with each write
 	history  *History    // records, when set
@@ -49,19 +52,21 @@ type Disk struct {
 // Counts are what was done to a disk.
 type Counts struct{ Writes, Flushes int }
 
-// NewDisk returns a disk of zeros with slots of so many bytes.
-func NewDisk(slot int64) *Disk {
-	slot = (slot + pageSize - 1) / pageSize * pageSize
-	d := &Disk{slot: slot, store: newStore(2*slot + state.Size)}
+// NewDisk returns a disk of zeros with slots and roots of so many bytes.
+func NewDisk(slot, root int64) *Disk {
+	d := &Disk{slot: wholePages(slot), root: wholePages(root)}
+	d.store = newStore(2*d.slot + 2*d.root + state.Size)
 	for a := range d.versions {
 		d.versions[a] = new(int)
 	}
 	return d
 }
 
+func wholePages(n int64) int64 { return (n + pageSize - 1) / pageSize * pageSize }
+
 // Clone returns a disk with the same bytes that does not record.
 func (d *Disk) Clone() *Disk {
-	return &Disk{slot: d.slot, store: d.store.clone(), versions: d.versions}
+	return &Disk{slot: d.slot, root: d.root, store: d.store.clone(), versions: d.versions}
 }
 
 // Part is one area as a device.
@@ -75,13 +80,21 @@ func (d *Disk) Part(a Area) Part { return Part{d, a} }
 
 // Size returns the bytes of the area.
 func (p Part) Size() int64 {
-	if p.area == StateArea {
+	switch p.area {
+	case StateArea:
 		return state.Size
+	case RootA, RootB:
+		return p.d.root
 	}
 	return p.d.slot
 }
 
-func (p Part) base() int64 { return int64(p.area) * p.d.slot }
+func (p Part) base() (at int64) {
+	for a := range p.area {
+		at += Part{p.d, a}.Size()
+	}
+	return at
+}
 
 // ReadAt implements io.ReaderAt.
 func (p Part) ReadAt(b []byte, off int64) (int, error) {
@@ -99,7 +112,7 @@ func (p Part) WriteAt(b []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("write %d bytes at %d of %d: not whole sectors", len(b), off, p.Size())
 	}
 	if p.d.history != nil {
-		p.d.history.write(p.area, off, b, p)
+		p.d.history.write(p.area, off, b)
 	}
 	p.d.counts.Writes++
 	p.d.versions[p.area] = new(int)

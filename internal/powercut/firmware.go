@@ -72,25 +72,56 @@ func (m *Machine) loads(x slot.Slot) bool { return m.look(x).version != "" }
 // seen is what is in a slot.
 type seen struct {
 	version string // of the boot file; "" when it does not load, "?" when it is nobody's
-	whole   bool   // all bytes are those of that release
+	whole   bool   // all bytes are those of that release, those of its root, too
+	torn    bool   // it loads, and finds another root than its own
 }
+
+// name is the version, or what is wrong with a slot that is started.
+func (s seen) name() string {
+	if s.torn {
+		return s.version + " without its root"
+	}
+	return s.version
+}
+
+// contents are the identities of what is in a slot and in its root.
+type contents struct{ slot, root *int }
 
 // look reads a slot, once for each content.
 func (m *Machine) look(x slot.Slot) seen {
-	p := m.part(x)
-	key := m.Disk.versions[p.area]
+	p, root := m.part(x), m.root(x)
+	key := contents{m.Disk.versions[p.area], m.Disk.versions[root.area]}
 	if s, ok := m.memory[key]; ok {
 		return s
 	}
 	var s seen
-	if sum, ok := load(p, p.Size()); ok {
+	if sum, ok := m.bootFile(p); ok {
 		s.version = "?"
 		if i := slices.IndexFunc(m.releases, func(r *Release) bool { return r.boot == sum }); i >= 0 {
-			s = seen{m.releases[i].Version, m.releases[i].isOn(p)}
+			r := m.releases[i]
+			right := r.rootIsOn(root)
+			s = seen{r.Version, right && r.isOn(p), !right}
 		}
 	}
 	m.memory[key] = s
 	return s
+}
+
+// bootFile gives the digest of what a slot loads, once for each content.
+func (m *Machine) bootFile(p Part) (sum [32]byte, ok bool) {
+	key := m.Disk.versions[p.area]
+	f, ok := m.files[key]
+	if !ok {
+		f.sum, f.ok = load(p, p.Size())
+		m.files[key] = f
+	}
+	return f.sum, f.ok
+}
+
+// loaded is what load returned.
+type loaded struct {
+	sum [32]byte
+	ok  bool
 }
 
 func (m *Machine) part(x slot.Slot) Part {
@@ -98,4 +129,11 @@ func (m *Machine) part(x slot.Slot) Part {
 		return m.Disk.Part(SlotB)
 	}
 	return m.Disk.Part(SlotA)
+}
+
+func (m *Machine) root(x slot.Slot) Part {
+	if x == slot.B {
+		return m.Disk.Part(RootB)
+	}
+	return m.Disk.Part(RootA)
 }

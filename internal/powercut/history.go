@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/ingot-os/ingot/boot/slot"
@@ -40,42 +41,57 @@ type History struct {
 // journalRows and afterRows name what a cut inside a journal write, and right
 // after it, is.
 var (
-	journalRows = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P10", slot.Blessed: "P13", slot.Idle: "P17"}
-	afterRows   = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P11", slot.Blessed: "P14", slot.Idle: "P17"}
+	journalRows = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P10", slot.Blessed: "P13", slot.Idle: "P17",
+		slot.Failed: "failed", slot.Rejected: "rejected"}
+	afterRows = map[slot.Phase]string{slot.Staging: "P0", slot.Staged: "P5", slot.Armed: "P6", slot.Trying: "P11", slot.Blessed: "P14", slot.Idle: "P17",
+		slot.Failed: "failed", slot.Rejected: "rejected"}
 )
 
 // Record updates a machine from one release to another and returns what it
 // wrote. The machine has booted the old release from slot a before; slot b holds
 // bytes of no interest, the same file system.
 func Record(old, new *Release) (*History, error) {
-	m := &Machine{
-		Disk: NewDisk(int64(len(old.bytes))), ESP: true,
-		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}},
-		releases: []*Release{old, new}, memory: map[*int]seen{},
+	m, h, err := record(old, new, false)
+	if err == nil && (m.look(m.State.Running).version != new.Version || m.State.Phase != slot.Idle) {
+		err = fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, m.look(m.State.Running).version, m.Chain)
 	}
-	for _, a := range []Area{SlotA, SlotB} {
-		if _, err := m.Disk.Part(a).WriteAt(old.bytes, 0); err != nil {
-			return nil, err
+	return h, err
+}
+
+// RecordRejected is Record of a new release that is never healthy: it is tried
+// until it is on the list of rejected versions.
+func RecordRejected(old, new *Release) (*History, error) {
+	m, h, err := record(old, new, true)
+	if err == nil && (m.look(m.State.Running).version != old.Version || m.State.Phase != slot.Rejected) {
+		err = fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, m.look(m.State.Running).version, m.Chain)
+	}
+	return h, err
+}
+
+func record(old, new *Release, sick bool) (*Machine, *History, error) {
+	m := &Machine{
+		Disk: NewDisk(int64(len(old.bytes)), int64(len(old.root))), ESP: true,
+		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}},
+		releases: []*Release{old, new}, memory: map[contents]seen{}, files: map[*int]loaded{},
+	}
+	for _, x := range []slot.Slot{slot.A, slot.B} {
+		_, err := m.part(x).WriteAt(old.bytes, 0)
+		if _, rootErr := m.root(x).WriteAt(old.root, 0); err != nil || rootErr != nil {
+			return nil, nil, errors.Join(err, rootErr)
 		}
 	}
 	if err := m.PowerOn(); err != nil { // makes the journal
-		return nil, err
+		return nil, nil, err
 	}
-	m.offer, m.Chain = new, nil
+	m.offer, m.sick, m.Chain = new, sick, nil
 	h := &History{before: m.clone()}
 	m.history, m.Disk.history = h, h
-	if err := m.PowerOn(); err != nil {
-		return nil, err
-	}
-	if got := m.look(m.State.Running).version; got != new.Version || m.State.Phase != slot.Idle {
-		return nil, fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, got, m.Chain)
-	}
-	return h, nil
+	return m, h, m.PowerOn()
 }
 
 // clone is the machine as its disk, variables and TPM remember it.
 func (m *Machine) clone() *Machine {
-	return &Machine{Disk: m.Disk.Clone(), Vars: m.Vars, Counter: m.Counter, ESP: m.ESP, releases: m.releases, offer: m.offer, memory: m.memory}
+	return &Machine{Disk: m.Disk.Clone(), Vars: m.Vars, Counter: m.Counter, ESP: m.ESP, releases: m.releases, offer: m.offer, sick: m.sick, memory: m.memory, files: m.files}
 }
 
 func (h *History) add(o Op) {
@@ -86,15 +102,19 @@ func (h *History) add(o Op) {
 	h.Ops = append(h.Ops, o)
 }
 
-// write records a write, and tells the three steps of a slot's apart: the header
-// is cleared (P1), the rest is streamed (P2), the header comes last (P4).
-func (h *History) write(a Area, off int64, b []byte, p Part) {
+// write records a write, and tells the steps of an update apart: the header of
+// the slot is cleared (P1), root and slot are streamed (P2), the header comes last
+// (P4).
+func (h *History) write(a Area, off int64, b []byte) {
 	row := h.row
-	if a != StateArea {
+	switch a {
+	case RootA, RootB:
+		row = "P2"
+	case SlotA, SlotB:
 		switch {
 		case off > 0:
 			row = "P2"
-		case h.row == "P2":
+		case bytes.Count(b, []byte{0}) < len(b):
 			row = "P4"
 		}
 	}

@@ -27,11 +27,13 @@ type Machine struct {
 
 	releases []*Release
 	offer    *Release // what the server wants to run here
-	memory   map[*int]seen
+	memory   map[contents]seen
+	files    map[*int]loaded
 	history  *History
 	reset    bool
 	pending  []slot.Event
 	lazy     bool // approves nothing and does not soak
+	sick     bool // what is offered is never healthy
 }
 
 // maxBoots bounds the boots of one PowerOn.
@@ -58,7 +60,7 @@ func (m *Machine) boot(x slot.Slot) error {
 	name := "selector"
 	switch {
 	case x != slot.None:
-		name = fmt.Sprintf("%c=%s", x, m.look(x).version)
+		name = fmt.Sprintf("%c=%s", x, m.look(x).name())
 	case !m.ESP:
 		return errors.New("nothing loads")
 	}
@@ -127,6 +129,11 @@ func (m *Machine) agent() {
 	switch s := m.State; {
 	case s.Phase == slot.Trying && s.Running == s.Candidate:
 		m.mark("P11")
+		if m.sick {
+			m.give(slot.Event{Kind: slot.Checked, Cause: slot.Unhealthy, Detail: "service: exit 1", Uptime: time.Second})
+			m.give(slot.Event{Kind: slot.Checked, Cause: slot.Unhealthy, Detail: "service: exit 1", Uptime: time.Hour})
+			return
+		}
 		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 10 * time.Second})
 		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 2 * time.Minute})
 		m.agent()
@@ -159,6 +166,9 @@ func (m *Machine) give(e slot.Event) {
 	}
 }
 
+// baseline has the size of what the update region holds of it.
+var baseline = bytes.Repeat([]byte("{}"), 2<<10)
+
 // do performs actions on the disk.
 func (m *Machine) do(a slot.Action) error {
 	switch part := m.Disk.Part(StateArea); a.Do {
@@ -172,11 +182,15 @@ func (m *Machine) do(a slot.Action) error {
 			return err
 		}
 		m.mark(afterRows[a.Record.Phase])
+		if a.Record.Phase == slot.Armed { // how the machine is before the trial
+			return state.Store(part, state.Update, baseline)
+		}
 	case slot.WriteRejected:
 		b, err := slot.EncodeRejections(a.Rejections)
 		if err != nil {
 			return err
 		}
+		m.row("rejected")
 		return state.Store(part, state.Rejected, b)
 	case slot.Fill, slot.Recover:
 		m.fill(a)
@@ -200,7 +214,7 @@ func (m *Machine) fill(a slot.Action) {
 	}
 	r := m.releases[i]
 	m.row("P1")
-	err := slot.Writing{Size: int64(len(r.bytes)), Digest: r.Image}.Write(m.part(a.Slot), bytes.NewReader(r.bytes))
+	err := m.write(a.Slot, r)
 	e := slot.Event{Kind: slot.Written, OK: err == nil}
 	if err != nil {
 		e.Detail = err.Error()
@@ -209,6 +223,31 @@ func (m *Machine) fill(a slot.Action) {
 		e = slot.Event{Kind: slot.Restored, Slot: a.Slot}
 	}
 	m.pending = append(m.pending, e)
+}
+
+// write puts a release into a slot: the slot is no file system before its root
+// changes, and becomes one when root and slot were read back.
+func (m *Machine) write(x slot.Slot, r *Release) error {
+	p := m.part(x)
+	if _, err := p.WriteAt(make([]byte, slot.HeaderSize), 0); err != nil {
+		return err
+	}
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	root := m.root(x)
+	for off := 0; off < len(r.root); off += 1 << 20 {
+		if _, err := root.WriteAt(r.root[off:min(off+1<<20, len(r.root))], int64(off)); err != nil {
+			return err
+		}
+	}
+	if err := root.Sync(); err != nil {
+		return err
+	}
+	if !r.rootIsOn(root) {
+		return errors.New("read back root: digest differs")
+	}
+	return slot.Writing{Size: int64(len(r.bytes)), Digest: r.Image}.Write(p, bytes.NewReader(r.bytes))
 }
 
 // firmware is the actuator on the variables.

@@ -14,6 +14,9 @@ import (
 // slotSize is the smallest that FAT32 allows, rounded up, in bytes.
 const slotSize = 34 << 20
 
+// rootSize is that of a verity root, in bytes.
+const rootSize = 1 << 20
+
 // boot returns a boot file of so many bytes that differs with its name.
 func boot(name string, n int) []byte {
 	var b []byte
@@ -33,10 +36,12 @@ func releases(t testing.TB) (old, new *Release) {
 	if new, err = NewRelease("2.0", 2, boot("new", 310<<10), slotSize); err != nil {
 		t.Fatal(err)
 	}
+	old.SetRoot(boot("old root", rootSize))
+	new.SetRoot(boot("new root", rootSize))
 	return old, new
 }
 
-func record(t testing.TB) *History {
+func record1(t testing.TB) *History {
 	t.Helper()
 	old, new := releases(t)
 	h, err := Record(old, new)
@@ -58,9 +63,50 @@ type row struct {
 // Proof 1: whatever a power cut leaves of an update, the next boot is the old
 // version or the new one, and the machine gets to the new one by itself.
 func TestPowerCut(t *testing.T) {
-	h := record(t)
-	rows, total, unique := map[string]*row{}, 0, map[string]error{}
-	chains := map[string]string{}
+	h := record1(t)
+	rows, total := everyState(t, h, settle)
+	if total < 5000 {
+		t.Errorf("%d states, want thousands", total)
+	}
+	for i := range 18 {
+		name := fmt.Sprintf("P%d", i)
+		if name == "P12" {
+			continue // a reset, not a cut: TestPanicInTrial
+		}
+		t.Run(name, func(t *testing.T) { rows[name].report(t) })
+		delete(rows, name)
+	}
+	for name := range rows {
+		t.Errorf("states of a row %q", name)
+	}
+}
+
+// The same for an update that fails: journal records of failures, and the list of
+// rejected versions.
+func TestPowerCutOfFailure(t *testing.T) {
+	old, new := releases(t)
+	h, err := RecordRejected(old, new)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All is as before until the trial fails for the first time.
+	first := slices.IndexFunc(h.Ops, func(o Op) bool { return o.Row == "failed" })
+	h = &History{Ops: h.Ops[first:], before: h.After(first - 1)}
+	rows, _ := everyState(t, h, settleRejected)
+	for _, name := range []string{"failed", "rejected"} {
+		t.Run(name, func(t *testing.T) { rows[name].report(t) })
+		delete(rows, name)
+	}
+	for name, r := range rows {
+		t.Run(name, r.report)
+	}
+}
+
+// everyState starts a machine in each state of a history, those once that nothing
+// can tell apart.
+func everyState(t *testing.T, h *History, settle func(*Machine) (string, error)) (rows map[string]*row, total int) {
+	t.Helper()
+	rows, unique, chains := map[string]*row{}, map[string]error{}, map[string]string{}
 	err := h.States(func(s State) error {
 		r := rows[s.Row]
 		if r == nil {
@@ -75,10 +121,12 @@ func TestPowerCut(t *testing.T) {
 		if first != "1.0" && first != "2.0" {
 			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: neither version starts: %q", s.Op, s.Where, first))
 		}
+		if x := s.Torn(); x != slot.None {
+			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: slot %s loads without its root", s.Op, s.Where, x))
+		}
 		key := s.Key()
 		if _, ok := unique[key]; !ok {
-			m := s.Machine()
-			chains[key], unique[key] = settle(m)
+			chains[key], unique[key] = settle(s.Machine())
 		}
 		r.chains[chains[key]]++
 		if err := unique[key]; err != nil {
@@ -89,21 +137,25 @@ func TestPowerCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if total < 5000 {
-		t.Errorf("%d states, want thousands", total)
-	}
 	t.Logf("%d operations, %d states, %d of them different after the cut", len(h.Ops), total, len(unique))
-	for i := range 18 {
-		name := fmt.Sprintf("P%d", i)
-		if name == "P12" {
-			continue // a reset, not a cut: TestPanicInTrial
-		}
-		t.Run(name, func(t *testing.T) { rows[name].report(t) })
-		delete(rows, name)
+	return rows, total
+}
+
+// settleRejected is settle for a version that is never healthy.
+func settleRejected(m *Machine) (chain string, err error) {
+	if err := m.PowerOn(); err != nil {
+		return "", err
 	}
-	for name := range rows {
-		t.Errorf("states of a row %q", name)
+	chain = strings.Join(m.Chain, " ")
+	s := m.State
+	if m.look(s.Running).version != "1.0" || s.Good != s.Running || s.Phase != slot.Rejected || !s.IsRejected(m.offer.Content) || m.Vars.Order[0] != s.Good {
+		return chain, fmt.Errorf("runs %s in %s after %s: %v", m.look(s.Running).version, s.Phase, chain, m.Reports)
 	}
+	writes, vars := m.Disk.counts.Writes, m.Vars
+	if err := m.PowerOn(); err != nil || m.Disk.counts.Writes != writes || m.Vars != vars {
+		return chain, fmt.Errorf("a boot after the rejection wrote %d times: %v", m.Disk.counts.Writes-writes, err)
+	}
+	return chain, nil
 }
 
 func (r *row) report(t *testing.T) {
@@ -163,7 +215,7 @@ func at(t *testing.T, h *History, row string) *Machine {
 
 // P12: panic and hang in a trial leave evidence; without it the try is kept.
 func TestPanicInTrial(t *testing.T) {
-	h := record(t)
+	h := record1(t)
 	t.Run("P12", func(t *testing.T) {
 		for _, c := range []slot.Cause{slot.Panic, slot.Hang, slot.NoCause} {
 			m := at(t, h, "P11")
@@ -186,7 +238,7 @@ func TestPanicInTrial(t *testing.T) {
 
 // The rows that are no cut of an update but other misfortune.
 func TestMisfortune(t *testing.T) {
-	h := record(t)
+	h := record1(t)
 	updated := at(t, h, "P17")
 	if err := updated.PowerOn(); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 type Release struct {
 	slot.Content
 	bytes []byte
+	root  []byte   // of the verity root; nil = none
 	boot  [32]byte // SHA-256 of its boot file
 }
 
@@ -47,12 +48,20 @@ func ReadRelease(version string, epoch uint32, image []byte) (*Release, error) {
 	return r, nil
 }
 
+// SetRoot gives the release a verity root: its boot file works with that one
+// alone.
+func (r *Release) SetRoot(image []byte) { r.root, r.Root = image, sha256.Sum256(image) }
+
 // isOn says whether the area holds the whole image.
-func (r *Release) isOn(p Part) bool {
+func (r *Release) isOn(p Part) bool { return holds(p, r.bytes) }
+
+func (r *Release) rootIsOn(p Part) bool { return holds(p, r.root) }
+
+func holds(p Part, want []byte) bool {
 	b := make([]byte, pageSize)
-	for off := 0; off < len(r.bytes); off += pageSize {
-		want := r.bytes[off:min(off+pageSize, len(r.bytes))]
-		if _, err := p.ReadAt(b[:len(want)], int64(off)); err != nil || !bytes.Equal(b[:len(want)], want) {
+	for off := 0; off < len(want); off += pageSize {
+		w := want[off:min(off+pageSize, len(want))]
+		if _, err := p.ReadAt(b[:len(w)], int64(off)); err != nil || !bytes.Equal(b[:len(w)], w) {
 			return false
 		}
 	}

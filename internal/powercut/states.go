@@ -170,5 +170,16 @@ func (s State) First() string {
 	if x == slot.None {
 		return ""
 	}
-	return m.look(x).version
+	return m.look(x).name()
+}
+
+// Torn returns a slot that firmware would start although its root is another
+// one's; None when there is none.
+func (s State) Torn() slot.Slot {
+	for _, x := range []slot.Slot{slot.A, slot.B} {
+		if s.m.look(x).torn {
+			return x
+		}
+	}
+	return slot.None
 }
