@@ -31,6 +31,8 @@ type cli struct {
 	Scan       scanCmd       `cmd:"" help:"Match what an image set consists of against known vulnerabilities."`
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts of a server, show one, approve or revoke it."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
+	Slots      slotsCmd      `cmd:"" help:"Show slots, versions, slot journal and boot entries of a disk."`
+	Why        whyCmd        `cmd:"" help:"Explain which slot starts, why, and what failed last."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
 }

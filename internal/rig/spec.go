@@ -24,13 +24,14 @@ func Spec(set *release.Set) (*appliance.Spec, error) {
 	defer f.Close()
 	for _, s := range set.Manifest.Sections {
 		if s.Name == ".initrd" {
-			return specIn(io.NewSectionReader(f, s.Offset, s.Size))
+			return SpecIn(io.NewSectionReader(f, s.Offset, s.Size))
 		}
 	}
 	return nil, fmt.Errorf("read %s: no .initrd section", set.UKI())
 }
 
-func specIn(r *io.SectionReader) (*appliance.Spec, error) {
+// SpecIn reads what the machine acts on out of an initramfs.
+func SpecIn(r *io.SectionReader) (*appliance.Spec, error) {
 	t, _, err := initramfs.Open(r, r.Size())
 	if err != nil {
 		return nil, err

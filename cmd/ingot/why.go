@@ -1,0 +1,14 @@
+package main
+
+type whyCmd struct {
+	slotFlags
+}
+
+// Run says in at most 20 lines what starts and why.
+func (c *whyCmd) Run(v *verb) error {
+	view, err := c.look(v)
+	if err != nil {
+		return err
+	}
+	return v.ui.Why(view.Why)
+}
