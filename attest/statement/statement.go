@@ -54,3 +54,22 @@ func Parse(data []byte) (*Statement, error) {
 	}
 	return &s, nil
 }
+
+// LaunchMark begins the data of a Launch.
+const LaunchMark = "ingot launch 1\x00"
+
+// Launch is what ingot-init extends into PCR 15 before it starts the boot file of
+// a slot by kexec, on machines whose boot variables are of no use. The firmware
+// has measured another program, and the log of the program that launches ends
+// there, so a verifier cannot explain such a boot and does not trust it; the
+// event is for whoever looks at a log to see why.
+type Launch struct {
+	Slot  string     `json:"slot"`  // a or b
+	Image pcr.Digest `json:"image"` // SHA-256 of the boot file
+}
+
+// Data is the event's data, in one form.
+func (l Launch) Data() []byte {
+	b, _ := json.Marshal(l) // as above
+	return append([]byte(LaunchMark), b...)
+}

@@ -21,5 +21,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingot-init-fleet: error: this program is PID 1 of an appliance and does nothing elsewhere")
 		os.Exit(2)
 	}
-	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open})
+	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open, Floor: crypt.Floor{}})
 }

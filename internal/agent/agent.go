@@ -28,6 +28,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proc"
 	"github.com/ingot-os/ingot/internal/agent/proof"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/agent/volume"
 	"github.com/ingot-os/ingot/internal/appliance"
@@ -41,6 +42,8 @@ type Options struct {
 	Attest func(context.Context, proof.Machine)
 	// Crypt opens an encrypted data partition.
 	Crypt volume.Opener
+	// Floor is the version floor that Crypt seals its volumes to.
+	Floor volume.Floor
 	// Update serves the management listener and takes updates, until the context
 	// ends.
 	Update func(context.Context, updates.Machine)
@@ -64,6 +67,8 @@ type Machine struct {
 	floor   time.Time
 	rootfs  *rootfs // nil: services run in the initramfs
 	growTo  growth
+	keeper  *slots.Keeper // nil: this boot has no slots
+	judged  chan struct{} // closed when it is known what runs, and as which machine
 	volume  volume.Volume // the encrypted data partition, once it is open
 
 	options   Options
@@ -81,7 +86,9 @@ type Machine struct {
 	signed   time.Time     // as the attestation server has told it
 	signedAt time.Duration // when it did
 	tpmUntil time.Duration // how long the TPM is waited for; 0: not yet begun
-	settled  bool          // the evidence of an earlier boot was cleared
+	// what the attestation server gave for the machine's name, in PEM
+	certificate, key []byte
+	settled          bool // the evidence of an earlier boot was cleared
 }
 
 // problem records something that is wrong with the machine for /v1/status and

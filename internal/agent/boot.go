@@ -26,7 +26,7 @@ const Format = 1
 
 // Run is the life of PID 1. It does not return.
 func Run(o Options) {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups, options: o}
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups, options: o, judged: make(chan struct{})}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }
@@ -60,11 +60,12 @@ func (m *Machine) boot() {
 	m.spawn("listener", m.listen)
 	m.findRole()
 	m.readFloor()
-	m.checkPolluted()
+	m.bootSlots()
 	file := m.loadMachine()
 	m.measureBoot(file)
 	m.applyMachine(file)
 	m.setHostname()
+	close(m.judged)
 	var ready sync.WaitGroup
 	ready.Go(func() { m.guard("network", m.startNetwork) })
 	ready.Go(func() { m.guard("data", m.mountData) })
@@ -160,10 +161,11 @@ func (m *Machine) listen() {
 		return
 	}
 	m.log.Printf("listening on %s", addr)
-	srv := &listener.Server{Status: m.Status, Logs: m.log.Ring}
-	if err := srv.Serve(m.ctx, l); err != nil {
-		m.problem("serve on %s: %v", addr, err)
+	if m.spec.Update != nil {
+		m.serveUpdates(addr, l)
+		return
 	}
+	m.servePlain(addr, l)
 }
 
 // listenAnyTime binds to an address that the machine may not have yet.
@@ -241,6 +243,7 @@ func (m *Machine) healthy() {
 	m.mu.Unlock()
 	if first {
 		m.settleEvidence()
+		m.spawn("slots", m.identifySlot)
 		m.log.Printf("%s %s healthy after %.3f s", m.spec.Name, m.spec.Version, at.Seconds())
 	}
 }

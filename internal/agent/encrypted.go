@@ -66,10 +66,13 @@ func (m *Machine) closeEncrypted() {
 // bootedNode is the partition that the running image was read from.
 func (m *Machine) bootedNode() string {
 	m.mu.Lock()
-	guid := m.status.Boot.Partition
+	guid, booted := m.status.Boot.Partition, m.status.Boot.Slot
 	m.mu.Unlock()
-	if m.disk == nil {
+	switch {
+	case m.disk == nil:
 		return ""
+	case booted != "": // also of a slot that another program has started
+		return m.disk.NodeOf("slot-" + booted)
 	}
 	return m.disk.NodeOf(m.disk.Role(guid))
 }

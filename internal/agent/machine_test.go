@@ -258,14 +258,6 @@ func TestUnitDefaults(t *testing.T) {
 	}
 }
 
-func TestGoodSlot(t *testing.T) {
-	for in, want := range map[string]string{"": partSlotA, "a": partSlotA, "b": partSlotB, "b{...}": partSlotB, "\x00": partSlotA} {
-		if got := goodSlot([]byte(in)); got != want {
-			t.Errorf("goodSlot(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
 type slowConsole struct {
 	buf  bytes.Buffer // not embedded: its WriteString would go past the gate
 	gate chan struct{}

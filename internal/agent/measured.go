@@ -7,10 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/attest/eventlog"
 	"github.com/ingot-os/ingot/attest/phase"
@@ -19,7 +16,6 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/measure"
 	"github.com/ingot-os/ingot/internal/agent/proof"
-	"github.com/ingot-os/ingot/partition/state"
 )
 
 // Places of the TPM and its logs. The firmware's log is below securityfs.
@@ -203,74 +199,34 @@ func networkBoot(path efivar.DevicePath) string {
 	return kind
 }
 
-// pollutedMark begins the evidence of a boot that was given up because another
-// program had run before it.
-const pollutedMark = "boot.polluted: "
-
-// checkPolluted resets the machine, once, when another program ran before this
-// image: memory may hold what it left, and no server would trust the boot (S7).
-// The evidence of the first reset keeps a second one from following.
-func (m *Machine) checkPolluted() {
+// polluted says whether another program ran before this image: memory may hold
+// what it left, and no server would trust the boot (S7). Then the machine is
+// reset, once: the journal knows about the first time.
+func (m *Machine) polluted() bool {
 	m.mu.Lock()
 	b := m.status.Boot
 	m.mu.Unlock()
-	if b.Path != "disk" || b.Slot == "" || m.spec.Boot.Loader == systemdBoot {
-		return
+	if b.Path != "disk" || b.Slot == "" {
+		return false
 	}
 	if _, err := m.findTPM(m.ctx); err != nil {
-		return // measureBoot says so
+		return false // measureBoot says so
 	}
 	raw, err := os.ReadFile(firmwareLog)
 	if err != nil {
-		return // firmware that logs nothing
+		return false // firmware that logs nothing
 	}
 	l, err := eventlog.Parse(raw)
 	if err != nil {
 		m.problem("read the firmware's event log: %v", err)
-		return
+		return false
 	}
 	what := measure.Polluted(l)
 	if what == "" {
-		return
+		return false
 	}
-	m.problem("%s%s", pollutedMark, what)
-	before, _, err := m.loadState(state.Evidence)
-	if err != nil {
-		before = nil // none, in nearly all boots
-	}
-	text, first := pollutedEvidence(what, string(before))
-	if !first {
-		return
-	}
-	if err := m.storeEvidence(text); err != nil {
-		m.problem("keep evidence: %v", err)
-		return // without a guard a reset could follow a reset for ever
-	}
-	m.log.Printf("resetting")
-	m.log.Flush()
-	unix.Sync()
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
-		m.problem("reset: %v", err)
-	}
-}
-
-// maxBefore bounds in bytes what is kept of evidence that was there before.
-const maxBefore = 2000
-
-// pollutedEvidence is what to keep about a polluted boot. It takes the place of
-// the evidence that is there, so it repeats why that boot ended; first is false
-// when that was because of pollution too.
-func pollutedEvidence(what, before string) (text string, first bool) {
-	if strings.Contains(before, "\n"+pollutedMark) {
-		return "", false
-	}
-	text = pollutedMark + what + "; reset to start anew"
-	if before != "" {
-		lines := strings.SplitN(before, "\n", 4)
-		head := strings.TrimRight(strings.Join(lines[:min(3, len(lines))], "; "), "; ")
-		text += "; before that: " + head[:min(len(head), maxBefore)]
-	}
-	return text, true
+	m.problem("boot.polluted: %s", what)
+	return true
 }
 
 // attest keeps proving to a server what was booted, when the recipe says so and

@@ -4,18 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
-
-	"github.com/u-root/u-root/pkg/mount"
-	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/nvram"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/partition/gpt"
-	"github.com/ingot-os/ingot/partition/state"
+	"github.com/u-root/u-root/pkg/mount"
 )
 
 // The roles of a boot (S1).
@@ -24,6 +24,10 @@ const (
 	roleSelector  = "selector"  // started from the ESP: chooses a slot and resets
 	roleRAM       = "ram"       // netboot or direct kernel: no disk is touched
 )
+
+// pathKexec is the path of a slot that was started by the program before it, not
+// by the firmware.
+const pathKexec = "kexec"
 
 // systemdBoot is the value of boot.loader that puts the choice of the slot into
 // systemd-boot's hands.
@@ -128,7 +132,10 @@ func (m *Machine) findDisk(loader string) bool {
 
 func (m *Machine) enterRole(part string) {
 	b := listener.Boot{Role: roleAppliance, Path: "disk"}
+	named, _ := m.cmdline.Get(strings.TrimSuffix(slots.Argument, "="))
 	switch {
+	case (named == "a" || named == "b") && m.spec.Boot.Loader != systemdBoot:
+		b.Path, b.Slot = pathKexec, named // the variables speak of what the firmware started
 	case part == partSlotA || part == partSlotB:
 		b.Slot = part[len("slot-"):]
 	case part == partESP && m.spec.Boot.Loader == systemdBoot:
@@ -145,61 +152,20 @@ func (m *Machine) enterRole(part string) {
 	m.update(func(s *listener.Status) { s.Boot.Role, s.Boot.Path, s.Boot.Slot = b.Role, b.Path, b.Slot })
 }
 
-// selectSlot makes the firmware start the slot that the journal says. It
-// returns only when that is not possible.
+// selectSlot starts the slot that the journal says, by the firmware or from
+// here. It returns only when that is not possible; the keeper then waits for
+// somebody who writes a slot.
 func (m *Machine) selectSlot() error {
 	m.update(func(s *listener.Status) { s.Boot.Role = roleSelector })
-	first, second := partSlotA, partSlotB
-	if m.journalSlot() == partSlotB {
-		first, second = second, first
-	}
-	entries, err := m.slotEntries(first, second)
-	if err != nil {
+	m.log.Printf("selector: the firmware started no slot")
+	k := m.newKeeper(slot.None, false)
+	if err := k.Boot(); err != nil {
 		return err
 	}
-	numbers, err := m.vars.Ensure(append(entries, m.extraEntries()...))
-	if err != nil {
-		return err
+	if notice := k.State().Notice; notice != "" {
+		return errors.New(notice)
 	}
-	if err := m.vars.Timeout(m.spec.Boot.Timeout); err != nil {
-		return err
-	}
-	if err := m.vars.Order(numbers); err != nil {
-		return err
-	}
-	// BootNext comes last: until here nothing has changed what starts next.
-	if err := m.vars.Next(numbers[0]); err != nil {
-		return err
-	}
-	m.log.Printf("selector: %s is Boot%04X and starts next, resetting", first, numbers[0])
-	m.log.Flush()
-	unix.Sync()
-	// RESTART goes through the firmware's ResetSystem on UEFI machines: cold
-	// unless the command line says otherwise.
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
-		return err
-	}
-	time.Sleep(10 * time.Second)
-	return errors.New("the machine did not reset")
-}
-
-// journalSlot is the blessed slot: slot-a until a journal says otherwise.
-func (m *Machine) journalSlot() string {
-	payload, _, err := m.loadState(state.Journal)
-	if err != nil {
-		return partSlotA // empty: a fresh disk has its image in slot-a
-	}
-	return goodSlot(payload)
-}
-
-// goodSlot reads a slot journal: its first byte is the letter of the good slot,
-// in every format there will be. The ESP is written once, so the selector that
-// came with a disk has to understand the journals of all later releases.
-func goodSlot(payload []byte) string {
-	if len(payload) > 0 && payload[0] == 'b' {
-		return partSlotB
-	}
-	return partSlotA
+	return errors.New("no slot was started")
 }
 
 func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {

@@ -95,6 +95,9 @@ func (m *Machine) deliver(d proof.Delivery) error {
 	var errs []error
 	if d.Certificate != nil {
 		errs = append(errs, m.keepIdentity(d))
+		m.mu.Lock()
+		m.certificate, m.key = d.Certificate, d.Key
+		m.mu.Unlock()
 	}
 	changed := m.secrets.take(d.Secrets)
 	for _, svc := range m.spec.Services {
@@ -224,7 +227,10 @@ func (m *Machine) prover(a appliance.Attest) proof.Machine {
 		FloorBase: func() (*int64, bool) { return m.volume.Base, m.spec.Data.Encrypt != "" },
 		Floor:     m.floor, TimeKnown: m.timeKnown, SetTime: m.takeTime,
 		Deliver: m.deliver, Logf: m.log.Printf,
-		Report: func(st listener.Attestation) { m.update(func(s *listener.Status) { s.Attestation = st }) },
+		Report: func(st listener.Attestation) {
+			m.update(func(s *listener.Status) { s.Attestation = st })
+			m.verdict(st)
+		},
 	}
 }
 

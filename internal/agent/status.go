@@ -37,6 +37,10 @@ func (m *Machine) Status() listener.Status {
 		root.check(&s)
 	}
 	s.TPM = hasTPM2()
+	if k := m.slots(); k != nil {
+		slots := k.Brief()
+		s.Slots = &slots
+	}
 	if s.Data.State == "failed" {
 		s.Reasons = append(s.Reasons, "data: "+s.Data.Error)
 	}

@@ -345,7 +345,7 @@ func TestSealedData(t *testing.T) {
 	m.opens("a new release", "1.1.0")
 	m.withoutSecureBoot()
 	m.withTPM(func(socket string) error {
-		_, err := crypt.Raise(t.Context(), m.data(1<<20), func(context.Context) (string, error) { return socket, nil }, 2)
+		_, err := crypt.Floor{}.Raise(t.Context(), m.data(1<<20), func(context.Context) (string, error) { return socket, nil }, 2)
 		return err
 	})
 	m.install(m.sets.old, old)

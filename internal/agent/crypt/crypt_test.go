@@ -262,7 +262,7 @@ func (b *box) content() []byte {
 
 func (b *box) raise(epoch int) {
 	b.t.Helper()
-	if floor, err := Raise(context.Background(), b.disk.Name(), b.tpmNode, epoch); err != nil || floor != epoch {
+	if floor, err := (Floor{}).Raise(context.Background(), b.disk.Name(), b.tpmNode, epoch); err != nil || floor != epoch {
 		b.t.Fatalf("raise to %d: %d, %v", epoch, floor, err)
 	}
 }
@@ -731,7 +731,7 @@ func TestCutRaise(t *testing.T) {
 	b := newBox(t)
 	b.boot(ours, v1)
 	u := b.opens("first boot", 0, nil)
-	if _, err := Raise(context.Background(), b.disk.Name(), b.tpmNode, 2); err == nil {
+	if _, err := (Floor{}).Raise(context.Background(), b.disk.Name(), b.tpmNode, 2); err == nil {
 		t.Error("raised to a floor that nothing is sealed for")
 	}
 	b.boot(ours, v2)

@@ -4,13 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/google/uuid"
 
-	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/volume"
 	"github.com/ingot-os/ingot/partition/luks"
@@ -70,63 +67,4 @@ func sectorSize(size int64) int {
 		return 4096
 	}
 	return 512
-}
-
-// Raise makes the floor of the machine that of the running release, which has
-// proved itself: sealed keys of lower floors are dead from then on, copies of
-// them included. Open has prepared the key of the new floor; without it nothing
-// is raised. It can be called again at any time and after any cut.
-func Raise(ctx context.Context, node string, device func(context.Context) (string, error), epoch int) (floor int, err error) {
-	f, err := os.Open(node)
-	if err != nil {
-		return 0, fail(volume.Failed, err)
-	}
-	defer f.Close()
-	h, err := luks.Read(f)
-	if err != nil {
-		return 0, fail(volume.Damaged, err)
-	}
-	t, err := readToken(h)
-	if err != nil {
-		return 0, fail(volume.Damaged, err)
-	}
-	path, err := device(ctx)
-	if err != nil {
-		return 0, fail(volume.NoTPM, err)
-	}
-	chip, err := tpm.Open(path)
-	if err != nil {
-		return 0, fail(volume.NoTPM, err)
-	}
-	defer chip.Close()
-	return t.raise(chip, epoch)
-}
-
-func (t token) raise(chip *tpm.TPM, epoch int) (int, error) {
-	c, err := chip.Counter(tpm.FloorIndex)
-	if errors.Is(err, tpm.ErrNoCounter) {
-		return 0, fail(volume.FloorLost, err)
-	}
-	if err != nil {
-		return 0, fail(volume.NoTPM, err)
-	}
-	prepared := false
-	for _, b := range t.Blobs {
-		prepared = prepared || b.Floor == epoch
-	}
-	floor := t.floor(c.Value)
-	switch {
-	case floor >= int64(epoch):
-		return int(floor), nil
-	case !prepared:
-		return int(floor), fail(volume.Failed, fmt.Errorf("raise the version floor from %d to %d: no key is sealed for it", floor, epoch))
-	case floor < 0:
-		return 0, fail(volume.FloorLost, fmt.Errorf("the counter stands at %d, below the base %d of the volume", c.Value, t.Base))
-	}
-	for ; floor < int64(epoch); floor++ { // at most 63 times
-		if _, err := chip.Increment(tpm.FloorIndex); err != nil {
-			return int(floor), fail(volume.NoTPM, err)
-		}
-	}
-	return int(floor), nil
 }

@@ -1,5 +1,5 @@
-// Package listener answers HTTP about one machine: GET /healthz, /v1/status
-// and /v1/logs (docs/machine-api.md). It is read only and plain; what it tells
+// Package listener answers HTTP about one machine: GET /healthz, /v1/status,
+// /v1/slots and /v1/logs (docs/machine-api.md). It is read only and plain; what it tells
 // is no secret, and it takes nothing from a request but two query values.
 package listener
 
@@ -13,12 +13,15 @@ import (
 
 	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/agent/ring"
+	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
-// Server is the listener. All fields are required.
+// Server is the listener. All fields but Slots are required.
 type Server struct {
 	Status func() Status
 	Logs   *ring.Ring
+	// Slots gives nil on a machine without slots.
+	Slots func() *updateapi.Slots
 }
 
 // Limits of one answer of /v1/logs. http1.MaxConns answers may be in memory at
@@ -54,10 +57,12 @@ func (s *Server) Handle(r http1.Request) http1.Response {
 		return s.healthz()
 	case "/v1/status":
 		return answerJSON(s.Status())
+	case updateapi.SlotsPath:
+		return s.slots()
 	case "/v1/logs":
 		return s.logs(r)
 	}
-	return http1.Text(404, "not found: want /healthz, /v1/status or /v1/logs")
+	return http1.Text(404, "not found: want /healthz, /v1/status, /v1/slots or /v1/logs")
 }
 
 func (s *Server) healthz() http1.Response {
@@ -66,6 +71,15 @@ func (s *Server) healthz() http1.Response {
 		return http1.Text(200, "ok")
 	}
 	return http1.Text(503, strings.Join(st.Reasons, "\n"))
+}
+
+func (s *Server) slots() http1.Response {
+	if s.Slots != nil {
+		if v := s.Slots(); v != nil {
+			return answerJSON(v)
+		}
+	}
+	return http1.Text(404, "this machine was not started from a slot")
 }
 
 func (s *Server) logs(r http1.Request) http1.Response {

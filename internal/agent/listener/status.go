@@ -1,6 +1,9 @@
 package listener
 
-import "github.com/ingot-os/ingot/internal/agent/network"
+import (
+	"github.com/ingot-os/ingot/internal/agent/network"
+	"github.com/ingot-os/ingot/internal/updateapi"
+)
 
 // Status is the answer of GET /v1/status. docs/machine-api.md describes it;
 // fields are only ever added.
@@ -26,11 +29,15 @@ type Status struct {
 	Clock     Clock             `json:"clock"`
 	// Attestation is how the machine stands with its server.
 	Attestation Attestation `json:"attestation"`
+	Management  Management  `json:"management"`
 	TPM         bool        `json:"tpm"`        // a TPM 2.0 with a driver
 	SecureBoot  string      `json:"secureBoot"` // enabled, disabled, setup, unknown
 	// PlatformKey is the SHA-256 of the certificate that owns the firmware's
 	// Secure Boot, hex; empty without one.
 	PlatformKey string `json:"platformKey,omitempty"`
+	// Slots are the machine's slots, without the firmware's entries (GET /v1/slots
+	// has these); absent on machines that were not started from a slot.
+	Slots *updateapi.Slots `json:"slots,omitempty"`
 }
 
 // Boot says where this system came from.
@@ -103,6 +110,13 @@ type Clock struct {
 	Server string  `json:"server,omitempty"`
 	Offset float64 `json:"offset,omitempty"` // seconds, at the last NTP answer
 	Error  string  `json:"error,omitempty"`
+}
+
+// Management is how operators reach the machine.
+type Management struct {
+	// Key is the SHA-256 of the key that the machine shows to operators, hex; empty
+	// when its image takes no updates, or names no operator authority.
+	Key string `json:"key,omitempty"`
 }
 
 // Attestation is how the machine stands with the server that it attests to.

@@ -80,6 +80,10 @@ type Machine struct {
 	// operators, and for everybody else the plain answers of Plain.
 	Listener net.Listener
 	Plain    func(http1.Request) http1.Response
+	// Shows is told the key that the listener shows to operators, whenever it has
+	// become another one: SHA-256 of its SubjectPublicKeyInfo, in hex. It goes into
+	// the status (management.key); nil: nobody is told.
+	Shows func(key string)
 	// Problem tells of something that is wrong with the machine.
 	Problem func(format string, args ...any)
 	// Logf writes a line of the machine's log.

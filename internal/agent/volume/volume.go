@@ -53,6 +53,13 @@ type Volume struct {
 // Opener opens a volume. Its error is an *Error.
 type Opener func(context.Context, Request) (Volume, error)
 
+// Floor reads and raises the version floor that the volume on a node is sealed
+// to: security epochs, kept by a counter of the TPM.
+type Floor interface {
+	Read(ctx context.Context, node string, tpm func(context.Context) (string, error)) (floor int, err error)
+	Raise(ctx context.Context, node string, tpm func(context.Context) (string, error), floor int) (int, error)
+}
+
 // Error says why a volume stays closed, or what Volume.Warning is about. A
 // volume that is refused has not been changed. After Failed a write may have
 // been cut: what was being made is blank or whole, what was there still opens,
