@@ -31,6 +31,7 @@ type cli struct {
 	Scan       scanCmd       `cmd:"" help:"Match what an image set consists of against known vulnerabilities."`
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts of a server, show one, approve or revoke it."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
+	Delta      deltaCmd      `cmd:"" help:"Make the small patch from one release to the next."`
 	Slots      slotsCmd      `cmd:"" help:"Show slots, versions, slot journal and boot entries of a disk."`
 	Why        whyCmd        `cmd:"" help:"Explain which slot starts, why, and what failed last."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`

@@ -42,8 +42,8 @@ func Spec(slot io.ReaderAt, size int64) (*appliance.Spec, error) {
 			return nil, err
 		}
 		defer r.Close()
-		uki, err := io.ReadAll(r)
-		if err != nil {
+		uki := make([]byte, n.Size())
+		if _, err := io.ReadFull(r, uki); err != nil {
 			return nil, fmt.Errorf("read %s: %w", n.Path, err)
 		}
 		return SpecOf(bytes.NewReader(uki), int64(len(uki)))
