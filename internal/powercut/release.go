@@ -52,6 +52,9 @@ func ReadRelease(version string, epoch uint32, image []byte) (*Release, error) {
 // alone.
 func (r *Release) SetRoot(image []byte) { r.root, r.Root = image, sha256.Sum256(image) }
 
+// Bytes returns the slot image.
+func (r *Release) Bytes() []byte { return r.bytes }
+
 // isOn says whether the area holds the whole image.
 func (r *Release) isOn(p Part) bool { return holds(p, r.bytes) }
 
