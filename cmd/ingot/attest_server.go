@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/attestapi"
+	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/evidence"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/keys"
@@ -45,6 +47,9 @@ func (s *serving) setUp() (err error) {
 		if err := step(&o); err != nil {
 			return err
 		}
+	}
+	if o.Depot, err = depot.New(depot.Options{Dir: filepath.Join(s.c.State, "deltas")}); err != nil {
+		return err
 	}
 	if s.c.Insecure {
 		s.v.ui.Warn("--insecure-releases: whoever can write into a release directory decides what is trusted")

@@ -10,14 +10,17 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/ui"
+	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verifier"
 )
 
@@ -33,12 +36,19 @@ type hostsCmd struct {
 	AcceptFirmware bool   `xor:"do" help:"Take its firmware as it is in the newest evidence."`
 	Machine        string `xor:"do" placeholder:"FILE" help:"Register this machine.yaml as the one that the host must have." type:"path"`
 	Floor          *int64 `xor:"do" placeholder:"N" help:"Lowest security epoch that the host may run; it only goes up."`
+	Assign         string `xor:"do" placeholder:"VERSION|DIGEST" help:"Assign a release of the server's: the host fetches it and writes it to its other slot."`
+	ApproveUpdate  bool   `help:"With --assign: the host tries it as soon as it is written; else it waits."`
+	Override       bool   `help:"With --assign: although the host has rejected it, or was taken back from it."`
+	Unassign       bool   `xor:"do" help:"Take the assignment back; the host stays as it is."`
 }
 
 // Run lists hosts, shows one, or does something about one.
 func (c *hostsCmd) Run(v *verb) error {
 	if c.EK != "" && !c.Approve {
 		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--ek is for --approve"), Hint: "ingot hosts HOST --approve --ek HEX"}
+	}
+	if (c.ApproveUpdate || c.Override) && c.Assign == "" {
+		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--approve-update and --override are for --assign"), Hint: "ingot hosts HOST --assign VERSION --approve-update"}
 	}
 	action, err := c.action()
 	if err != nil {
@@ -88,6 +98,10 @@ func (c *hostsCmd) action() (a verifier.Action, err error) {
 		a.Action = verifier.ActionRevoke
 	case c.AcceptFirmware:
 		a.Action = verifier.ActionFirmware
+	case c.Assign != "":
+		a = verifier.Action{Action: verifier.ActionAssign, Release: c.Assign, Approved: c.ApproveUpdate, Override: c.Override}
+	case c.Unassign:
+		a.Action = verifier.ActionUnassign
 	case c.Floor != nil:
 		a.Action, a.Floor = verifier.ActionFloor, c.Floor
 	case c.Machine != "":
@@ -182,12 +196,37 @@ func (c *hostsCmd) done(v *verb, d *verifier.Detail, what string) error {
 	if v.ui.JSON {
 		return v.ui.PrintJSON(d)
 	}
+	if what == verifier.ActionAssign {
+		return c.assigned(v, d)
+	}
 	return v.ui.Print("%s: %s", d.Name, map[string]string{
-		verifier.ActionApprove: "approved", verifier.ActionReenrol: "may be enrolled once more", verifier.ActionRevoke: "revoked",
+		verifier.ActionUnassign: "no release is assigned any more",
+		verifier.ActionApprove:  "approved", verifier.ActionReenrol: "may be enrolled once more", verifier.ActionRevoke: "revoked",
 		verifier.ActionFirmware: "firmware accepted as it is", verifier.ActionMachine: fmt.Sprintf("machine.yaml registered, sha256 %x", d.Record.Machine),
 		verifier.ActionFloor: fmt.Sprintf("floor is security epoch %d", d.Record.Floor),
 	}[what])
 }
+
+// assigned says what comes of an assignment.
+func (c *hostsCmd) assigned(v *verb, d *verifier.Detail) error {
+	if d.Update == nil || d.Update.Assignment == nil { // another operator was quick
+		return v.ui.Print("%s: no release is assigned any more", d.Name)
+	}
+	a := d.Update.Assignment
+	if err := v.ui.Print("%s: %s is assigned, manifest %s", d.Name, a.Version, a.Release); err != nil {
+		return err
+	}
+	if d.Withheld != nil {
+		v.ui.Warn("it is withheld for now: %s", d.Withheld.Detail)
+	}
+	if !a.Approved {
+		next(v, "ingot hosts %s --assign %s --approve-update   lets it be tried; until then it is written and waits", d.Name, a.Version)
+	}
+	return nil
+}
+
+// refusals are codes of what verification refuses, for exit code 3.
+var refusals = []attest.Code{updateapi.Mismatched, updateapi.BelowFloor, updateapi.IsRejected, assign.Missing, assign.Unusable}
 
 // explain adds what to do about an answer, or about none.
 func (c *hostsCmd) explain(err error) error {
@@ -203,6 +242,9 @@ func (c *hostsCmd) explain(err error) error {
 	case errors.As(err, &api) && api.Code == verifier.RequestOperator:
 		out.Code, out.Hint = ui.CodeRefused, "the server has other keys: --keys names the key set that it was started with"
 	case errors.As(err, &api): // what was asked makes no sense for this host
+		if out.Hint = api.Hint; slices.Contains(refusals, api.Code) {
+			out.Code = ui.CodeRefused
+		}
 	case errors.As(err, &name):
 		out.Hint = "start the server with --name " + name.Host + ", or use one of its names"
 	case errors.As(err, &unknown) || errors.As(err, &verification):

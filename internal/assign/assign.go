@@ -33,13 +33,13 @@ type Assignment struct {
 
 // Release is a release of the catalog.
 type Release struct {
-	Digest  string // SHA-256 of its manifest, in hex
-	Name    string // of the appliance
-	Version string
-	Arch    string
-	Layout  string // id of the disk layout
-	Epoch   int64  // security epoch
-	Slot    string // SHA-256 of its slot, in hex
+	Digest  string `json:"digest"` // SHA-256 of its manifest, in hex
+	Name    string `json:"name"`   // of the appliance
+	Version string `json:"version"`
+	Arch    string `json:"arch"`
+	Layout  string `json:"layout"` // id of the disk layout
+	Epoch   int64  `json:"securityEpoch"`
+	Slot    string `json:"slot"` // SHA-256 of its slot, in hex
 }
 
 // Host is a host as it is known now.
@@ -63,13 +63,14 @@ const (
 	Nothing   = "assignment.none"    // no release is assigned
 	Untrusted = "assignment.host"    // the host is not trusted now
 	Missing   = "assignment.release" // the catalog has no such release
+	Unusable  = "release.image"      // the release's files are not there, or not those of its manifest
 )
 
 // Refusal says why a release is not offered.
 type Refusal struct {
-	Code   string // one of the constants, or of updateapi
-	Detail string
-	Hint   string
+	Code   string `json:"code"` // one of the constants, or of updateapi
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // Error implements error.

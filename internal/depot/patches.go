@@ -107,6 +107,15 @@ func (d *Depot) Patch(ctx context.Context, base, target Part) (*os.File, int64, 
 	return f, size, err
 }
 
+// Prepare makes a patch that somebody is going to ask for.
+func (d *Depot) Prepare(base, target Part) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if f, _, err := d.Patch(gone, base, target); err == nil {
+		f.Close()
+	}
+}
+
 // open gives a patch that is kept, and marks it as used.
 func (p *patches) open(name string) (*os.File, int64, error) {
 	path := filepath.Join(p.dir, name)

@@ -42,6 +42,9 @@ type Reference struct {
 	// Signers are the keys of the caller that have signed the manifest which
 	// names the document; none when that was not checked.
 	Signers []string
+	// Manifest is that of an image set, Digest the SHA-256 of its bytes in hex.
+	Manifest *release.Manifest
+	Digest   string
 }
 
 // RefusedError says that a reference is not what somebody has signed.
@@ -77,7 +80,7 @@ func References(paths []string, trust verify.Trust) ([]Reference, error) {
 			return nil, err
 		}
 		if info.IsDir() {
-			if r.Signers, err = vouched(path, b, trust); err != nil {
+			if err = r.vouched(path, b, trust); err != nil {
 				return nil, err
 			}
 		}
@@ -92,11 +95,16 @@ func References(paths []string, trust verify.Trust) ([]Reference, error) {
 }
 
 // vouched asks whether the manifest of a set names these bytes, and who signed it.
-func vouched(dir string, data []byte, trust verify.Trust) ([]string, error) {
-	set, err := release.Open(dir)
+func (r *Reference) vouched(dir string, data []byte, trust verify.Trust) error {
+	manifest, err := regular.Read(filepath.Join(dir, release.ManifestName), dsse.MaxEnvelope)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("open image set: %w", err)
 	}
+	if r.Manifest, err = release.Parse(manifest); err != nil {
+		return fmt.Errorf("open image set %s: %w", dir, err)
+	}
+	digest := sha256.Sum256(manifest)
+	r.Digest = hex.EncodeToString(digest[:])
 	refuse := func(format string, args ...any) error {
 		return &RefusedError{fmt.Errorf(dir+": "+format, args...)}
 	}
@@ -104,31 +112,28 @@ func vouched(dir string, data []byte, trust verify.Trust) ([]string, error) {
 	named := func(f release.File) bool {
 		return f.Name == reference.FileName && f.SHA256 == hex.EncodeToString(sum[:])
 	}
-	if !slices.ContainsFunc(set.Manifest.Files, named) {
-		return nil, refuse("%s is not the one that the manifest names", reference.FileName)
+	if !slices.ContainsFunc(r.Manifest.Files, named) {
+		return refuse("%s is not the one that the manifest names", reference.FileName)
 	}
 	if len(trust.Image) == 0 {
-		return nil, nil
+		return nil
 	}
 	envelope, err := regular.Read(filepath.Join(dir, release.EnvelopeName), dsse.MaxEnvelope)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, refuse("the manifest is not signed (no %s)", release.EnvelopeName)
+		return refuse("the manifest is not signed (no %s)", release.EnvelopeName)
 	case err != nil:
-		return nil, err
+		return err
 	}
 	v, err := dsse.Verify(envelope, dsse.Policy{Keys: trust.Image, Threshold: 1, Types: []string{dsse.TypeManifest}})
 	if err != nil {
-		return nil, refuse("%s: %w", release.EnvelopeName, err)
-	}
-	manifest, err := regular.Read(filepath.Join(dir, release.ManifestName), dsse.MaxEnvelope)
-	if err != nil {
-		return nil, err
+		return refuse("%s: %w", release.EnvelopeName, err)
 	}
 	if !bytes.Equal(manifest, v.Payload) {
-		return nil, refuse("%s is not what was signed", release.ManifestName)
+		return refuse("%s is not what was signed", release.ManifestName)
 	}
-	return v.Signers, nil
+	r.Signers = v.Signers
+	return nil
 }
 
 // EnrolledFormat is what an enrolment record on its own calls itself.

@@ -83,7 +83,9 @@ func sentence(message string, v map[string]string, order []string) string {
 	case "listening":
 		return fmt.Sprintf("listening on %s as %s; a proof of each host every %s", v["on"], strings.ReplaceAll(v["names"], " ", ", "), v["interval"])
 	case "operator":
-		return fmt.Sprintf("%s: %s, by %s%s", host, v["action"], v["by"], from)
+		return fmt.Sprintf("%s: %s, by %s%s", host, strings.TrimSpace(v["action"]+" "+v["release"]), v["by"], from)
+	case "slots":
+		return slotsSentence(v)
 	}
 	var b strings.Builder
 	b.WriteString(message)
@@ -92,6 +94,18 @@ func sentence(message string, v map[string]string, order []string) string {
 		b.WriteString(k + " " + v[k])
 	}
 	return b.String()
+}
+
+// slotsSentence words a host's report on its slots.
+func slotsSentence(v map[string]string) string {
+	s := fmt.Sprintf("%s is %s: slot %s is good, with %s", v["host"], v["phase"], dash(v["good"]), dash(v["version"]))
+	if v["next"] != "" {
+		s += "; the other has " + v["next"]
+	}
+	if v["cause"] != "" {
+		s += "; last failure: " + v["cause"]
+	}
+	return s
 }
 
 // releaseWords names a release and the slot that it runs from.

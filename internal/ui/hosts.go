@@ -24,7 +24,7 @@ func (u *UI) Hosts(l *verifier.List) error {
 		for _, h := range l.Hosts {
 			rows = append(rows, hostRow(h, l.Now))
 		}
-		if err := u.Table([]string{"NAME", "STANDING", "RELEASE", "VERSION", "SLOT", "LAST", "REASON"}, rows); err != nil {
+		if err := u.Table([]string{"NAME", "STANDING", "RELEASE", "VERSION", "SLOT", "UPDATE", "FAILURE", "LAST", "REASON"}, rows); err != nil {
 			return err
 		}
 	}
@@ -46,16 +46,74 @@ func standing(h verifier.Summary) string {
 }
 
 func hostRow(h verifier.Summary, now time.Time) []string {
-	row := []string{h.Name, standing(h), "-", "-", "-", "never", ""}
+	row := []string{h.Name, standing(h), "-", "-", "-", updateWords(h.Update), "-", "never", ""}
+	if h.Update != nil {
+		row[6] = dash(h.Update.Cause)
+	}
 	if h.Last == nil {
 		return row
 	}
-	row[2], row[3], row[4], row[5] = dash(h.Last.Release), dash(h.Last.Version), dash(h.Last.Slot), ago(h.Heard, now)
-	row[6] = string(h.Last.Code)
+	row[2], row[3], row[4], row[7] = dash(h.Last.Release), dash(h.Last.Version), dash(h.Last.Slot), ago(h.Heard, now)
+	row[8] = string(h.Last.Code)
 	if h.Standing == attest.StandingUnknown && h.State == attest.Active {
-		row[6] = "silent"
+		row[8] = "silent"
 	}
 	return row
+}
+
+// updateWords are how far a host's update is: "STAGED 1.1.0", "IDLE", or what it
+// is still to do about an assignment.
+func updateWords(u *fleet.Update) string {
+	if u == nil {
+		return "-"
+	}
+	words := strings.TrimSpace(u.Phase + " " + u.Next)
+	if a := u.Assignment; a != nil && a.Version != u.Next && a.Version != u.Version {
+		words = strings.TrimSpace(words + " (" + a.Version + " assigned)")
+	}
+	return dash(words)
+}
+
+// slotRows are what a host has said about its slots, and what it is offered.
+func slotRows(add func(name, format string, args ...any), d *verifier.Detail, now time.Time) {
+	if u := d.Update; u != nil && u.Assignment != nil {
+		a := u.Assignment
+		words := a.Version + ", manifest " + Short(a.Release) + ", by " + a.By
+		if a.Approved {
+			words += ", approved"
+		}
+		if a.Override {
+			words += ", although it was rejected"
+		}
+		add("assigned", "%s", words)
+	}
+	if w := d.Withheld; w != nil {
+		add("withheld", "%s: %s", w.Code, w.Detail)
+	}
+	if d.Slots == nil {
+		return
+	}
+	s := &d.Slots.Slots
+	add("slots", "%s, good is %s, by %s, told %s", s.Phase, dash(s.Good), dash(s.Means), ago(d.Slots.At, now))
+	for _, x := range s.Slots {
+		add("slot "+x.Name, "%s, %s, security epoch %d%s", dash(x.Version), x.Condition, x.Epoch, map[bool]string{true: ", runs"}[x.Name == s.Running && x.Name != ""])
+	}
+	if s.Cause != "" {
+		words := []string{s.Cause}
+		if s.Culprit != "" {
+			words = append(words, "slot "+s.Culprit)
+		}
+		if s.Detail != "" {
+			words = append(words, s.Detail)
+		}
+		add("failure", "%s", strings.Join(words, ", "))
+	}
+	for _, x := range s.Rejected {
+		add("not again", "%s: %s", x.Version, x.Cause)
+	}
+	for _, line := range s.Why {
+		add("why", "%s", line)
+	}
 }
 
 func dash(s string) string {
@@ -115,6 +173,7 @@ func (u *UI) printHost(d *verifier.Detail, now time.Time) error {
 	} else {
 		add("heard", "never")
 	}
+	slotRows(add, d, now)
 	add("enrolled", "%s", d.Record.Enrolled.UTC().Format(time.RFC3339))
 	add("TPM", "%s", tpmWords(d))
 	add("EK", "sha256 %s", d.EK)

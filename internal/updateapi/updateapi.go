@@ -103,6 +103,9 @@ type Assignment struct {
 	Approved bool `json:"approved,omitempty"`
 	// Override lets the machine take it although it has rejected it.
 	Override bool `json:"override,omitempty"`
+	// Withheld says why a release that an operator assigned is not offered; the
+	// machine stays as it is.
+	Withheld *Error `json:"withheld,omitempty"`
 	// Interval is the time until the machine asks again, in seconds.
 	Interval float64 `json:"interval"`
 }

@@ -13,11 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
+	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/evidence"
 	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verify"
+	"github.com/ingot-os/ingot/partition"
 )
 
 // Release is a release that hosts may run.
@@ -28,9 +32,13 @@ type Release struct {
 	Dir     string       `json:"dir"`
 	Signers []string     `json:"signers,omitempty"` // ids of keys; none: nobody was asked
 	Sum     audit.Digest `json:"reference"`
+	Arch    string       `json:"arch,omitempty"`
+	Layout  string       `json:"layout,omitempty"` // id of the disk layout
+	Digest  string       `json:"digest"`           // SHA-256 of its manifest
 
 	document []byte
 	parsed   attest.Reference
+	parts    map[string]depot.Part // what machines write, by updateapi's names
 }
 
 // Refused is an image set that is not among the releases.
@@ -46,6 +54,7 @@ type Catalog struct {
 
 	references []attest.Reference
 	sums       []audit.Digest
+	offers     []assign.Release // in the order of Releases
 }
 
 // LoadCatalog reads image sets and directories of image sets. Of each set the
@@ -63,7 +72,7 @@ func LoadCatalog(dirs []string, trust verify.Trust, unsigned bool) (*Catalog, er
 		for _, set := range sets {
 			if r, err := load(set, trust, unsigned); err != nil {
 				c.Refused = append(c.Refused, Refused{set, err.Error()})
-			} else if !slices.ContainsFunc(c.Releases, func(x Release) bool { return x.Sum == r.Sum }) {
+			} else if !slices.ContainsFunc(c.Releases, func(x Release) bool { return x.Digest == r.Digest }) {
 				c.Releases = append(c.Releases, *r)
 			}
 		}
@@ -71,10 +80,76 @@ func LoadCatalog(dirs []string, trust verify.Trust, unsigned bool) (*Catalog, er
 	slices.SortStableFunc(c.Releases, func(a, b Release) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Epoch, b.Epoch), strings.Compare(a.Version, b.Version))
 	})
-	for _, r := range c.Releases {
-		c.references, c.sums = append(c.references, r.parsed), append(c.sums, r.Sum)
-	}
+	c.index()
 	return c, nil
+}
+
+// index computes what is asked of a catalog again and again.
+func (c *Catalog) index() {
+	for _, r := range c.Releases {
+		c.offers = append(c.offers, assign.Release{Digest: r.Digest, Name: r.Name, Version: r.Version, Arch: r.Arch, Layout: r.Layout, Epoch: r.Epoch,
+			Slot: r.parts[updateapi.PartSlot].SHA256})
+		if !slices.Contains(c.sums, r.Sum) { // sets of one reference may have two manifests
+			c.references, c.sums = append(c.references, r.parsed), append(c.sums, r.Sum)
+		}
+	}
+}
+
+// release gives a release by the digest of its manifest, nil when it is none.
+func (c *Catalog) release(digest string) *Release {
+	i := slices.IndexFunc(c.Releases, func(r Release) bool { return r.Digest == digest })
+	if i < 0 {
+		return nil
+	}
+	return &c.Releases[i]
+}
+
+// offer gives what a decision knows of a release, nil when it is none.
+func (c *Catalog) offer(digest string) *assign.Release {
+	i := slices.IndexFunc(c.offers, func(r assign.Release) bool { return r.Digest == digest })
+	if i < 0 {
+		return nil
+	}
+	return &c.offers[i]
+}
+
+// base is the part of a release of the same appliance and architecture that has
+// a digest; nil when there is none.
+func (c *Catalog) base(of *Release, part, digest string) *depot.Part {
+	i := slices.IndexFunc(c.Releases, func(r Release) bool {
+		return r.Name == of.Name && r.Arch == of.Arch && r.parts[part].SHA256 == digest && digest != ""
+	})
+	if i < 0 {
+		return nil
+	}
+	p := c.Releases[i].parts[part]
+	return &p
+}
+
+// images are the files that parts are in.
+func (c *Catalog) images() map[string]bool {
+	out := map[string]bool{}
+	for _, r := range c.Releases {
+		for _, p := range r.parts {
+			out[p.Path] = true
+		}
+	}
+	return out
+}
+
+// kind gives architecture and layout of a version; nothing when the releases
+// that have it differ.
+func (c *Catalog) kind(name, version string) (arch, layout string) {
+	for i, r := range c.Releases {
+		if r.Name != name || r.Version != version {
+			continue
+		}
+		if arch != "" && (arch != r.Arch || layout != r.Layout) {
+			return "", ""
+		}
+		arch, layout = c.Releases[i].Arch, c.Releases[i].Layout
+	}
+	return arch, layout
 }
 
 // findSets gives dir, when it is an image set, or those below it.
@@ -117,8 +192,27 @@ func load(dir string, trust verify.Trust, unsigned bool) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Release{Name: r.Name, Version: r.Version, Epoch: r.Epoch, Dir: dir, Signers: r.Signers,
-		Sum: audit.Sum(document), document: document, parsed: r.Reference}, nil
+	m := r.Manifest
+	if m.Name != r.Name || m.Version != r.Version || int64(m.SecurityEpoch) != r.Epoch {
+		return nil, fmt.Errorf("%s: the manifest is of %s %s with security epoch %d, its reference of %s %s with %d", dir, m.Name, m.Version, m.SecurityEpoch, r.Name, r.Version, r.Epoch)
+	}
+	return &Release{Name: r.Name, Version: r.Version, Epoch: r.Epoch, Dir: dir, Signers: r.Signers, Arch: m.Arch, Layout: m.Disk.Layout, Digest: r.Digest,
+		Sum: audit.Sum(document), document: document, parsed: r.Reference, parts: parts(&release.Set{Dir: dir, Manifest: m})}, nil
+}
+
+// parts are the partitions of a set that machines write. Both slots hold the
+// same in an image, and both roots.
+func parts(set *release.Set) map[string]depot.Part {
+	out := map[string]depot.Part{}
+	for _, p := range set.Manifest.Disk.Partitions {
+		switch p.Role {
+		case partition.SlotA:
+			out[updateapi.PartSlot] = depot.Part{Path: set.Image(), Start: p.Start, Size: p.Size, SHA256: p.SHA256}
+		case partition.RootA:
+			out[updateapi.PartRoot] = depot.Part{Path: set.Image(), Start: p.Start, Size: p.Size, SHA256: p.SHA256}
+		}
+	}
+	return out
 }
 
 // Fingerprint tells whether LoadCatalog would find something else: names, sizes

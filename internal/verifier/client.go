@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
-	"github.com/ingot-os/ingot/internal/attestapi"
 )
 
 // Client asks a server as an operator.
@@ -45,6 +44,7 @@ type APIError struct {
 	Status int
 	Code   attest.Code
 	Detail string
+	Hint   string // what to do about it; often empty
 }
 
 // Error implements error.
@@ -96,9 +96,9 @@ func (c *Client) do(ctx context.Context, method, path string, message, answer an
 		}
 		return nil
 	}
-	var e attestapi.Error
+	var e saying
 	if json.Unmarshal(b, &e) != nil || e.Code == "" {
 		return errors.New("ask server: status " + resp.Status + ", which is none of ingot's answers")
 	}
-	return &APIError{resp.StatusCode, e.Code, e.Detail}
+	return &APIError{resp.StatusCode, e.Code, e.Detail, e.Hint}
 }

@@ -96,6 +96,9 @@ func (s *Server) activate(c *call, body []byte) (any, error) {
 		if waits(k.Host, &host) {
 			return errWaits
 		}
+		if x.Host != nil && !bytes.Equal(x.Host.Record.EKName, host.Record.EKName) {
+			x.Reported(nil) // another machine's slots
+		}
 		x.Host = &fleet.Host{Host: host}
 		x.Record(&audit.Record{Kind: audit.KindEnrolled, Time: now, AKName: host.Record.AKName, Detail: string(host.Record.State) + ", from " + c.address})
 		return nil

@@ -147,6 +147,7 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 			return errMoved
 		}
 		keepVerdict(x.Host, v, e, c.address)
+		x.Host.Last.Arch, x.Host.Last.Layout = catalog.kind(v.Release, v.Version)
 		x.Record(r, blobs...)
 		if v.AcceptsFirmware() && x.Host.Record.Firmware == nil {
 			x.Host.Baseline(x.Host.Seen.PCRs, x.Host.Seen.Version)

@@ -168,12 +168,15 @@ func OperatorCertificate(by Authority, name string, now time.Time) (tls.Certific
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw, by.Certificate.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// issue signs what a template says for a key, from a minute ago: clocks differ.
+// backdated is how long before its making a certificate begins: clocks differ.
+const backdated = time.Minute
+
+// issue signs what a template says for a key.
 func issue(by Authority, key crypto.PublicKey, t *x509.Certificate, now time.Time, lifetime time.Duration) (*x509.Certificate, error) {
 	serial := random()[:16]
 	serial[0] = serial[0]&0x7f | 0x40 // positive, and always 16 bytes
 	t.SerialNumber = new(big.Int).SetBytes(serial)
-	t.NotBefore, t.NotAfter = now.Add(-time.Minute), now.Add(lifetime)
+	t.NotBefore, t.NotAfter = now.Add(-backdated), now.Add(lifetime)
 	t.BasicConstraintsValid, t.KeyUsage = true, x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Key)
 	if err != nil {

@@ -19,6 +19,9 @@ type Limits struct {
 	AskRate     Rate          // for challenges, of an address; bursts of 2000, then 200 in a second
 	HostRate    Rate          // verdicts on a host; bursts of 30, then 4 in an interval
 	HostBytes   Rate          // of logs, and all else in evidence, that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
+	ReportRate  Rate          // reports of a host on its slots; bursts of 60, then 2 in an interval
+	Transfers   int           // parts of releases that are being sent at once; 512, of which two to a host
+	Encoders    int           // of these, with zstd, at once; 8
 }
 
 // Rate is how often something may be done.
@@ -45,6 +48,13 @@ func (l *Limits) defaults(interval time.Duration) {
 	set(&l.EnrolRate, Rate{200, 20})
 	set(&l.AskRate, Rate{2000, 200})
 	set(&l.HostRate, Rate{30, 4 / interval.Seconds()})
+	set(&l.ReportRate, Rate{60, 2 / interval.Seconds()})
+	if l.Transfers <= 0 {
+		l.Transfers = 512
+	}
+	if l.Encoders <= 0 {
+		l.Encoders = 8
+	}
 	set(&l.HostBytes, Rate{16 << 20, (64 << 20) / (24 * time.Hour).Seconds()})
 }
 
@@ -185,6 +195,40 @@ func (b *budget) give(address string, n int64) {
 	b.used -= n
 	if b.by[key] -= n; b.by[key] <= 0 {
 		delete(b.by, key)
+	}
+}
+
+// ofOne is how many transfers a host or an operator may have at once: the second
+// is for one that has lost its connection and is back before that is noticed.
+const ofOne = 2
+
+// places bounds transfers, of all and of each host or operator.
+type places struct {
+	mu   sync.Mutex
+	left int
+	by   map[string]int
+}
+
+func newPlaces(n int) *places { return &places{left: n, by: map[string]int{}} }
+
+// take takes a place, or reports false.
+func (p *places) take(who string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left <= 0 || p.by[who] >= ofOne {
+		return false
+	}
+	p.left--
+	p.by[who]++
+	return true
+}
+
+func (p *places) give(who string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left++
+	if p.by[who]--; p.by[who] <= 0 {
+		delete(p.by, who)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/attestapi"
+	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
 // Serve answers on a listener until the context ends; then requests under way
@@ -80,6 +82,9 @@ func (s *Server) Handler() http.Handler {
 	operator("GET "+HostsPath, s.list)
 	operator("GET "+HostsPath+"/{name}", s.detail)
 	operator("POST "+HostsPath+"/{name}", s.act)
+	mux.HandleFunc("GET "+updateapi.AssignmentPath, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, 0, s.attested(s.assignment)) })
+	mux.HandleFunc("POST "+updateapi.SlotsPath, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, maxReport, s.attested(s.report)) })
+	mux.HandleFunc("GET "+updateapi.ReleasesPath+"/{digest}/{part}", s.send)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, http.StatusNotFound, attestapi.Error{Code: RequestUnknown, Detail: "there is no such path or method"})
 	})
@@ -104,19 +109,27 @@ type call struct {
 	chain    []*x509.Certificate
 	key      []byte // id of the channel's key
 	address  string
-	operator string // name, where it is one
+	operator string      // name, where it is one
+	host     *fleet.Host // that is attested, where it is one
 }
 
 // refusal is an error for the client.
 type refusal struct {
 	status int
 	says   attestapi.Error
+	hint   string // for operators, and of updates
+}
+
+// saying is a refusal as it is sent: an updateapi.Error, too.
+type saying struct {
+	attestapi.Error
+	Hint string `json:"hint,omitempty"`
 }
 
 func (e *refusal) Error() string { return string(e.says.Code) + ": " + e.says.Detail }
 
 func refuse(status int, code attest.Code, format string, args ...any) error {
-	return &refusal{status, attestapi.Error{Code: code, Detail: fmt.Sprintf(format, args...)}}
+	return &refusal{status: status, says: attestapi.Error{Code: code, Detail: fmt.Sprintf(format, args...)}}
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, limit int64, fn func(*call, []byte) (any, error)) {
@@ -125,12 +138,17 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, limit int64, fn 
 		write(w, http.StatusOK, out)
 		return
 	}
+	s.decline(w, r, err)
+}
+
+// decline answers with a refusal; other errors are for the log.
+func (s *Server) decline(w http.ResponseWriter, r *http.Request, err error) {
 	var e *refusal
 	if !errors.As(err, &e) {
 		s.log.Error("request failed", "path", r.URL.Path, "address", r.RemoteAddr, "error", err)
-		e = &refusal{http.StatusInternalServerError, attestapi.Error{Code: ServerError, Detail: "the server could not do it: its log says why"}}
+		e = &refusal{status: http.StatusInternalServerError, says: attestapi.Error{Code: ServerError, Detail: "the server could not do it: its log says why"}}
 	}
-	write(w, e.status, e.says)
+	write(w, e.status, saying{e.says, e.hint})
 }
 
 // do reads the body within the bounds and calls the handler.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
+	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/release"
@@ -32,6 +33,7 @@ type Summary struct {
 	Last     *fleet.Last     `json:"last,omitempty"`
 	Reenrol  bool            `json:"reenrol,omitempty"`
 	Floor    int64           `json:"floor,omitempty"`
+	Update   *fleet.Update   `json:"update,omitempty"` // slots and assignment in short; nil: neither is known
 }
 
 // List is the answer to GET /v1/hosts.
@@ -65,7 +67,12 @@ type Detail struct {
 	Rejected *fleet.Rejected `json:"rejected,omitempty"`
 	Seen     *fleet.Firmware `json:"seen,omitempty"`
 	SeenSum  audit.Digest    `json:"seenSum,omitzero"` // names Seen: what an operator accepts
-	Head     audit.Digest    `json:"head,omitzero"`    // of the host's newest record
+	// Slots is what the host has said last about its slots. Offer is what it is
+	// offered now; of an assignment that is not offered, Withheld says why.
+	Slots    *fleet.Report   `json:"slots,omitempty"`
+	Offer    *assign.Release `json:"offer,omitempty"`
+	Withheld *assign.Refusal `json:"withheld,omitempty"`
+	Head     audit.Digest    `json:"head,omitzero"` // of the host's newest record
 	Records  int64           `json:"records"`
 }
 
@@ -77,6 +84,8 @@ const (
 	ActionFirmware = "accept-firmware"
 	ActionMachine  = "machine"
 	ActionFloor    = "floor"
+	ActionAssign   = "assign"
+	ActionUnassign = "unassign"
 )
 
 // Action is what an operator wants of a host: the body of POST /v1/hosts/NAME.
@@ -91,6 +100,12 @@ type Action struct {
 	// accepted. They are required for these actions.
 	EKName string       `json:"ekName,omitempty"`
 	Seen   audit.Digest `json:"seen,omitzero"`
+	// Release is a version, or the digest of a manifest or its first digits.
+	// Approved lets the host try it as soon as it is written; Override offers it
+	// once more, although the host has rejected it.
+	Release  string `json:"release,omitempty"`
+	Approved bool   `json:"approved,omitempty"`
+	Override bool   `json:"override,omitempty"`
 }
 
 // About fills in what an action is about, from what the operator was shown.
@@ -133,11 +148,19 @@ func (s *Server) list(c *call, _ []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	updates, err := s.o.Store.Updates(c.ctx)
+	if err != nil {
+		return nil, err
+	}
 	catalog := s.catalog.Load()
 	out := List{Now: s.now(), Interval: s.o.Interval.Seconds(), Hosts: []Summary{}, Releases: append([]Release{}, catalog.Releases...), Refused: catalog.Refused,
 		Status: &ServerStatus{Roots: len(s.o.Rules.Roots.Roots), RequireChain: s.o.Rules.RequireChain, Certificates: s.o.Hosts != nil, Secrets: s.o.Secrets != ""}}
 	for _, h := range hosts {
-		out.Hosts = append(out.Hosts, s.summary(h))
+		x := s.summary(h)
+		if u, ok := updates[x.Name]; ok {
+			x.Update = &u
+		}
+		out.Hosts = append(out.Hosts, x)
 	}
 	return out, nil
 }
@@ -165,9 +188,11 @@ func (s *Server) host(ctx context.Context, name string) (*Detail, error) {
 		d.SeenSum = seenSum(h.Seen)
 	}
 	if h.Last != nil {
-		d.Verdict, err = s.lastVerdict(ctx, name)
+		if d.Verdict, err = s.lastVerdict(ctx, name); err != nil {
+			return nil, err
+		}
 	}
-	return d, err
+	return d, s.addUpdates(ctx, d, h)
 }
 
 // seenSum names what was seen of firmware.
@@ -223,11 +248,16 @@ func (s *Server) act(c *call, body []byte) (any, error) {
 		return nil, err
 	}
 	name := c.r.PathValue("name")
+	if a.Action == ActionAssign {
+		if err := s.prepare(c, name, &a); err != nil {
+			return nil, err
+		}
+	}
 	err := s.o.Store.Update(c.ctx, name, func(x *fleet.Change) error {
 		if x.Host == nil {
 			return refuse(http.StatusNotFound, attest.HostUnknown, "%.70q is not enrolled", name)
 		}
-		kind, detail, err := a.apply(x.Host)
+		kind, detail, err := s.apply(x, &a, c.operator)
 		if err != nil {
 			return err
 		}
@@ -241,11 +271,22 @@ func (s *Server) act(c *call, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("operator", "host", name, "action", a.Action, "by", c.operator, "address", c.address)
+	s.log.Info("operator", "host", name, "action", a.Action, "release", a.Release, "by", c.operator, "address", c.address)
 	return s.host(c.ctx, name)
 }
 
 // apply does what is wanted, and says it for the record.
+func (s *Server) apply(x *fleet.Change, a *Action, by string) (audit.Kind, string, error) {
+	switch a.Action {
+	case ActionAssign:
+		return s.assign(x, a, by)
+	case ActionUnassign:
+		return unassign(x)
+	}
+	return a.apply(x.Host)
+}
+
+// apply does what is about the host alone.
 func (a *Action) apply(h *fleet.Host) (audit.Kind, string, error) {
 	switch a.Action {
 	case ActionApprove:

@@ -3,10 +3,13 @@
 //
 //	POST /v1/enrol, /v1/activate, /v1/challenge, /v1/evidence   machines (package attestapi)
 //	GET  /v1/hosts    GET, POST /v1/hosts/NAME                  operators (List, Detail, Action)
+//	GET  /v1/assignment, POST /v1/slots                         attested machines (package updateapi)
+//	GET  /v1/releases/DIGEST/...                                attested machines, operators
 //
 // A machine shows a certificate that it has signed by itself; its key is the
-// channel that everything is bound to. An operator shows one by the operator
-// authority of the fleet. Whoever shows none of these gets nothing.
+// channel that everything is bound to. With its verdict it gets one by the
+// authority of hosts, which opens what is about updates. An operator shows one by
+// the operator authority of the fleet. Whoever shows none of these gets nothing.
 //
 // What is true is in the store (package fleet): a server can end at any time,
 // and on a store that allows it several can serve the same hosts. All sizes,
@@ -34,6 +37,7 @@ import (
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/audit"
+	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/fleet"
 )
 
@@ -48,6 +52,7 @@ type Options struct {
 	Policy      attest.Policy
 	Interval    time.Duration // between evidence of a host
 	Secrets     string        // directory; empty: there are none
+	Depot       *depot.Depot  // what releases are served from; nil: they are not
 	Logger      *slog.Logger  // nil: events are dropped
 	Now         func() time.Time
 	Limits      Limits
@@ -66,6 +71,9 @@ type Server struct {
 	askRate   *rates[netip.Prefix]
 	appetite  *appetite
 	bodies    *budget
+	reports   *rates[string]
+	transfers *places
+	encoders  chan struct{}
 }
 
 // silence is how many intervals a host may be silent (attest.Host.Standing).
@@ -88,7 +96,8 @@ func New(o Options) (*Server, error) {
 	}
 	o.Limits.defaults(o.Interval)
 	s := &Server{o: o, log: o.Logger, now: func() time.Time { return o.Now().UTC().Round(0) }, serverID: attestapi.KeyID(leaf.RawSubjectPublicKeyInfo),
-		enrolRate: newRates[netip.Prefix](o.Limits.EnrolRate), askRate: newRates[netip.Prefix](o.Limits.AskRate), appetite: newAppetite(&o.Limits), bodies: newBudget(o.Limits.Bodies)}
+		enrolRate: newRates[netip.Prefix](o.Limits.EnrolRate), askRate: newRates[netip.Prefix](o.Limits.AskRate), appetite: newAppetite(&o.Limits), bodies: newBudget(o.Limits.Bodies),
+		reports: newRates[string](o.Limits.ReportRate), transfers: newPlaces(o.Limits.Transfers), encoders: make(chan struct{}, o.Limits.Encoders)}
 	s.cert.Store(&o.Certificate)
 	s.catalog.Store(&Catalog{})
 	s.grants = grants{authority: o.Hosts, secrets: o.Secrets, log: s.log, lifetime: max(silence*o.Interval, minLifetime)}
@@ -133,6 +142,9 @@ func (s *Server) SetCatalog(ctx context.Context, c *Catalog) error {
 		return fmt.Errorf("keep references: %w", err)
 	}
 	s.catalog.Store(c)
+	if s.o.Depot != nil {
+		s.o.Depot.Retain(c.images())
+	}
 	return nil
 }
 

@@ -1,0 +1,353 @@
+package verifier
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/assign"
+	"github.com/ingot-os/ingot/internal/depot"
+	"github.com/ingot-os/ingot/internal/dsse"
+	"github.com/ingot-os/ingot/internal/regular"
+	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/updateapi"
+)
+
+// Of transfers.
+const (
+	manifestPart = "manifest"
+	deltaSuffix  = ".delta"
+	chunk        = 256 << 10        // of a part, in bytes: what a slow reader must take within Limits.Timeout
+	minSpeed     = 32 << 10         // bytes in a second: below it a transfer ends, and is taken up again
+	atLeast      = time.Minute      // that every transfer may take
+	depotWait    = 45 * time.Second // that a request waits for a part to be checked, or a patch to be made
+	retryAfter   = "15"             // seconds
+)
+
+// send answers GET /v1/releases/DIGEST/PART to attested hosts and operators.
+func (s *Server) send(w http.ResponseWriter, r *http.Request) {
+	// The server's deadline for requests would cancel the context of an answer
+	// that takes longer. The body, if there is one, is not read.
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	t, err := s.transfer(w, r)
+	if err == nil {
+		err = t.run()
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		s.decline(w, r, err)
+	}
+}
+
+// transfer is one part that is being sent.
+type transfer struct {
+	s       *Server
+	c       *call
+	w       http.ResponseWriter
+	release *Release
+	part    string
+	who     string // host or operator
+}
+
+// errGone: the answer has begun, and cannot be another one any more.
+var errGone = errors.New("the client is gone, or the file has changed")
+
+func (s *Server) transfer(w http.ResponseWriter, r *http.Request) (*transfer, error) {
+	c, err := caller(r)
+	if err != nil {
+		return nil, err
+	}
+	t := &transfer{s: s, c: c, w: w, part: r.PathValue("part")}
+	if s.isOperator(c) == nil {
+		t.who = "operator " + c.cert.Subject.CommonName
+	} else if c.host, err = s.attestedHost(c); err != nil {
+		return nil, err
+	} else {
+		t.who = c.host.Record.Name
+	}
+	if t.release = s.catalog.Load().release(r.PathValue("digest")); t.release == nil {
+		return nil, refuse(http.StatusNotFound, assign.Missing, "the server has no release %.80q", r.PathValue("digest"))
+	}
+	return t, nil
+}
+
+func (t *transfer) run() error {
+	if t.part == manifestPart {
+		return t.manifest()
+	}
+	name, patch := strings.CutSuffix(t.part, deltaSuffix)
+	p, ok := t.release.parts[name]
+	if !ok || t.s.o.Depot == nil {
+		return refuse(http.StatusNotFound, RequestUnknown, "%s %s has no part %.40q here", t.release.Name, t.release.Version, t.part)
+	}
+	if patch {
+		return t.patch(name, p)
+	}
+	return t.whole(p)
+}
+
+// place takes a place among the transfers.
+func (t *transfer) place() (leave func(), err error) {
+	if !t.s.transfers.take(t.who) {
+		return nil, t.busy("too much is being sent")
+	}
+	return func() { t.s.transfers.give(t.who) }, nil
+}
+
+func (t *transfer) busy(what string) error {
+	t.w.Header().Set("Retry-After", retryAfter)
+	return refuse(http.StatusTooManyRequests, RequestBusy, "%s: try later", what)
+}
+
+// manifest sends the envelope. Signatures may have been added since it was read;
+// the manifest in it is still the one.
+func (t *transfer) manifest() error {
+	path := filepath.Join(t.release.Dir, release.EnvelopeName)
+	f, info, err := regular.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return refuse(http.StatusNotFound, updateapi.Untrusted, "%s %s is not signed", t.release.Name, t.release.Version)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info.Size() > dsse.MaxEnvelope {
+		return fmt.Errorf("%s: %d bytes", path, info.Size())
+	}
+	if !t.s.bodies.take(t.c.address, info.Size()) {
+		return t.busy("too much is being sent")
+	}
+	defer t.s.bodies.give(t.c.address, info.Size())
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	e, err := dsse.Parse(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if sum := sha256.Sum256(e.Payload); hex.EncodeToString(sum[:]) != t.release.Digest {
+		return t.changed(fmt.Errorf("%s: %w", path, depot.ErrDiffers))
+	}
+	h := t.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	t.steady(int64(len(b))).Write(b)
+	return nil
+}
+
+// patient is the time that a request waits for the depot: a part that is given
+// out for the first time is read as a whole before, and a patch is made.
+func (t *transfer) patient() (context.Context, context.CancelFunc) {
+	t.extend(depotWait + atLeast)
+	return context.WithTimeout(t.c.ctx, depotWait)
+}
+
+// trouble is what the client hears of an error of the depot.
+func (t *transfer) trouble(err error) error {
+	switch {
+	case errors.Is(err, depot.ErrNoPatch):
+		return refuse(http.StatusNotFound, updateapi.WrongBase, "the patch would be hardly smaller than the part: take the whole part")
+	case errors.Is(err, depot.ErrMaking):
+		return t.busy("the patch is being made")
+	case errors.Is(err, context.DeadlineExceeded):
+		return t.busy("the part is being checked")
+	case errors.Is(err, depot.ErrDiffers), errors.Is(err, depot.ErrChanged), errors.Is(err, fs.ErrNotExist):
+		return t.changed(err)
+	}
+	return err
+}
+
+// changed says that a file is not the release's any more.
+func (t *transfer) changed(err error) error {
+	t.s.log.Error("release not sent", "release", t.release.Name, "version", t.release.Version, "part", t.part, "error", err.Error())
+	return refuse(http.StatusServiceUnavailable, updateapi.Failed, "the files of %s %s are not those that its manifest names: the server's log says more", t.release.Name, t.release.Version)
+}
+
+// whole sends a part from some byte on.
+func (t *transfer) whole(p depot.Part) error {
+	q := t.c.r.URL.Query()
+	coding := q.Get("coding")
+	if coding == "" {
+		coding = updateapi.CodingIdentity
+	}
+	if coding != updateapi.CodingIdentity && coding != updateapi.CodingZstd {
+		return refuse(http.StatusBadRequest, updateapi.Malformed, "coding %.40q: want %s or %s", coding, updateapi.CodingIdentity, updateapi.CodingZstd)
+	}
+	from, err := offset(q.Get("from"))
+	if err != nil {
+		return err
+	}
+	leave, err := t.place()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := t.patient()
+	defer cancel()
+	o, err := t.s.o.Depot.Open(ctx, p)
+	if err != nil {
+		return t.trouble(err)
+	}
+	defer o.Close()
+	if from > o.Used {
+		return refuse(http.StatusRequestedRangeNotSatisfiable, updateapi.Malformed, "from %d: the part has %d bytes before the zeros at its end", from, o.Used)
+	}
+	section := io.NewSectionReader(o, from, o.Used-from)
+	t.w.Header().Set("Content-Type", "application/octet-stream")
+	if coding == updateapi.CodingZstd {
+		return t.compressed(section)
+	}
+	return t.identity(section, p.SHA256, from)
+}
+
+func offset(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, refuse(http.StatusBadRequest, updateapi.Malformed, "from %.40q: want a number of bytes", text)
+	}
+	return n, nil
+}
+
+// identity sends bytes as they are. From their beginning on HTTP's own ranges
+// are answered, too: for mirrors, and clients that know nothing of ingot.
+func (t *transfer) identity(section *io.SectionReader, digest string, from int64) error {
+	w := t.steady(section.Size())
+	if from > 0 {
+		if t.c.r.Header.Get("Range") != "" {
+			return refuse(http.StatusBadRequest, updateapi.Malformed, "either from, or a Range")
+		}
+		t.w.Header().Set("Content-Length", strconv.FormatInt(section.Size(), 10))
+		if t.c.r.Method == http.MethodHead {
+			return nil
+		}
+		if _, err := io.Copy(w, section); err != nil {
+			t.cut(err)
+		}
+		return nil
+	}
+	t.w.Header().Set("Etag", `"`+digest+`"`)
+	http.ServeContent(w, t.c.r, "", time.Time{}, section)
+	if w.err != nil {
+		t.cut(w.err)
+	}
+	return nil
+}
+
+// cut ends an answer that has begun: the client sees that bytes are missing.
+func (t *transfer) cut(err error) {
+	t.s.log.Debug("transfer cut", "host", t.who, "release", t.release.Name, "version", t.release.Version, "part", t.part, "error", err.Error())
+	panic(http.ErrAbortHandler)
+}
+
+// compressed sends bytes as one zstd stream.
+func (t *transfer) compressed(section *io.SectionReader) error {
+	wait := time.NewTimer(t.s.o.Limits.Timeout)
+	defer wait.Stop()
+	select {
+	case t.s.encoders <- struct{}{}:
+		defer func() { <-t.s.encoders }()
+	case <-wait.C:
+		return t.busy("too much is being compressed")
+	}
+	w := t.steady(section.Size())
+	e, err := depot.NewEncoder(w)
+	if err != nil {
+		return err
+	}
+	if t.c.r.Method == http.MethodHead {
+		return nil
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{e}, section, make([]byte, chunk))
+	if cerr := e.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		t.cut(err)
+	}
+	return nil
+}
+
+// patch sends a patch from what another release has in this part. For hosts one
+// is made only to the release that is assigned to them: making one costs some
+// seconds of the processor.
+func (t *transfer) patch(name string, target depot.Part) error {
+	base := t.s.catalog.Load().base(t.release, name, t.c.r.URL.Query().Get("base"))
+	if base == nil {
+		return refuse(http.StatusNotFound, updateapi.WrongBase, "no release of %s here has the %s that the host has: take the whole part", t.release.Name, name)
+	}
+	if t.c.host != nil {
+		a, err := t.s.o.Store.Assignment(t.c.ctx, t.c.host.Record.Name)
+		if err != nil {
+			return err
+		}
+		if a == nil || a.Release != t.release.Digest {
+			return refuse(http.StatusNotFound, updateapi.WrongBase, "%s %s is not assigned to %s: take the whole part", t.release.Name, t.release.Version, t.c.host.Record.Name)
+		}
+	}
+	ctx, cancel := t.patient()
+	defer cancel()
+	f, size, err := t.s.o.Depot.Patch(ctx, *base, target)
+	if err != nil {
+		return t.trouble(err)
+	}
+	defer f.Close()
+	leave, err := t.place()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	t.w.Header().Set("Content-Type", "application/octet-stream")
+	return t.identity(io.NewSectionReader(f, 0, size), base.SHA256+"-"+target.SHA256, 0)
+}
+
+func (t *transfer) extend(d time.Duration) {
+	http.NewResponseController(t.w).SetWriteDeadline(time.Now().Add(d))
+}
+
+// steady writes an answer of so many bytes to a client that takes them: a chunk
+// within Limits.Timeout, and all of it not slower than minSpeed.
+type steady struct {
+	http.ResponseWriter
+	t   *transfer
+	end time.Time
+	err error // the first
+}
+
+func (t *transfer) steady(n int64) *steady {
+	return &steady{ResponseWriter: t.w, t: t, end: time.Now().Add(atLeast + time.Duration(n/minSpeed)*time.Second)}
+}
+
+// Write implements io.Writer.
+func (w *steady) Write(b []byte) (int, error) {
+	n := 0
+	for n < len(b) {
+		w.t.extend(min(w.t.s.o.Limits.Timeout, time.Until(w.end)))
+		m, err := w.ResponseWriter.Write(b[n:min(n+chunk, len(b))])
+		if n += m; err != nil {
+			w.err = err
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// ReadFrom implements io.ReaderFrom: io.Copy would take 32 KiB at a time.
+func (w *steady) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, chunk))
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
