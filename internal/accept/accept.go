@@ -77,8 +77,8 @@ func New(o Options) (*Threshold, error) {
 	return &Threshold{dsse.Policy{Keys: o.Keys, Threshold: o.Threshold, Types: []string{dsse.TypeManifest}}, o.Target}, nil
 }
 
-// ForMachine is the Accepter of a machine with this image.
-func ForMachine(spec appliance.Spec) (*Threshold, error) {
+// ForMachine is the Accepter of a machine with this image; size is as in Target.
+func ForMachine(spec appliance.Spec, size func(role string) int64) (*Threshold, error) {
 	if spec.Trust == nil || len(spec.Trust.Image) == 0 {
 		return nil, fmt.Errorf("accept releases: the image names no keys that sign releases")
 	}
@@ -86,7 +86,9 @@ func ForMachine(spec appliance.Spec) (*Threshold, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(Options{Keys: keys, Threshold: spec.Trust.Threshold, Target: TargetOf(spec)})
+	target := TargetOf(spec)
+	target.Size = size
+	return New(Options{Keys: keys, Threshold: spec.Trust.Threshold, Target: target})
 }
 
 // Keys reads keys as appliance.Trust has them.

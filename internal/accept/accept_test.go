@@ -204,7 +204,7 @@ func TestData(t *testing.T) {
 }
 
 func TestForMachine(t *testing.T) {
-	if _, err := ForMachine(appliance.Spec{}); err == nil {
+	if _, err := ForMachine(appliance.Spec{}, nil); err == nil {
 		t.Error("a machine without keys accepts")
 	}
 	if _, err := New(Options{Keys: []crypto.PublicKey{key(0).Public()}, Threshold: 2}); err == nil {
