@@ -1,6 +1,6 @@
-// Command ingot-init-fleet is PID 1 of an appliance that attests to a server or
-// encrypts its data: ingot-init with what that takes, a TLS client and all of
-// the TPM. internal/initbin says which image gets which.
+// Command ingot-init-fleet is PID 1 of an appliance that attests to a server,
+// takes updates or encrypts its data: ingot-init with what that takes, TLS and
+// all of the TPM. internal/initbin says which image gets which.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent"
 	"github.com/ingot-os/ingot/internal/agent/attester"
 	"github.com/ingot-os/ingot/internal/agent/crypt"
+	"github.com/ingot-os/ingot/internal/agent/updater"
 )
 
 // See cmd/ingot-init.
@@ -21,5 +22,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingot-init-fleet: error: this program is PID 1 of an appliance and does nothing elsewhere")
 		os.Exit(2)
 	}
-	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open, Floor: crypt.Floor{}})
+	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open, Update: updater.Run})
 }

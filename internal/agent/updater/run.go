@@ -4,16 +4,27 @@ import (
 	"context"
 	"sync"
 
+	"github.com/ingot-os/ingot/internal/agent/manage"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 )
 
-// Run takes updates until the context ends.
+// Run serves the management listener and takes updates, until the context ends
+// or the listener does.
 func Run(ctx context.Context, m updates.Machine) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	u := New(m)
+	if u.broken != nil {
+		m.Problem("update: %v", u.broken)
+	}
 	var tasks sync.WaitGroup
+	defer tasks.Wait()
 	start := func(what string, f func(context.Context)) {
 		tasks.Go(func() { u.guard(what, func() { f(ctx) }) })
 	}
-	start("try again", u.rearm)
-	tasks.Wait()
+	if u.broken == nil {
+		start("try again", u.rearm)
+	}
+	manage.Run(ctx, m, u)
+	cancel()
 }
