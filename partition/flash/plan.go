@@ -20,7 +20,7 @@ type plan struct {
 	head   piece            // first MiB: protective MBR and primary copy
 	tail   piece            // end of the device: backup copy
 
-	image *os.File
+	image *os.File    // nil for a volume, which nobody else has
 	info  os.FileInfo // of image when the plan was made
 }
 
@@ -28,6 +28,9 @@ type plan struct {
 // One that is rewritten meanwhile would be a mixture, one that is cut would
 // read as a hole.
 func (p plan) unchanged() error {
+	if p.image == nil {
+		return nil
+	}
 	now, err := p.image.Stat()
 	if err != nil {
 		return fmt.Errorf("look at image again: %w", err)
