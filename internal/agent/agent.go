@@ -69,6 +69,9 @@ type Machine struct {
 	growTo  growth
 	keeper  *slots.Keeper // nil: this boot has no slots
 	judged  chan struct{} // closed when it is known what runs, and as which machine
+	trial   trial         // of this boot; see trial.go
+	dog     guardian
+	found   lookback      // what an earlier boot left behind
 	volume  volume.Volume // the encrypted data partition, once it is open
 
 	options   Options

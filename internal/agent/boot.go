@@ -55,12 +55,16 @@ func (m *Machine) boot() {
 	m.readSpec()
 	m.setClock()
 	m.startDevices()
+	if m.spec.Update != nil {
+		m.spawn("watchdog", m.armWatchdog)
+	}
 	m.spawn("TPM", m.hideTPM)
 	m.spawn("power button", m.watchPower)
 	m.spawn("listener", m.listen)
 	m.findRole()
 	m.readFloor()
 	m.bootSlots()
+	m.writeSchema()
 	file := m.loadMachine()
 	m.measureBoot(file)
 	m.applyMachine(file)
@@ -85,9 +89,9 @@ func (m *Machine) boot() {
 // report fills in what is only told, when nothing waits for it any more.
 func (m *Machine) report() {
 	entries := m.vars.Snapshot()
-	evidence := m.readEvidence()
+	evidence := m.lookBack()
 	m.update(func(s *listener.Status) {
-		s.Boot.Entries, s.Boot.Evidence = entries, evidence
+		s.Boot.Entries, s.Boot.Evidence = entries, evidence.text
 	})
 	m.settleEvidence()
 }

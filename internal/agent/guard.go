@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/boot/slot"
 )
 
 var sprintf = fmt.Sprintf
@@ -30,7 +32,7 @@ func (m *Machine) spawn(name string, f func()) { go m.guard(name, f) }
 func (m *Machine) crash(text string) {
 	fmt.Fprintf(os.Stderr, "\r\n%s: %s\r\n", self, text)
 	kmsg(text)
-	m.keepEvidence(text)
+	m.keepEvidence(slot.InitExit, text)
 	m.log.Flush()
 	time.Sleep(time.Second) // let a serial line drain
 	unix.Sync()

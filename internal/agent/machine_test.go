@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/boot/cmdline"
+	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/proc"
 	"github.com/ingot-os/ingot/internal/agent/ring"
@@ -357,7 +358,7 @@ func TestRolesWithoutDisk(t *testing.T) {
 		t.Errorf("loadState = %v", err)
 	}
 	m.applyMachine(m.loadMachine())
-	m.keepEvidence("panic") // must not fail without a disk
+	m.keepEvidence(slot.InitExit, "panic") // must not fail without a disk
 	m.spec.Root = &appliance.Root{Format: "squashfs"}
 	m.mountRoot()
 	if r := m.Status().Root; r == nil || !strings.Contains(r.Error, "no ingot.roothash") {

@@ -48,6 +48,9 @@ func (m *Machine) mountRoot() {
 	var fs *rootfs
 	if err != nil {
 		st.State, st.Error = "failed", err.Error()
+		if corrupt, e := volume.Corrupt(); e == nil && corrupt {
+			st.State = "corrupt" // the first block that was read
+		}
 		m.problem("root: %v", err)
 	} else {
 		fs = &rootfs{m: m, image: *r, places: m.places(), volume: volume, spaces: map[string]*proc.Namespace{}}
@@ -122,6 +125,9 @@ func (m *Machine) places() []proc.Place {
 	}
 	if m.spec.Data.Mount != "" {
 		p = append(p, proc.Place{Path: m.spec.Data.Mount, Source: m.spec.Data.Mount})
+	}
+	if file := m.place(schemaFile); exists(file) {
+		p = append(p, proc.Place{Path: file, Source: file, Flags: unix.MS_RDONLY | noExec})
 	}
 	// Guaranteed by the image where the root has none: certificates, time zones.
 	for _, dir := range []string{"/etc/ssl/certs", "/usr/share/zoneinfo"} {

@@ -37,7 +37,8 @@ type supervisor struct {
 	plan     *supervise.Plan
 	resolve  func(appliance.Service) (proc.Command, error)
 	events   chan supervise.Event
-	done     chan struct{} // closed when a Shutdown is complete
+	done     chan struct{}      // closed when a Shutdown is complete
+	pings    chan chan struct{} // answered by the loop, which shows that it runs
 
 	mu    sync.Mutex
 	state supervise.State
@@ -56,7 +57,7 @@ func newSupervisor(m *Machine, services []appliance.Service) (*supervisor, error
 	}
 	return &supervisor{
 		m: m, services: services, plan: plan, state: plan.Initial(),
-		events: make(chan supervise.Event, 16), done: make(chan struct{}),
+		events: make(chan supervise.Event, 16), done: make(chan struct{}), pings: make(chan chan struct{}),
 		procs: make([]*proc.Process, len(services)),
 	}, nil
 }
@@ -92,6 +93,8 @@ func (s *supervisor) run() {
 			s.apply(ev)
 		case <-timer.C:
 			s.apply(supervise.Event{Kind: supervise.Tick})
+		case pong := <-s.pings:
+			close(pong)
 		}
 		timer.Stop()
 		if s.snapshot().Halted {

@@ -4,15 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/internal/agent/listener"
-	"github.com/ingot-os/ingot/internal/agent/ring"
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/partition/state"
 )
@@ -61,65 +58,6 @@ func (m *Machine) storeState(region state.Region, payload []byte) error {
 	}
 	defer p.Close()
 	return state.Store(p, region, payload)
-}
-
-// keepEvidence writes why init ended and the newest log lines to the state
-// partition, for the next boot to report.
-func (m *Machine) keepEvidence(text string) {
-	defer func() { _ = recover() }() // this runs while init crashes: never crash again
-	if err := m.storeEvidence(text); err != nil && !errors.Is(err, errNoState) {
-		fmt.Fprintf(os.Stderr, "\r\n%s: keep evidence: %v\r\n", self, err)
-	}
-}
-
-func (m *Machine) storeEvidence(text string) error {
-	head := fmt.Sprintf("%s %s build %s\n%s\n", m.spec.Name, m.spec.Version, m.spec.Build, text)
-	return m.storeState(state.Evidence, evidence(head, m.log.Ring.Tail(400), state.Evidence.Capacity()))
-}
-
-// evidence is the head and as many of the newest log lines as fit into limit
-// bytes, in order: the last ones before a crash tell the most.
-func evidence(head string, log []ring.Entry, limit int) []byte {
-	head = head[:min(len(head), limit)]
-	var lines []string
-	for left := limit - len(head); len(log) > 0; log = log[:len(log)-1] {
-		e := log[len(log)-1]
-		line := fmt.Sprintf("[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
-		if left -= len(line); left < 0 {
-			break
-		}
-		lines = append(lines, line)
-	}
-	slices.Reverse(lines)
-	return []byte(head + strings.Join(lines, ""))
-}
-
-// readEvidence returns the head of what an earlier boot kept when it crashed.
-func (m *Machine) readEvidence() string {
-	b, _, err := m.loadState(state.Evidence)
-	if err != nil || len(b) == 0 {
-		return "" // none, in nearly all boots
-	}
-	lines := strings.SplitN(string(b), "\n", 4)
-	text := strings.Join(lines[:min(3, len(lines))], "; ")
-	m.log.Printf("an earlier boot ended early: %s", text)
-	return text
-}
-
-// settleEvidence clears the evidence once this boot is healthy and has told it:
-// what happened stays in the status until the next boot, and no longer. A boot
-// without evidence writes nothing.
-func (m *Machine) settleEvidence() {
-	m.mu.Lock()
-	due := m.readyAt != 0 && m.status.Boot.Evidence != "" && !m.settled
-	m.settled = m.settled || due
-	m.mu.Unlock()
-	if !due {
-		return
-	}
-	if err := m.storeState(state.Evidence, nil); err != nil {
-		m.problem("clear the evidence of an earlier boot: %v", err)
-	}
 }
 
 // machineFile is machine.yaml as it lies on the state partition; absent: with

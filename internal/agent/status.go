@@ -23,7 +23,7 @@ func (m *Machine) Status() listener.Status {
 	s.Clock.Now = time.Now().UTC().Format(time.RFC3339)
 	s.Services = []listener.Service{}
 	if super == nil {
-		s.Reasons = append(s.Reasons, "services are not started")
+		s.Reasons = append(s.Reasons, listener.NotStarted)
 	} else {
 		s.Services, s.Reasons = super.list()
 	}

@@ -62,6 +62,7 @@ func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
 	cmd := unix.LINUX_REBOOT_CMD_RESTART
 	if r.power {
 		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+		m.disarmWatchdog()
 	}
 	if err := unix.Reboot(cmd); err != nil {
 		m.log.Printf("reboot: %v", err)

@@ -12,6 +12,7 @@
 package baseline
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,9 @@ func Look(sys System, s listener.Status, now time.Time) State {
 	}
 	if s.Root != nil {
 		b.Root, b.RootWhy = s.Root.State, s.Root.Error
+	}
+	if !slices.Contains(s.Reasons, listener.NotStarted) {
+		b.Services = []Service{}
 	}
 	for _, v := range s.Services {
 		ready := v.State == "completed" || v.State == "running" && (v.Health == "healthy" || v.Health == "unchecked")

@@ -35,9 +35,25 @@ type Status struct {
 	// PlatformKey is the SHA-256 of the certificate that owns the firmware's
 	// Secure Boot, hex; empty without one.
 	PlatformKey string `json:"platformKey,omitempty"`
+	// Watchdog is absent on machines that take no updates: nothing arms it.
+	Watchdog *Watchdog `json:"watchdog,omitempty"`
 	// Slots are the machine's slots, without the firmware's entries (GET /v1/slots
 	// has these); absent on machines that were not started from a slot.
 	Slots *updateapi.Slots `json:"slots,omitempty"`
+}
+
+// NotStarted is the reason of a machine that has not come so far.
+const NotStarted = "services are not started"
+
+// Watchdog is the hardware that resets a machine whose init stands still.
+type Watchdog struct {
+	State    string  `json:"state"`              // armed; absent: hangs are not covered; failed: likewise, see Error
+	Device   string  `json:"device,omitempty"`   // watchdog0
+	Identity string  `json:"identity,omitempty"` // of the driver
+	Timeout  float64 `json:"timeout,omitempty"`  // seconds without init until the reset
+	// Software is a timer of the kernel that it should watch.
+	Software bool   `json:"software,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // Boot says where this system came from.

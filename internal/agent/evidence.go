@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/u-root/u-root/pkg/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/boot/pe"
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/ring"
+	"github.com/ingot-os/ingot/internal/agent/traces"
+	"github.com/ingot-os/ingot/internal/agent/watchdog"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// lookback is what an earlier boot left behind, looked for once.
+type lookback struct {
+	once   sync.Once
+	traces traces.Found
+	text   string // for people; has notes too, which are no failure
+	kept   bool   // the evidence region is not empty
+}
+
+// keepEvidence writes why this boot ends and the newest log lines to the state
+// partition, for the next boot to report. NoCause is a note.
+func (m *Machine) keepEvidence(cause slot.Cause, text string) {
+	defer func() { _ = recover() }() // this runs while init crashes: never crash again
+	if err := m.storeEvidence(cause, text); err != nil && !errors.Is(err, errNoState) {
+		fmt.Fprintf(os.Stderr, "\r\n%s: keep evidence: %v\r\n", self, err)
+	}
+}
+
+// storeEvidence takes no lock: whoever crashed may hold it.
+func (m *Machine) storeEvidence(cause slot.Cause, text string) error {
+	r := traces.Record{Cause: cause, Slot: m.trial.running, Text: text,
+		Image: fmt.Sprintf("%s %s build %s", m.spec.Name, m.spec.Version, m.spec.Build)}
+	return m.storeState(state.Evidence, evidence(r.Head(), m.log.Ring.Tail(400), state.Evidence.Capacity()))
+}
+
+// evidence is the head and as many of the newest log lines as fit into limit
+// bytes, in order: the last ones before a crash tell the most.
+func evidence(head string, log []ring.Entry, limit int) []byte {
+	head = head[:min(len(head), limit)]
+	var lines []string
+	for left := limit - len(head); len(log) > 0; log = log[:len(log)-1] {
+		e := log[len(log)-1]
+		line := fmt.Sprintf("[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
+		if left -= len(line); left < 0 {
+			break
+		}
+		lines = append(lines, line)
+	}
+	slices.Reverse(lines)
+	return []byte(head + strings.Join(lines, ""))
+}
+
+// lookBack finds what an earlier boot left behind.
+func (m *Machine) lookBack() *lookback {
+	f := &m.found
+	f.once.Do(func() {
+		f.traces.Kernel = m.kernelRecord()
+		for _, d := range watchdog.List("/sys") {
+			if d.CardReset && !d.Software {
+				f.traces.Watchdog = traces.Watchdog(d.Identity)
+			}
+		}
+		note := m.initRecord(f)
+		f.traces.BootFile = m.lostCandidate()
+		if f.text = f.traces.Text(); f.text == "" {
+			f.text = note
+		}
+		if f.text != "" {
+			m.log.Printf("an earlier boot left: %s", f.text)
+		}
+	})
+	return f
+}
+
+// kernelRecord reads pstore. Which storage is behind it, the kernel decides: ERST
+// where the firmware has it. That of UEFI variables is a module that no image has:
+// firmware that is full of dumps starts nothing any more.
+func (m *Machine) kernelRecord() *slot.Evidence {
+	_, err := mount.Mount("pstore", traces.PstoreDir, "pstore", "", noExec)
+	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		m.log.Printf("mount pstore: %v", err)
+	}
+	return traces.Pstore(traces.PstoreDir)
+}
+
+// initRecord reads the evidence region and returns what it says, evidence or
+// not.
+func (m *Machine) initRecord(f *lookback) (note string) {
+	b, seq, err := m.loadState(state.Evidence)
+	if err != nil || len(b) == 0 {
+		return "" // none, in nearly all boots
+	}
+	f.kept = true
+	r := traces.ParseRecord(b)
+	f.traces.Init = r.Evidence(seq)
+	return r.Summary()
+}
+
+// lostCandidate looks at the boot file of a slot that was started on trial and
+// never seen. It is the only time that one slot reads the other at a start.
+func (m *Machine) lostCandidate() *slot.Evidence {
+	b, _, err := m.loadState(state.Journal)
+	if err != nil {
+		return nil
+	}
+	r, err := slot.Parse(b)
+	if err != nil || r.Phase != slot.Armed || r.Good != m.trial.running || r.Means != slot.Firmware && !r.Launched {
+		return nil
+	}
+	p, size, err := m.openSlot(r.Candidate.Role())
+	if err != nil {
+		return nil // not of the slot's content
+	}
+	defer p.Close()
+	look := traces.BootFile{Slot: p, Size: size, Path: boot.FallbackPath(m.spec.Arch), Machine: pe.MachineAMD64, SecureBoot: m.vars.SecureBoot() == "enabled"}
+	if m.spec.Arch == boot.ARM64 {
+		look.Machine = pe.MachineARM64
+	}
+	look.DB, _ = m.vars.Get("db", efivar.ImageSecurity)   // without it nothing is trusted,
+	look.DBX, _ = m.vars.Get("dbx", efivar.ImageSecurity) // and nothing revoked
+	return look.Check()
+}
+
+// evidenceFound is the keeper's question.
+func (m *Machine) evidenceFound() []slot.Evidence { return m.lookBack().traces.Evidence() }
+
+// eraseEvidence removes what was found: it is counted, or told.
+func (m *Machine) eraseEvidence() error {
+	f := m.lookBack()
+	var errs []error
+	if f.traces.Kernel != nil {
+		errs = append(errs, traces.ErasePstore(traces.PstoreDir))
+	}
+	if f.kept {
+		errs = append(errs, m.storeState(state.Evidence, nil))
+	}
+	return errors.Join(errs...)
+}
+
+// settleEvidence clears the evidence once this boot is healthy and has told it:
+// what happened stays in the status until the next boot, and no longer. A boot
+// without evidence writes nothing.
+func (m *Machine) settleEvidence() {
+	m.mu.Lock()
+	due := m.readyAt != 0 && m.status.Boot.Evidence != "" && !m.settled
+	m.settled = m.settled || due
+	m.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := m.eraseEvidence(); err != nil {
+		m.problem("clear the evidence of an earlier boot: %v", err)
+	}
+}
