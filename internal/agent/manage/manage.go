@@ -150,6 +150,7 @@ func (s *server) secure(ctx context.Context, p *peeked) {
 	p.SetDeadline(time.Now().Add(handshake))
 	if err := c.HandshakeContext(ctx); err != nil {
 		s.refuse(p, err)
+		linger(p)
 		return
 	}
 	p.SetDeadline(time.Time{})
@@ -173,6 +174,15 @@ func (s *server) refuse(c net.Conn, err error) {
 	}
 	s.silent = 0
 	s.m.Logf("management: %v refused: %.200v%s", c.RemoteAddr(), err, more)
+}
+
+// linger reads what the client has sent already, shortly: closing with unread
+// bytes makes the kernel send a reset that can overtake the alert, and the
+// client would not learn why.
+func linger(p *peeked) {
+	p.CloseWrite()
+	p.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	io.Copy(io.Discard, io.LimitReader(p, 64<<10))
 }
 
 // peeked is a connection whose first byte was read already.
