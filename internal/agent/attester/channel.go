@@ -1,7 +1,6 @@
 package attester
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,14 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
-	"net"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/agent/anchor"
 	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/attestapi"
 )
@@ -50,8 +47,7 @@ func (a *attester) makeKey() (err error) {
 // closed it: what is said on it is bound to the keys of both, not to it.
 type channel struct {
 	a      *attester
-	server *url.URL
-	roots  []*x509.Certificate
+	server *anchor.Server
 	mine   []byte // attestapi.KeyID of the channel's key
 
 	conn  *tls.Conn
@@ -70,24 +66,16 @@ func (c *channel) close() {
 }
 
 // connect opens a channel to a base URL.
-func (a *attester) connect(ctx context.Context, server string) (*channel, error) {
-	u, err := url.Parse(server)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("connect to %.100q: want an address such as https://ingot.example.com", server)
-	}
-	c := &channel{a: a, server: u}
-	for _, der := range a.m.Roots {
-		root, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("read the image's server authorities: %w", err)
-		}
-		c.roots = append(c.roots, root)
+func (a *attester) connect(ctx context.Context, base string) (*channel, error) {
+	s, err := anchor.Parse(base, a.m.Roots)
+	if err != nil {
+		return nil, err
 	}
 	own, err := x509.MarshalPKIXPublicKey(a.key.Public())
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", server, err)
+		return nil, fmt.Errorf("connect to %s: %w", base, err)
 	}
-	c.mine = attestapi.KeyID(own)
+	c := &channel{a: a, server: s, mine: attestapi.KeyID(own)}
 	return c, c.dial(ctx)
 }
 
@@ -95,68 +83,23 @@ func (c *channel) dial(ctx context.Context) error {
 	c.close()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(c.server.Hostname(), cmp.Or(c.server.Port(), "443")))
+	show := tls.Certificate{Certificate: [][]byte{c.a.cert}, PrivateKey: c.a.key}
+	conn, err := c.server.Dial(ctx, show, c.judge)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", c.server, err)
+		return err
 	}
-	c.conn = tls.Client(raw, c.config())
-	if err := c.conn.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return fmt.Errorf("connect to %s: %w", c.server, err)
-	}
-	c.http = http1.NewClient(c.conn, c.server.Host)
+	c.conn, c.http = conn, http1.NewClient(conn, c.server.URL.Host)
 	return nil
 }
 
-// config leaves the certificate to verify, which knows when dates count.
-func (c *channel) config() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ServerName: c.server.Hostname(), NextProtos: []string{"http/1.1"},
-		InsecureSkipVerify: true, // VerifyConnection does it
-		Certificates:       []tls.Certificate{{Certificate: [][]byte{c.a.cert}, PrivateKey: c.a.key}},
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			c.chain = cs.PeerCertificates
-			if len(c.chain) == 0 {
-				return errors.New("the server shows no certificate")
-			}
-			if c.dated = c.a.m.TimeKnown(); c.dated {
-				return c.verify(time.Now())
-			}
-			return c.verify(time.Time{})
-		},
+// judge looks at the server's chain, and at its dates when they count.
+func (c *channel) judge(chain []*x509.Certificate) error {
+	c.chain = chain
+	at := time.Time{}
+	if c.dated = c.a.m.TimeKnown(); c.dated {
+		at = time.Now()
 	}
-}
-
-// verify wants the server's certificate to have its name and to lead to one of
-// the image's authorities, at a time; at none the dates do not count.
-func (c *channel) verify(at time.Time) error {
-	err := errors.New("the image names no server authority")
-	for _, root := range c.roots {
-		o := x509.VerifyOptions{DNSName: c.server.Hostname(), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, CurrentTime: at}
-		o.Roots.AddCert(root)
-		for _, cert := range c.chain[1:] {
-			o.Intermediates.AddCert(cert)
-		}
-		if at.IsZero() {
-			o.CurrentTime = latestStart(append([]*x509.Certificate{root}, c.chain...))
-		}
-		if _, err = c.chain[0].Verify(o); err == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("the server's certificate: %w", err)
-}
-
-// latestStart is a time at which all of a chain is valid, if there is one.
-func latestStart(chain []*x509.Certificate) time.Time {
-	latest := chain[0].NotBefore
-	for _, c := range chain[1:] {
-		if c.NotBefore.After(latest) {
-			latest = c.NotBefore
-		}
-	}
-	return latest
+	return c.server.Verify(chain, at)
 }
 
 // believe takes the server's time, unless it is before the floor. The dates of a
@@ -166,7 +109,7 @@ func (a *attester) believe(c *channel, now time.Time) error {
 		return fmt.Errorf("the server's time %s is before this image's, %s", now.UTC().Format(time.RFC3339), a.m.Floor.UTC().Format(time.RFC3339))
 	}
 	if !c.dated {
-		if err := c.verify(now); err != nil {
+		if err := c.server.Verify(c.chain, now); err != nil {
 			return fmt.Errorf("at the time that the server itself tells: %w", err)
 		}
 	}
@@ -190,7 +133,7 @@ func (c *channel) post(ctx context.Context, path string, message, answer any) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	status, text, err := c.http.Post(ctx, strings.TrimSuffix(c.server.EscapedPath(), "/")+path, "application/json", body, attestapi.MaxAnswer)
+	status, text, err := c.http.Post(ctx, strings.TrimSuffix(c.server.URL.EscapedPath(), "/")+path, "application/json", body, attestapi.MaxAnswer)
 	if err != nil {
 		return err
 	}
