@@ -10,7 +10,8 @@ package kmod
 //   - edge: network, storage, SD and USB of small boards and industrial PCs
 //   - usb: host controllers, storage, keyboards and network adapters
 //   - raid: md and device-mapper redundancy
-//   - watchdog: hardware timers; not softdog, which would take the place of a real one
+//   - watchdog: hardware timers, the bus drivers that some of them hang on, and the BMC's; not softdog, which
+//     would take the place of a real one
 //   - verity: what a verity root needs: dm-verity, squashfs, erofs, overlay, loop
 //   - crypt: dm-crypt with the ciphers of LUKS defaults
 //   - tpm: TPM 2.0 by TIS, CRB, FF-A and SPI; built into Debian's amd64 kernels, modules on arm64
@@ -43,7 +44,8 @@ var Groups = map[string][]string{
 	},
 	"raid": {"md_mod", "raid0", "raid1", "raid10", "raid456", "dm_mod", "dm_raid", "dm_mirror"},
 	"watchdog": {
-		"iTCO_wdt", "sp5100_tco", "wdat_wdt", "hpwdt", "i6300esb", "sbsa_gwdt", "bcm2835_wdt", "dw_wdt", "sp805_wdt",
+		"iTCO_wdt", "i2c_i801", "lpc_ich", "sp5100_tco", "wdat_wdt", "hpwdt", "i6300esb", "ipmi_si", "ipmi_ssif", "ipmi_watchdog",
+		"sbsa_gwdt", "bcm2835_wdt", "dw_wdt", "sp805_wdt",
 	},
 	"verity": {"dm_mod", "dm_verity", "squashfs", "erofs", "overlay", "loop"},
 	"crypt": {

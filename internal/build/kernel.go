@@ -36,6 +36,9 @@ func modulesOf(r *recipe.Recipe) []string {
 	if r.Root != nil {
 		names = append(names, "verity")
 	}
+	if r.Update != nil {
+		names = append(names, "watchdog") // a trial that hangs has to end
+	}
 	for _, n := range r.Network {
 		if n.VLAN != 0 {
 			names = append(names, "8021q")

@@ -78,7 +78,7 @@ var docSections = []keydoc.Section{
 	{Title: "What it is", Keys: []string{"name", "version", "arch", "epoch"}},
 	{Title: "Kernel and boot file", Keys: []string{"kernel", "stub", "modules", "firmware", "cmdline", "compress", "mirror", "snapshot"},
 		Intro: "Kernel, command line and everything in the initramfs become one EFI program, the boot file (a unified kernel image). The firmware starts it directly from disk or network.",
-		Outro: "### Module groups\n\nGROUPS\nModules that a key needs come by themselves: `efivarfs`, `button` and `tpm` always, `ext4` for the data partition, `verity` for a root payload, `8021q` and `bonding` for such links."},
+		Outro: "### Module groups\n\nGROUPS\nModules that a key needs come by themselves: `efivarfs`, `button` and `tpm` always, `ext4` for the data partition, `verity` for a root payload, `watchdog` for updates, `8021q` and `bonding` for such links."},
 	{Title: "Programs and files", Keys: []string{"go", "uroot", "files", "users"}},
 	{Title: "Network and time", Keys: []string{"network", "certificates", "ntp", "management"},
 		Intro: "What is the same on all machines. A machine's own addresses, name and time servers belong into its [machine.yaml](machine.md), which replaces these."},
