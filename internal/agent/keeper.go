@@ -47,6 +47,9 @@ func (m *Machine) newKeeper(running slot.Slot, polluted bool) *slots.Keeper {
 		Logf: m.log.Printf, Problem: m.problem, Reset: m.reset,
 	}
 	o.Hooks.Counter, o.Hooks.RaiseFloor = m.counter, m.raiseFloor
+	if o.Hooks.Health == nil {
+		o.Hooks.Health = m.isHealthy
+	}
 	k := slots.New(o)
 	m.mu.Lock()
 	m.keeper = k
@@ -145,6 +148,15 @@ func (m *Machine) raiseFloor(floor uint32) error {
 
 func (m *Machine) sealsFloor() bool {
 	return m.disk != nil && m.spec.Data.Encrypt != "" && m.options.Floor != nil
+}
+
+// isHealthy says what /healthz says.
+func (m *Machine) isHealthy() (ok bool, cause slot.Cause, detail string) {
+	s := m.Status()
+	if s.Healthy {
+		return true, slot.NoCause, ""
+	}
+	return false, slot.Unhealthy, s.Reasons[0]
 }
 
 // identifySlot gives the journal of a disk that was just flashed the digest of

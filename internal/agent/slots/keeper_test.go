@@ -1,0 +1,338 @@
+package slots
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/partition/state"
+)
+
+// TestFirstBoot: a disk that was just flashed starts through the selector, gets
+// its journal in the first boot of the slot and its digest soon after, and is
+// left alone from then on.
+func TestFirstBoot(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	if got := strings.Join(r.chain, " "); got != "esp a=1.0" {
+		t.Errorf("the boots are %s", got)
+	}
+	_, s := r.now()
+	if s.Good != slot.A || s.Slots[0].Version != "1.0" || s.Slots[0].Condition != slot.Good || s.Slots[0].Image != (slot.Digest{}) {
+		t.Errorf("the journal has %+v", s.Record)
+	}
+	r.k.Identify()
+	if _, s := r.now(); s.Slots[0].Image != releases["1.0"].Image {
+		t.Errorf("the digest is %x", s.Slots[0].Image)
+	}
+	before := r.wrote()
+	for range 3 {
+		r.power()
+		r.k.Identify()
+	}
+	if r.wrote() != before {
+		t.Error("a healthy boot has written")
+	}
+}
+
+// TestUpdateBeforeIdentify: an update that comes at once finds the digest itself.
+func TestUpdateBeforeIdentify(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	stage(t, r, "2.0")
+	if _, s := r.now(); s.Slots[0].Image != releases["1.0"].Image || s.Phase != slot.Staged {
+		t.Errorf("digest %x in %s", s.Slots[0].Image, s.Phase)
+	}
+}
+
+// TestWipedVariables: P18. The selector makes the entries again.
+func TestWipedVariables(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	if err := errors.Join(os.RemoveAll(r.at("vars")), os.Mkdir(r.at("vars"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	r.chain = nil
+	r.power()
+	if got := strings.Join(r.chain, " "); got != "esp b=2.0" {
+		t.Errorf("the boots are %s", got)
+	}
+	want(t, r, "2.0", slot.Blessed)
+	s := r.k.Slots()
+	if !slices.Equal(s.Order, []string{"b", "a"}) || s.Next != "" || len(s.Entries) < 3 || s.Journal != "read" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestRottenGoodSlot: P20. The other slot sees that the good one's bytes are
+// wrong, and becomes good at once.
+func TestRottenGoodSlot(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	r.put("slot-b", make([]byte, slotSize))
+	r.chain = nil
+	r.power()
+	if got := strings.Join(r.chain, " "); got != "a=1.0" {
+		t.Errorf("the boots are %s", got)
+	}
+	if _, s := r.now(); s.Good != slot.A || s.Slots[1].Condition != slot.Damaged || s.Cause != slot.CorruptPE {
+		t.Errorf("%+v", s.Record)
+	}
+}
+
+// TestBothSlotsBad: P21. The selector waits until somebody can write a slot.
+func TestBothSlotsBad(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	r.put("slot-a", make([]byte, slotSize))
+	r.put("slot-b", make([]byte, slotSize))
+	r.offline, r.chain = true, nil
+	r.power()
+	if _, s := r.now(); !s.Recovering || strings.Join(r.chain, " ") != "esp" {
+		t.Fatalf("%+v after %v", s, r.chain)
+	}
+	r.offline = false
+	r.k.OnFill(r.fill)
+	if len(r.pending) != 1 {
+		t.Fatal("who registers is not told to restore")
+	}
+	e := r.pending[0]
+	r.pending = nil
+	r.event(e)
+	want(t, r, "2.0", slot.Blessed)
+}
+
+// TestNobodyFills: an image without an update client refuses, and the machine
+// goes on.
+func TestNobodyFills(t *testing.T) {
+	r := newRack(t)
+	r.offline = true
+	r.power()
+	err := r.k.Handle(slot.Event{Kind: slot.Stage, Release: release(t, "2.0", 2)})
+	if err == nil || !strings.Contains(err.Error(), "this image takes no updates") {
+		t.Errorf("Handle = %v", err)
+	}
+}
+
+// TestOldSelector: an image on the ESP that is older than the journal starts the
+// slot that the first byte names.
+func TestOldSelector(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	p, _, err := r.open("state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Store(p, state.Journal, append([]byte{'b', 9, 200}, make([]byte, 600)...)); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if err := errors.Join(os.RemoveAll(r.at("vars")), os.Mkdir(r.at("vars"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	r.chain = nil
+	if again, _ := r.boot(r.firmware()); !again || r.firmware() != "slot-b" {
+		t.Errorf("after %v the firmware does not start slot b", r.chain)
+	}
+}
+
+// TestPolluted: one cold reset, and the second polluted boot is lived with.
+func TestPolluted(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	resets := 0
+	for range 3 {
+		func() {
+			defer func() {
+				if v := recover(); v != nil {
+					resets++
+				}
+			}()
+			o := r.options(slot.A, "1.0")
+			o.Polluted = true
+			r.k = New(o)
+			if err := r.k.Boot(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	if s := r.k.State(); resets != 1 || !s.Guarded {
+		t.Errorf("%d resets, guarded %t", resets, s.Guarded)
+	}
+}
+
+// TestKept: progress and baseline share a region, and both stay over a boot.
+func TestKept(t *testing.T) {
+	r := newRack(t)
+	var seen json.RawMessage
+	r.hooks.Baseline = func() (json.RawMessage, error) { return json.RawMessage(`{"links":2}`), nil }
+	r.hooks.RunChecks = func(b json.RawMessage, deferred bool) { seen = b }
+	r.power()
+	if err := r.k.SaveProgress([]byte(`{"from":4096}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.k.SaveProgress(make([]byte, MaxProgress+1)); err == nil {
+		t.Error("too much was kept")
+	}
+	if err := r.k.SaveProgress([]byte(`no JSON`)); err == nil {
+		t.Error("what is no JSON was kept")
+	}
+	update(t, r, "2.0")
+	want(t, r, "2.0", slot.Blessed)
+	if string(seen) != `{"links":2}` || string(r.k.Progress()) != `{"from":4096}` {
+		t.Errorf("baseline %s, progress %s", seen, r.k.Progress())
+	}
+	if err := r.k.SaveProgress(nil); err != nil || r.k.Progress() != nil {
+		t.Errorf("progress is %s, %v", r.k.Progress(), err)
+	}
+}
+
+// TestBaselineFails: a trial without a baseline is made all the same.
+func TestBaselineFails(t *testing.T) {
+	r := newRack(t)
+	r.hooks.Baseline = func() (json.RawMessage, error) { return nil, errors.New("no time") }
+	r.power()
+	update(t, r, "2.0")
+	want(t, r, "2.0", slot.Blessed)
+}
+
+// TestReports: who registered hears of changes, and of nothing else.
+func TestReports(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	var told []updateapi.Slots
+	r.k.OnReport(func(s updateapi.Slots) { told = append(told, s) })
+	r.give(slot.Event{Kind: slot.Verdict, OK: true})
+	if len(told) != 0 {
+		t.Errorf("told of nothing: %+v", told)
+	}
+	stage(t, r, "2.0")
+	if n := len(told); n == 0 || told[n-1].Phase != "STAGED" || told[n-1].Slots[1].Version != "2.0" || len(told[n-1].Why) == 0 {
+		t.Errorf("told %+v", told)
+	}
+}
+
+// TestSoakRaisesTheFloor: the checks go on after the bless until the floor is up.
+func TestSoakRaisesTheFloor(t *testing.T) {
+	r := newRack(t)
+	var raised []uint32
+	r.hooks.RaiseFloor = func(n uint32) error { raised = append(raised, n); return nil }
+	r.power()
+	update(t, r, "2.0")
+	if interval(r.k.State()) != SoakInterval {
+		t.Error("nobody looks at the health of a blessed version")
+	}
+	r.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: time.Minute})
+	r.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 2 * time.Hour})
+	if s := r.k.State(); !slices.Equal(raised, []uint32{1}) || s.Floor != 1 || s.Phase != slot.Idle || interval(s) != 0 {
+		t.Errorf("raised %v; floor %d in %s", raised, s.Floor, s.Phase)
+	}
+}
+
+// TestLostJournal: without a journal nothing is updated until an operator says so.
+func TestLostJournal(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	p, _, err := r.open("state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range state.Map()[:1] {
+		for _, off := range e.Offsets {
+			if _, err := p.WriteAt([]byte("INGOTST1 and rubbish"), off); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.Close()
+	r.power()
+	stage(t, r, "2.0")
+	if _, s := r.now(); !s.Unjournalled || s.Phase != slot.Idle || r.k.Slots().Journal != "lost" {
+		t.Errorf("%+v", s)
+	}
+	r.event(slot.Event{Kind: slot.Adopt})
+	update(t, r, "2.0")
+	want(t, r, "2.0", slot.Blessed)
+}
+
+// TestFullStore: variables that cannot be written change the means, and the
+// machine says why.
+func TestFullStore(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	stage(t, r, "2.0")
+	// A file system that is full: efivarfs answers the same.
+	if err := unix.Mount("none", r.at("vars"), "tmpfs", 0, "size=4k,nr_inodes=1"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(r.at("vars"), 0) })
+	r.event(slot.Event{Kind: slot.Approve})
+	want(t, r, "2.0", slot.Blessed)
+	_, s := r.now()
+	if s.Means != slot.Selector || !slices.ContainsFunc(r.log, func(l string) bool { return strings.Contains(l, "variable store is full") }) {
+		t.Errorf("means %s\n%s", s.Means, strings.Join(r.log, "\n"))
+	}
+}
+
+// TestSelfTest: the test variable is not left behind.
+func TestSelfTest(t *testing.T) {
+	r := newRack(t)
+	f := Firmware{Vars: r.vars(), Entries: entries()}
+	if err := f.Test(); err != nil {
+		t.Fatal(err)
+	}
+	if files, _ := filepath.Glob(r.at("vars/*")); len(files) != 0 {
+		t.Errorf("left behind: %v", files)
+	}
+	f.Vars.Dir = "/proc/no-such"
+	if err := f.Test(); err == nil {
+		t.Error("a firmware without variables passes")
+	}
+}
+
+// TestForeignEntries: entries of others stay, behind the slots, and a boot in
+// which they are in front writes nothing.
+func TestForeignEntries(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	_ = r.vars().Set(efivar.BootName(0x99), efivar.Global, efivar.BootAttributes, []byte{1, 0, 0, 0, 0, 0, 'x', 0, 0, 0})
+	order := r.order()
+	if err := r.vars().Set(efivar.BootOrder, efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(append([]uint16{0x99}, order...)...)); err != nil {
+		t.Fatal(err)
+	}
+	before := r.wrote()
+	r.power()
+	if r.wrote() != before {
+		t.Error("a boot with another entry in front has written")
+	}
+	update(t, r, "2.0")
+	if got := r.order(); len(got) != 3 || got[2] != 0x99 || got[0] != order[1] || got[1] != order[0] {
+		t.Errorf("BootOrder %04X after the update, before %04X", got, order)
+	}
+}
+
+func (r *rack) order() []uint16 {
+	b, err := r.vars().Get(efivar.BootOrder, efivar.Global)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	order, err := efivar.ParseOrder(b)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return order
+}
