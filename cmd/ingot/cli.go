@@ -32,7 +32,9 @@ type cli struct {
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts of a server, show one, approve or revoke it."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Delta      deltaCmd      `cmd:"" help:"Make the small patch from one release to the next."`
-	Slots      slotsCmd      `cmd:"" help:"Show slots, versions, slot journal and boot entries of a disk."`
+	Update     updateCmd     `cmd:"" help:"Send a release to a host, and wait for its verdict; or write it to a stick."`
+	Rollback   rollbackCmd   `cmd:"" help:"Let a host go back to the version before."`
+	Slots      slotsCmd      `cmd:"" help:"Show slots, versions, slot journal and boot entries of a host or a disk."`
 	Why        whyCmd        `cmd:"" help:"Explain which slot starts, why, and what failed last."`
 	Version    versionCmd    `cmd:"" help:"Print versions."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`

@@ -12,6 +12,7 @@ import (
 
 type slotsCmd struct {
 	slotFlags
+	slotsHostFlags
 }
 
 // slotFlags are what slots and why share.
@@ -23,6 +24,12 @@ type slotFlags struct {
 
 // Run shows slots, versions, journal and boot entries.
 func (c *slotsCmd) Run(v *verb) error {
+	if c.isHost() {
+		return hostSlots(v, c.Target, &c.slotsHostFlags)
+	}
+	if err := c.onlyHosts(); err != nil {
+		return err
+	}
 	view, err := c.look(v)
 	if err != nil {
 		return err

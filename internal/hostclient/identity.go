@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -164,5 +165,9 @@ func (c *Client) explain(err error) error {
 	case errors.As(err, &remote) && remote.Op == "remote error": // a TLS alert
 		return &StrangerError{c.host, remote.Err}
 	}
-	return fmt.Errorf("connect to %s: %w", c.addr, err)
+	var request *url.Error
+	if errors.As(err, &request) { // whose words repeat the address
+		err = request.Err
+	}
+	return fmt.Errorf("ask %s: %w", c.host, err)
 }
