@@ -20,6 +20,7 @@ type Limits struct {
 	HostRate    Rate          // verdicts on a host; bursts of 30, then 4 in an interval
 	HostBytes   Rate          // of logs, and all else in evidence, that a host has not sent before; bursts of 16 MiB, then 64 MiB in a day
 	ReportRate  Rate          // reports of a host on its slots; bursts of 60, then 2 in an interval
+	Stall       time.Duration // that a client of a transfer may take nothing; 2 min
 	Transfers   int           // parts of releases that are being sent at once; 512, of which two to a host
 	Encoders    int           // of these, with zstd, at once; 8
 }
@@ -49,6 +50,9 @@ func (l *Limits) defaults(interval time.Duration) {
 	set(&l.AskRate, Rate{2000, 200})
 	set(&l.HostRate, Rate{30, 4 / interval.Seconds()})
 	set(&l.ReportRate, Rate{60, 2 / interval.Seconds()})
+	if l.Stall <= 0 {
+		l.Stall = 2 * time.Minute
+	}
 	if l.Transfers <= 0 {
 		l.Transfers = 512
 	}

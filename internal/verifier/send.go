@@ -26,7 +26,7 @@ import (
 const (
 	manifestPart = "manifest"
 	deltaSuffix  = ".delta"
-	chunk        = 256 << 10        // of a part, in bytes: what a slow reader must take within Limits.Timeout
+	chunk        = 256 << 10        // of a part, in bytes
 	minSpeed     = 32 << 10         // bytes in a second: below it a transfer ends, and is taken up again
 	atLeast      = time.Minute      // that every transfer may take
 	depotWait    = 45 * time.Second // that a request waits for a part to be checked, or a patch to be made
@@ -316,8 +316,10 @@ func (t *transfer) extend(d time.Duration) {
 	http.NewResponseController(t.w).SetWriteDeadline(time.Now().Add(d))
 }
 
-// steady writes an answer of so many bytes to a client that takes them: a chunk
-// within Limits.Timeout, and all of it not slower than minSpeed.
+// steady writes an answer of so many bytes to a client that takes them: some
+// within Limits.Stall, and all of it not slower than minSpeed. (The kernel wakes
+// who writes when a third of its buffer of up to 4 MiB is free, so a slow client
+// seems to take nothing for long.)
 type steady struct {
 	http.ResponseWriter
 	t   *transfer
@@ -333,7 +335,7 @@ func (t *transfer) steady(n int64) *steady {
 func (w *steady) Write(b []byte) (int, error) {
 	n := 0
 	for n < len(b) {
-		w.t.extend(min(w.t.s.o.Limits.Timeout, time.Until(w.end)))
+		w.t.extend(min(w.t.s.o.Limits.Stall, time.Until(w.end)))
 		m, err := w.ResponseWriter.Write(b[n:min(n+chunk, len(b))])
 		if n += m; err != nil {
 			w.err = err
