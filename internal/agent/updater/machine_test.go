@@ -246,7 +246,7 @@ func (b *bench) note(to *[]string, f string, a ...any) {
 // start makes the client anew, as a boot does.
 func (b *bench) start() {
 	b.updater = New(b.machine)
-	b.updater.grace = time.Millisecond
+	b.updater.grace, b.updater.again = time.Millisecond, time.Millisecond
 }
 
 func (b *bench) put(role string, data []byte) {

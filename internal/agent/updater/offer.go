@@ -36,7 +36,9 @@ func (u *Updater) offer(r *accept.Release, o updateapi.Offer) (updateapi.Progres
 	}
 	defer u.writing.Unlock()
 	if done, err := u.nothingToWrite(s, r, o); done || err != nil {
-		return u.answer(), err
+		p := u.answer()
+		p.Version = r.Version
+		return p, err
 	}
 	if err := u.pardon(s, r, o); err != nil {
 		return updateapi.Progress{}, err
@@ -62,7 +64,6 @@ func (u *Updater) nothingToWrite(s slot.State, r *accept.Release, o updateapi.Of
 	case s.Phase == slot.Armed || s.Phase == slot.Trying:
 		return false, busy("a trial of version " + s.Of(s.Candidate).Version + " is under way")
 	case s.Running == s.Good && same(s.Of(s.Good)) && s.Of(s.Good).Condition == slot.Good:
-		u.m.Logf("update: version %s runs already", r.Version)
 		return true, nil
 	case same(s.Of(s.Candidate)) && s.Of(s.Candidate).Condition == slot.Ready && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
 		if o.Approve {
@@ -167,8 +168,9 @@ func (u *Updater) order(kind slot.Kind) (updateapi.Progress, error) {
 		return updateapi.Progress{}, busy("the machine resets already")
 	}
 	u.resets = true
-	if kind == slot.Approve { // remembered, so that nobody has to say it again when the power goes
-		p := &update{target: next.Candidate, content: next.Of(next.Candidate), approve: true}
+	k := parseKept(u.m.Keeper.Progress())
+	if c := next.Of(next.Candidate); kind == slot.Approve && !(k.Approved && k.is(next.Candidate, c)) { // nobody has to say it again when the power goes
+		p := &update{target: next.Candidate, content: c, approve: true}
 		if err := u.m.Keeper.SaveProgress(p.keep()); err != nil {
 			u.m.Logf("update: remember the approval: %v", err)
 		}

@@ -12,26 +12,34 @@ import (
 // and for what the machine is for.
 const (
 	afterCut = time.Minute
-	interval = 5 * time.Minute // when the recipe names none
+	interval = 5 * time.Minute  // when the recipe names none
+	lookTry  = 10 * time.Second // between two looks whether a try is owed
 )
 
-// rearm goes on with a trial that was approved before the last reset and did not
-// come to an end (P6, P11): nobody has to approve a version again because the
-// power went.
+// rearm goes on with a trial that was approved and did not come to an end (P6,
+// P11): nobody has to approve a version again because the power went.
 func (u *Updater) rearm(ctx context.Context) {
-	if u.able() != nil || !u.owesTry() {
-		return
-	}
-	wait := u.m.Spec.Update.Interval.Or(interval)
-	switch s := u.m.Keeper.State(); s.Cause {
-	case slot.PowerCut, slot.LostBeforeInit, slot.NoCause:
-		wait = min(wait, afterCut)
-	}
-	if sleep(ctx, wait); ctx.Err() == nil && u.owesTry() {
-		if _, err := u.Approve(); err != nil {
+	began, said := time.Now(), ""
+	for sleep(ctx, lookTry); ctx.Err() == nil; sleep(ctx, lookTry) {
+		if !u.owesTry() || time.Since(began) < u.pause(u.m.Keeper.State().Cause) {
+			continue
+		}
+		if _, err := u.Approve(); err != nil && err.Error() != said {
+			said = err.Error()
 			u.m.Logf("update: try again: %v", err)
 		}
 	}
+}
+
+// pause is how long a boot lasts before a try that ended for this cause is made
+// again.
+func (u *Updater) pause(c slot.Cause) time.Duration {
+	d := u.m.Spec.Update.Interval.Or(interval)
+	switch c {
+	case slot.PowerCut, slot.LostBeforeInit, slot.NoCause:
+		return min(d, afterCut)
+	}
+	return d
 }
 
 // owesTry says whether what waits in the other slot was approved.
@@ -44,11 +52,17 @@ func (u *Updater) owesTry() bool {
 	return k.Approved && k.is(s.Candidate, s.Of(s.Candidate))
 }
 
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+// remember keeps what the server says about trying what waits in the other slot.
+// An operator's approval stays what it is.
+func (u *Updater) remember(approved bool) {
+	s := u.m.Keeper.State()
+	k := parseKept(u.m.Keeper.Progress())
+	was := k.Approved && k.is(s.Candidate, s.Of(s.Candidate))
+	if s.Candidate == slot.None || was == approved || !approved && !k.Server {
+		return
+	}
+	p := &update{target: s.Candidate, content: s.Of(s.Candidate), approve: approved, server: true}
+	if err := u.m.Keeper.SaveProgress(p.keep()); err != nil {
+		u.m.Logf("update: remember the approval: %v", err)
 	}
 }

@@ -24,6 +24,12 @@ func Run(ctx context.Context, m updates.Machine) {
 	}
 	if u.broken == nil {
 		start("try again", u.rearm)
+		if m.Spec.Attest != nil {
+			start("report slots", u.reports)
+		}
+		if m.Spec.Update.Pull {
+			start("follow the server", u.pull)
+		}
 	}
 	manage.Run(ctx, m, u)
 	cancel()

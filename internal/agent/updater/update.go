@@ -18,6 +18,7 @@ type update struct {
 	head    []byte        // its first 4 KiB, kept until the end; nil: not known
 	saved   int64         // from as it is kept over resets
 	approve bool
+	server  bool // it was the server that approved
 	recover bool // restores what the journal says, and answers Restored
 }
 
@@ -30,6 +31,7 @@ type kept struct {
 	From     int64       `json:"from,omitempty"`
 	Head     []byte      `json:"head,omitempty"`
 	Approved bool        `json:"approved,omitempty"`
+	Server   bool        `json:"server,omitempty"` // it approved, and may take that back
 }
 
 // wants lists the parts that are still to come.
@@ -55,7 +57,7 @@ func (p *update) wants(s slot.State) []updateapi.Want {
 
 // keep is what to remember now.
 func (p *update) keep() []byte {
-	k := kept{Slot: byte(p.target), Image: p.content.Image, Root: p.content.Root, Approved: p.approve}
+	k := kept{Slot: byte(p.target), Image: p.content.Image, Root: p.content.Root, Approved: p.approve, Server: p.server}
 	if len(p.parts) > 0 {
 		k.Part, k.From, k.Head = p.parts[0].Name, p.from, p.head
 	}

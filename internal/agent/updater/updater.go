@@ -43,6 +43,7 @@ type Updater struct {
 	update  *update // under way; nil: none
 	resets  bool    // a reset was ordered
 	grace   time.Duration
+	again   time.Duration // before a cut transfer goes on
 
 	asking sync.Mutex   // of fill alone: the keeper holds its own lock when it takes it
 	fill   *slot.Action // the last Fill or Recover of the keeper
@@ -54,7 +55,7 @@ const grace = time.Second
 // New makes the client of a machine. A machine whose image cannot take updates
 // gets one that says why.
 func New(m updates.Machine) *Updater {
-	u := &Updater{m: m, grace: grace}
+	u := &Updater{m: m, grace: grace, again: firstRetry}
 	if m.Keeper == nil {
 		u.broken = errors.New("this machine was not started from a disk with slots")
 		return u
