@@ -12,6 +12,7 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/attest/tpm"
+	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/tpmtest"
@@ -41,9 +42,16 @@ func (m *machine) renewed() tpm.Counter {
 // of the data volume.
 func (m *machine) counted(c *channel, base int64) attest.Code {
 	m.t.Helper()
+	_, code := m.answered(c, base)
+	return code
+}
+
+// answered is counted with the whole answer.
+func (m *machine) answered(c *channel, base int64) (a attestapi.Answer, code attest.Code) {
+	m.t.Helper()
 	ch, code := c.ask("a")
 	if code != "" {
-		return code
+		return a, code
 	}
 	e := m.evidence(c, "a", ch)
 	n, err := m.tpm.Counter(tpm.FloorIndex)
@@ -53,8 +61,7 @@ func (m *machine) counted(c *channel, base int64) attest.Code {
 	m.must(err)
 	epoch := int64(n.Value) - base
 	e.Floor = &attest.FloorProof{Attest: x.Attest, Signature: x.Signature, Epoch: &epoch}
-	_, code = c.answer(e)
-	return code
+	return c.answer(e)
 }
 
 // sold are releases of several epochs; only the first is the recorded boot.
