@@ -525,6 +525,7 @@ var logCases = []refusal{
 		}
 	}, LogData, 15, ""},
 	{"S15 debug ticket", states(measured(15, eventlog.IPL, string(Statement{Boot: "pxe"}.Data())), measured(15, eventlog.IPL, debugMark+"operator")), MachineDebug, 15, ""},
+	{"a slot started by kexec", states(measured(15, eventlog.IPL, string(statement.Launch{Slot: "b", Image: pcr.SHA256.Sum(nil)}.Data())), measured(15, eventlog.IPL, string(Statement{Slot: "b", Boot: "disk"}.Data()))), StatementUnknown, 15, ""},
 	{"other word in PCR 15", states(measured(15, eventlog.IPL, string(Statement{Boot: "pxe"}.Data())), measured(15, eventlog.IPL, "x")), MeasureUnexpected, 15, ""},
 	{"PCR 15 not logged", func(f *fixture) {
 		states(measured(15, eventlog.IPL, "x"))(f)

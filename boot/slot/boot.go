@@ -228,5 +228,9 @@ func (t *step) try(b Boot) {
 	}
 	t.do(Action{Do: StartWatchdog})
 	t.save()
+	if b.View.Next != None && t.Means == Firmware { // it is for the firmware to delete: else the try would repeat itself
+		t.do(Action{Do: SetNext})
+		t.report("the firmware did not delete BootNext")
+	}
 	t.do(Action{Do: RunChecks, Deferred: t.deferred()})
 }

@@ -9,7 +9,7 @@ func (t *step) undone(e Event) {
 	case TakeLock:
 		t.disarm()
 	case Launch:
-		t.notLaunched(e.Action.Slot)
+		t.notLaunched(e.Action.Slot, e.Detail)
 	case RaiseFloor:
 		t.FloorTried = true
 	case WriteJournal, WriteRejected:
@@ -58,10 +58,10 @@ func (t *step) disarm() {
 }
 
 // notLaunched is for a slot that the selector could not load.
-func (t *step) notLaunched(x Slot) {
+func (t *step) notLaunched(x Slot, detail string) {
 	switch {
 	case x == t.Candidate && t.Phase == Armed:
-		t.blame(x, CorruptPE, "it does not load")
+		t.blame(x, CorruptPE, detail)
 		t.reject()
 		if t.Running != t.Good {
 			t.do(Action{Do: Launch, Slot: t.Good})

@@ -42,14 +42,12 @@ func (m *Machine) newKeeper(running slot.Slot, polluted bool) *slots.Keeper {
 		Release: slot.Content{Version: s.Version, Epoch: uint32(s.SecurityEpoch), Schema: uint16(s.Data.Schema), Accepts: uint16(max(s.Data.Accepts, s.Data.Schema))},
 		State:   func() (slots.Part, error) { return m.openState(os.O_RDWR) },
 		Slot:    m.openSlot, Firmware: m.firmwareSlots(),
-		Selector: slots.Selector{File: boot.FallbackPath(s.Arch), Open: m.openSlot, Extend: m.measureLaunch, Exec: m.kexec},
+		Sealed:   m.sealsFloor(),
+		Selector: slots.Selector{Refuse: m.kexecRefused(), File: boot.FallbackPath(s.Arch), Open: m.openSlot, Extend: m.measureLaunch, Exec: m.kexec},
 		Hooks:    m.trialHooks(), Uptime: uptime, Go: func(f func()) { m.spawn("slots", f) },
 		Logf: m.log.Printf, Problem: m.problem, Reset: m.reset,
 	}
 	o.Hooks.Counter, o.Hooks.RaiseFloor = m.counter, m.raiseFloor
-	if o.Hooks.Health == nil {
-		o.Hooks.Health = m.isHealthy
-	}
 	k := slots.New(o)
 	m.mu.Lock()
 	m.keeper = k
@@ -109,6 +107,14 @@ func (m *Machine) measureLaunch(x slot.Slot, image slot.Digest) error {
 	return err
 }
 
+// kexecRefused is why no slot is started from here.
+func (m *Machine) kexecRefused() error {
+	if m.vars.SecureBoot() == "enabled" {
+		return errors.New("Secure Boot is on, so the firmware alone may start a slot: it checks all of it")
+	}
+	return nil
+}
+
 // kexec starts another kernel. It returns only when that is not possible.
 func (m *Machine) kexec(kernel, initrd []byte, cmdline string) error {
 	m.log.Printf("starting another kernel")
@@ -148,15 +154,6 @@ func (m *Machine) raiseFloor(floor uint32) error {
 
 func (m *Machine) sealsFloor() bool {
 	return m.disk != nil && m.spec.Data.Encrypt != "" && m.options.Floor != nil
-}
-
-// isHealthy says what /healthz says.
-func (m *Machine) isHealthy() (ok bool, cause slot.Cause, detail string) {
-	s := m.Status()
-	if s.Healthy {
-		return true, slot.NoCause, ""
-	}
-	return false, slot.Unhealthy, s.Reasons[0]
 }
 
 // identifySlot gives the journal of a disk that was just flashed the digest of

@@ -22,7 +22,13 @@ func (k *Keeper) Boot() error {
 	k.state, k.found, k.view = s, b.Journal, b.View
 	k.mu.Unlock()
 	k.durable, k.booted = s.Record, true
+	if k.o.Running == slot.None && k.o.Selector.Refuse != nil {
+		if err := k.onlyFirmware(s.Record); err != nil {
+			return err
+		}
+	}
 	err = k.handle(slot.Event{Kind: slot.Booted, Boot: b})
+	k.selfTest(b)
 	k.watch()
 	k.tell()
 	return err
@@ -42,7 +48,7 @@ func (k *Keeper) load() (slot.State, slot.Boot, error) {
 	default:
 		if s.Record, err = slot.Parse(journal); err != nil {
 			if k.o.Running == slot.None {
-				return s, b, k.startGood(slot.GoodOf(journal), err)
+				return s, b, k.startGood(slot.GoodOf(journal), fmt.Errorf("read the slot journal: %w", err))
 			}
 			b.Journal = slot.JournalLost
 			k.o.Problem("read the slot journal: %v", err)
@@ -60,10 +66,43 @@ func (k *Keeper) load() (slot.State, slot.Boot, error) {
 	return s, b, nil
 }
 
-// startGood is for a selector that is older than the journal: the first byte of
-// the journal names the good slot in every version.
+// onlyFirmware is for a selector that may start nothing by itself. Variables that
+// cannot be written are no fault of the slots, which the state machine would hold
+// for damaged: the machine goes on from the ESP.
+func (k *Keeper) onlyFirmware(r slot.Record) error {
+	good := r.Good
+	if good == slot.None {
+		good = slot.A // no journal: as every disk begins
+	}
+	if r.Means == slot.Selector {
+		return k.startGood(good, k.o.Selector.Refuse)
+	}
+	if err := k.o.Firmware.SetDefault(good, good.Other()); err != nil {
+		return errors.Join(err, k.o.Selector.Refuse)
+	}
+	return nil
+}
+
+// selfTest asks, in the first boot of a disk, whether the firmware keeps what it
+// is told. Later boots find the answer in the journal.
+func (k *Keeper) selfTest(b slot.Boot) {
+	if b.Journal != slot.JournalEmpty || b.Running == slot.None || k.State().Means != slot.Firmware {
+		return
+	}
+	e := slot.Event{Kind: slot.SelfTested, OK: true}
+	if err := k.o.Firmware.Test(); err != nil {
+		k.o.Problem("test the boot variables: %v", err)
+		e.OK = false
+	}
+	if err := k.handle(e); err != nil {
+		k.o.Problem("slots: %v", err)
+	}
+}
+
+// startGood is for a selector that does not understand the journal, or may not do
+// what it says: the first byte names the good slot in every version.
 func (k *Keeper) startGood(x slot.Slot, cause error) error {
-	k.o.Problem("read the slot journal: %v: it names %s as good", cause, x)
+	k.o.Problem("selector: %v: %s starts next, by the firmware", cause, x)
 	f := k.o.Firmware
 	err := f.SetDefault(x, x.Other())
 	if err == nil {

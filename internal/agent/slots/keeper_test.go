@@ -336,3 +336,97 @@ func (r *rack) order() []uint16 {
 	}
 	return order
 }
+
+// TestForgetfulFirmware: the first boot finds out, and the selector is in force
+// from then on.
+func TestForgetfulFirmware(t *testing.T) {
+	r := newRack(t)
+	if err := os.Mkdir(r.at("vars/"+efivar.FileName(selfTest, vendor)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.power()
+	if _, s := r.now(); s.Means != slot.Selector {
+		t.Errorf("the means are %s\n%s", s.Means, strings.Join(r.log, "\n"))
+	}
+}
+
+// TestSecureBootStartsNothing: with Secure Boot on, the selector leaves the start
+// to the firmware, and where that is impossible it changes nothing.
+func TestSecureBootStartsNothing(t *testing.T) {
+	refuse := errors.New("Secure Boot is on")
+	for name, means := range map[string]slot.Means{"firmware": slot.Firmware, "selector": slot.Selector} {
+		t.Run(name, func(t *testing.T) {
+			r := newRack(t)
+			r.refuse = refuse
+			r.power()
+			if means == slot.Selector {
+				r.give(slot.Event{Kind: slot.SelfTested})
+			}
+			if err := errors.Join(os.RemoveAll(r.at("vars")), os.Mkdir(r.at("vars"), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			r.chain = nil
+			r.power()
+			if got := strings.Join(r.chain, " "); got != "esp a=1.0" {
+				t.Errorf("the boots are %s", got)
+			}
+			if err := errors.Join(os.RemoveAll(r.at("vars")), os.WriteFile(r.at("vars"), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			before := r.wrote()
+			r.chain = nil
+			r.power()
+			if got := strings.Join(r.chain, " "); got != "esp" || r.wrote() != before {
+				t.Errorf("the boots are %s; %s", got, strings.Join(r.log, "\n"))
+			}
+			if err := r.k.o.Selector.Launch(slot.A); !errors.Is(err, refuse) {
+				t.Errorf("Launch = %v", err)
+			}
+		})
+	}
+}
+
+// TestStickyNext: firmware that does not delete BootNext gets help, or it would
+// try for ever.
+func TestStickyNext(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	r.sticky = true
+	r.break_("2.0", slot.Unhealthy)
+	update(t, r, "2.0")
+	want(t, r, "1.0", slot.Failed)
+}
+
+// TestLaunchMeasures: what is started is measured first, and gets its own kernel,
+// initramfs and command line.
+func TestLaunchMeasures(t *testing.T) {
+	release(t, "1.0", 1)
+	r := newRack(t)
+	var got []string
+	s := Selector{File: bootPath, Open: r.open,
+		Extend: func(x slot.Slot, d slot.Digest) error {
+			got = append(got, x.String()+" "+digest(d)[:8])
+			return nil
+		},
+		Exec: func(kernel, initrd []byte, cmdline string) error {
+			got = append(got, string(kernel), string(initrd), cmdline)
+			return nil
+		}}
+	if err := s.Launch(slot.A); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 || !strings.HasPrefix(got[0], "slot a ") || got[1] != "kernel 1.0" || got[2] != "initrd 1.0" || got[3] != "console=ttyS0 version=1.0 ingot.slot=a" {
+		t.Errorf("%q", got)
+	}
+	got = nil
+	s.Extend = func(slot.Slot, slot.Digest) error { return errors.New("the TPM is silent") }
+	if err := s.Launch(slot.A); err == nil || len(got) != 0 {
+		t.Errorf("what cannot be measured is started: %v %q", err, got)
+	}
+	for name, b := range map[string][]byte{"zeros": make([]byte, slotSize), "cut": images["1.0"][:1<<20]} {
+		r.put("slot-b", b)
+		if err := s.Launch(slot.B); err == nil {
+			t.Errorf("a slot of %s was started", name)
+		}
+	}
+}

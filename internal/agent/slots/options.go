@@ -31,6 +31,9 @@ type Options struct {
 	// Root says that the slots have root partitions, which switch with them.
 	Root bool
 
+	// Sealed says that a counter of the TPM keeps the floor too.
+	Sealed bool
+
 	// State opens the state partition.
 	State func() (Part, error)
 	// Slot opens the partition of a role ("slot-b") for reading, and gives its

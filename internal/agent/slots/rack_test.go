@@ -107,6 +107,8 @@ type rack struct {
 	log      []string
 	running  string // version; "" in the selector
 	offline  bool   // nobody writes slots
+	sticky   bool   // the firmware does not delete BootNext
+	refuse   error  // of kexec
 	pending  []slot.Event
 	hooks    Hooks
 }
@@ -191,7 +193,7 @@ func (r *rack) options(running slot.Slot, version string) Options {
 		State:    func() (Part, error) { p, _, err := r.open("state"); return p, err },
 		Slot:     r.open,
 		Firmware: Firmware{Vars: r.vars(), Entries: entries()},
-		Selector: Selector{File: bootPath, Open: r.loads, Extend: func(slot.Slot, slot.Digest) error { return nil },
+		Selector: Selector{File: bootPath, Refuse: r.refuse, Open: r.loads, Extend: func(slot.Slot, slot.Digest) error { return nil },
 			Exec: func(_, _ []byte, cmdline string) error { panic(launch{cmdline}) }},
 		Hooks: r.hooks, Uptime: func() time.Duration { return time.Second }, Go: func(f func()) { f() },
 		Logf: logf, Problem: logf, Reset: func(string) { panic(reset{}) },
@@ -225,7 +227,9 @@ func (r *rack) firmware() string {
 	if b, err := r.vars().Get(efivar.BootNext, efivar.Global); err == nil {
 		n, _ := efivar.ParseNumber(b)
 		try = append(try, n)
-		_ = os.Remove(r.at("vars/" + efivar.FileName(efivar.BootNext, efivar.Global)))
+		if !r.sticky {
+			_ = os.Remove(r.at("vars/" + efivar.FileName(efivar.BootNext, efivar.Global)))
+		}
 	}
 	if b, err := r.vars().Get(efivar.BootOrder, efivar.Global); err == nil {
 		order, _ := efivar.ParseOrder(b)

@@ -14,6 +14,9 @@ func (k *Keeper) Brief() updateapi.Slots {
 	s, found, view := k.state, k.found, k.view
 	k.mu.Unlock()
 	out := Describe(s, found)
+	if !k.o.Sealed {
+		out.Why = append(out.Why, "floor: kept by the journal alone, because the data is not sealed to a counter of the TPM")
+	}
 	for _, x := range view.Order {
 		out.Order = append(out.Order, letter(x))
 	}

@@ -15,6 +15,10 @@ import (
 // the journal, so SetDefault and SetNext have nothing to do.
 type Selector struct {
 	File string // path of the boot file in a slot, with slashes
+	// Refuse is why nothing may be started from here: Secure Boot is on. The
+	// kernel would check the signature of a kernel alone, never that of the
+	// initramfs beside it, so whoever can write the disk could start anything.
+	Refuse error
 	// Open opens the partition of a role, and gives its size in bytes.
 	Open func(role string) (Part, int64, error)
 	// Extend measures what is about to be started: neither firmware nor stub does.
@@ -37,6 +41,9 @@ const Argument = "ingot.slot="
 
 // Launch implements slot.Actuator.
 func (s Selector) Launch(x slot.Slot) error {
+	if s.Refuse != nil {
+		return fmt.Errorf("start %s by kexec: %w", x, s.Refuse)
+	}
 	p, size, err := s.Open(x.Role())
 	if err != nil {
 		return fmt.Errorf("start %s by kexec: %w", x, err)
