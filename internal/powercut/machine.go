@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +34,7 @@ type Machine struct {
 	reset    bool
 	pending  []slot.Event
 	lazy     bool // approves nothing and does not soak
+	approved bool // what is staged may be tried, although no server offers it
 	sick     bool // what is offered is never healthy
 }
 
@@ -141,6 +143,8 @@ func (m *Machine) agent() {
 	case s.Phase == slot.Blessed && s.Running == s.Good:
 		m.mark("P16")
 		m.give(slot.Event{Kind: slot.Checked, OK: true, Uptime: 2 * time.Hour})
+	case m.offer == nil && m.approved && s.Running == s.Good && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
+		m.give(slot.Event{Kind: slot.Approve})
 	case m.offer == nil || m.look(s.Running).version == m.offer.Version || s.Running != s.Good:
 	case s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0:
 		m.give(slot.Event{Kind: slot.Approve})
@@ -166,8 +170,21 @@ func (m *Machine) give(e slot.Event) {
 	}
 }
 
-// baseline has the size of what the update region holds of it.
-var baseline = bytes.Repeat([]byte("{}"), 2<<10)
+// keep writes what the update client keeps over resets, and how the machine was
+// before the trial, in the size that this has.
+func (m *Machine) keep(r *Release, x slot.Slot, baseline string) error {
+	type progress struct {
+		Slot     byte        `json:"slot"`
+		Image    slot.Digest `json:"image"`
+		Root     slot.Digest `json:"root"`
+		Approved bool        `json:"approved"`
+	}
+	b, err := json.Marshal(map[string]any{"progress": progress{byte(x), r.Image, r.Root, true}, "baseline": json.RawMessage(baseline)})
+	if err != nil {
+		return err
+	}
+	return state.Store(m.Disk.Part(StateArea), state.Update, append(b, bytes.Repeat([]byte(" "), 4<<10)...))
+}
 
 // do performs actions on the disk.
 func (m *Machine) do(a slot.Action) error {
@@ -182,8 +199,8 @@ func (m *Machine) do(a slot.Action) error {
 			return err
 		}
 		m.mark(afterRows[a.Record.Phase])
-		if a.Record.Phase == slot.Armed { // how the machine is before the trial
-			return state.Store(part, state.Update, baseline)
+		if a.Record.Phase == slot.Armed && m.offer != nil { // how the machine is before the trial
+			return m.keep(m.offer, a.Record.Candidate, "{}")
 		}
 	case slot.WriteRejected:
 		b, err := slot.EncodeRejections(a.Rejections)
@@ -225,9 +242,14 @@ func (m *Machine) fill(a slot.Action) {
 	m.pending = append(m.pending, e)
 }
 
-// write puts a release into a slot: the slot is no file system before its root
-// changes, and becomes one when root and slot were read back.
+// write puts a release into a slot as the update client does
+// (internal/agent/updater): the slot is no file system before its root changes,
+// and becomes one when root and slot were read back. How far it is is kept each
+// time that so many bytes were flushed.
 func (m *Machine) write(x slot.Slot, r *Release) error {
+	if err := m.keep(r, x, "null"); err != nil {
+		return err
+	}
 	p := m.part(x)
 	if _, err := p.WriteAt(make([]byte, slot.HeaderSize), 0); err != nil {
 		return err
@@ -235,19 +257,40 @@ func (m *Machine) write(x slot.Slot, r *Release) error {
 	if err := p.Sync(); err != nil {
 		return err
 	}
-	root := m.root(x)
-	for off := 0; off < len(r.root); off += 1 << 20 {
-		if _, err := root.WriteAt(r.root[off:min(off+1<<20, len(r.root))], int64(off)); err != nil {
+	save := func() error { return m.keep(r, x, "null") }
+	if r.root != nil {
+		root := medium{m.root(x), new(int), save}
+		if err := (slot.Writing{Size: int64(len(r.root)), Digest: r.Root}).Write(root, bytes.NewReader(r.root)); err != nil {
+			return err
+		}
+		if err := save(); err != nil {
 			return err
 		}
 	}
-	if err := root.Sync(); err != nil {
+	d := medium{p, new(int), save}
+	if err := (slot.Writing{Size: int64(len(r.bytes)), Digest: r.Image}).Write(d, bytes.NewReader(r.bytes)); err != nil {
 		return err
 	}
-	if !r.rootIsOn(root) {
-		return errors.New("read back root: digest differs")
+	return save()
+}
+
+// medium flushes what is written each time that it is so much.
+type medium struct {
+	Part
+	since *int
+	save  func() error
+}
+
+const checkpoint = 16 << 20
+
+// WriteAt implements io.WriterAt.
+func (d medium) WriteAt(b []byte, off int64) (int, error) {
+	n, err := d.Part.WriteAt(b, off)
+	if *d.since += n; err != nil || *d.since < checkpoint {
+		return n, err
 	}
-	return slot.Writing{Size: int64(len(r.bytes)), Digest: r.Image}.Write(p, bytes.NewReader(r.bytes))
+	*d.since = 0
+	return n, errors.Join(d.Part.Sync(), d.save())
 }
 
 // firmware is the actuator on the variables.

@@ -60,11 +60,11 @@ func (s State) Vars() Vars { return s.m.Vars }
 // Part returns an area of the state's disk. Do not write to it.
 func (s State) Part(a Area) Part { return s.m.Disk.Part(a) }
 
-// Alone starts a machine in this state without a server, and returns what it
-// started ("a=1.0") and where it came to rest.
+// Alone starts a machine in this state without a server; the update was approved
+// once. It returns what was started ("a=1.0") and where the machine came to rest.
 func (s State) Alone() (chain []string, end *Machine, err error) {
 	m := s.Machine()
-	m.offer = nil
+	m.offer, m.approved = nil, true
 	err = m.PowerOn()
 	return m.Chain, m, err
 }
