@@ -65,3 +65,14 @@ func withoutID(ts *testscript.TestScript, frame []byte) []byte {
 	out[4] &^= 3
 	return out
 }
+
+// begins WHOLE START wants START, and after it only zeros.
+func begins(ts *testscript.TestScript, neg bool, args []string) {
+	whole, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	start, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if rest, ok := bytes.CutPrefix(whole, start); !ok || len(bytes.Trim(rest, "\x00")) > 0 || len(start) == 0 {
+		ts.Fatalf("%d bytes are not what %d begin with", len(start), len(whole))
+	}
+}

@@ -51,7 +51,7 @@ func TestScript(t *testing.T) {
 				linkSet(t, set, ts.MkAbs(args[1]))
 			},
 			"flipped": flipped,
-			"journal": journal, "variables": variables, "atmost": atMost, "flip": flip, "slotof": slotOf, "applied": applied,
+			"journal": journal, "variables": variables, "atmost": atMost, "flip": flip, "slotof": slotOf, "applied": applied, "begins": begins,
 		},
 	})
 }

@@ -2,9 +2,13 @@ package inspect
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/ingot-os/ingot/partition/blockmap"
 	"github.com/ingot-os/ingot/partition/frames"
@@ -61,11 +65,12 @@ func readVMDK(n *Node, r io.ReaderAt, size int64) error {
 	return addDisk(n, m, m.Size())
 }
 
-// readZstd tells a disk in frames from an initramfs.
+// readZstd tells a disk in frames from an initramfs, and that from a part of a
+// release on a stick.
 func readZstd(n *Node, r io.ReaderAt, size int64) error {
 	m, err := frames.Open(r, size, frames.Options{})
 	if errors.Is(err, frames.ErrNoTable) {
-		return readInitramfs(n, r, size)
+		return readStream(n, r, size)
 	}
 	n.Kind = "zst"
 	if err != nil {
@@ -75,6 +80,40 @@ func readZstd(n *Node, r io.ReaderAt, size int64) error {
 	n.add("frame size", m.FrameSize())
 	return addDisk(n, m, m.Size())
 }
+
+// readStream describes a zstd stream: an initramfs, or other bytes by their first
+// and their digest. Nothing of them is kept in memory.
+func readStream(n *Node, r io.ReaderAt, size int64) error {
+	z, err := zstd.NewReader(io.NewSectionReader(r, 0, size), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	head := make([]byte, 4096)
+	k, err := io.ReadFull(z, head)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF || bytes.HasPrefix(head, []byte("0707")) || k == 0 {
+		return readInitramfs(n, r, size)
+	}
+	n.Kind = "zst"
+	sum := sha256.New()
+	sum.Write(head[:k])
+	rest, err := io.Copy(sum, io.LimitReader(z, maxDisk))
+	if err != nil {
+		return err
+	}
+	for _, f := range formats {
+		if !f.container && f.match(head[:k]) {
+			n.add("content", f.kind)
+			break
+		}
+	}
+	n.add("unpacked size", int64(k)+rest)
+	n.add("unpacked sha256", hex.EncodeToString(sum.Sum(nil)))
+	return nil
+}
+
+// maxWindow is the largest window of a zstd stream that is unpacked, in bytes.
+const maxWindow = 128 << 20
 
 func readISO(n *Node, r io.ReaderAt, size int64) error {
 	c, err := iso.Open(r, size)

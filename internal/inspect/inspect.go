@@ -120,7 +120,7 @@ func init() { // formats refer to readers that refer to formats
 		{"erofs", at("\xe2\xe1\xf5\xe0", 1024), readErofs, false},
 		{"fat", at("FAT32   ", 82), readFAT, false},
 		{"cpio", at("070701", 0), readInitramfs, false},
-		{"cpio", at("\x28\xb5\x2f\xfd", 0), readInitramfs, false},
+		{"cpio", at("\x28\xb5\x2f\xfd", 0), readStream, false},
 		{"blockmap", isBlockMap, readBlockMap, false},
 		{"verity", at("verity\x00\x00", 0), readVerity, false},
 		{"luks", isLUKS, readLUKS, false},

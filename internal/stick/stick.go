@@ -74,7 +74,7 @@ type Folder struct {
 
 // Prepare reads an image set, holds it against its manifest, and compresses it.
 // told is given the bytes that were read and are to be read; it may be nil.
-func Prepare(ctx context.Context, dir string, told func(done, total int64)) (f *Folder, err error) {
+func Prepare(ctx context.Context, dir string, told func(done, total int64)) (*Folder, error) {
 	set, err := release.Open(dir)
 	if err != nil {
 		return nil, err
@@ -91,31 +91,32 @@ func Prepare(ctx context.Context, dir string, told func(done, total int64)) (f *
 		return nil, err
 	}
 	defer parts.Close()
-	f = &Folder{Name: set.Manifest.Stem(), epoch: set.Manifest.Epoch}
+	f := &Folder{Name: set.Manifest.Stem(), epoch: set.Manifest.Epoch}
 	if f.temp, err = os.MkdirTemp("", "ingot-stick-"); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	total := parts.Slot.Size()
-	if parts.Root != nil {
-		total += parts.Root.Size()
+	at := &progress{ctx: ctx, told: told}
+	if err := f.fill(at, dir, parts, envelope); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	at := &progress{ctx: ctx, told: told, total: total}
+	return f, nil
+}
+
+// fill makes the files, the manifest last.
+func (f *Folder) fill(at *progress, dir string, parts *slotdisk.Parts, envelope []byte) error {
+	at.total = parts.Slot.Size()
 	if parts.Root != nil {
+		at.total += parts.Root.Size()
 		if err := f.pack(at, dir, "root", RootName, parts.Root, parts.RootSHA256); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := f.pack(at, dir, "slot", SlotName, parts.Slot, parts.SlotSHA256); err != nil {
-		return nil, err
+		return err
 	}
 	path := filepath.Join(f.temp, release.EnvelopeName)
 	f.Files = append(f.Files, File{release.EnvelopeName, int64(len(envelope)), path})
-	return f, os.WriteFile(path, envelope, 0o644)
+	return os.WriteFile(path, envelope, 0o644)
 }
 
 // Close removes what Prepare has made.
