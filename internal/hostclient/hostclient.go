@@ -110,7 +110,7 @@ func address(text string) (addr, host string, err error) {
 	} else if strings.Count(text, ":") == 1 || net.ParseIP(host) == nil && strings.Contains(text, ":") {
 		return "", "", fmt.Errorf("host %.100q: want HOST or HOST:PORT", text)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil || host == "" || strings.ContainsAny(host, "/?#@ \t\r\n") {
+	if _, err := net.LookupPort("tcp", port); err != nil || host == "" || port == "" || strings.ContainsAny(host, "/?#@ \t\r\n") {
 		return "", "", fmt.Errorf("host %.100q: want HOST or HOST:PORT", text)
 	}
 	return net.JoinHostPort(host, port), host, nil
