@@ -72,6 +72,9 @@ func (s *Server) usable(ctx context.Context, r *Release) error {
 	if _, err := os.Stat(filepath.Join(r.Dir, release.EnvelopeName)); err != nil {
 		return cannot("build it with --keys, or: ingot sign", "%s %s is not signed (no %s in %s): no machine would take it", r.Name, r.Version, release.EnvelopeName, r.Dir)
 	}
+	if _, ok := r.parts[updateapi.PartSlot]; !ok {
+		return cannot("assign a release that is for a disk", "%s %s has no slot to write", r.Name, r.Version)
+	}
 	for _, p := range r.parts {
 		o, err := s.o.Depot.Open(ctx, p)
 		switch {

@@ -88,8 +88,9 @@ func (m made) write(t testing.TB, dir string, key *ecdsa.PrivateKey) string {
 	}
 	x := release.Manifest{Format: release.Format, Name: m.name, Version: m.version, Arch: m.arch, SecurityEpoch: int(m.epoch),
 		Files: []release.File{{Name: reference.FileName, Size: int64(len(document)), SHA256: audit.Sum(document).String()}},
-		Disk: release.Disk{Layout: m.layout, Size: slotStart + slotSize, Partitions: []release.Partition{
-			{Index: 2, Role: partition.SlotA, Start: slotStart, Size: slotSize, SHA256: m.slotDigest()}}}}
+		Disk: release.Disk{Layout: m.layout, GUID: "disk", Size: slotStart + slotSize, Partitions: []release.Partition{ // slot b is at the same place: nobody looks there
+			{Index: 2, Role: partition.SlotA, GUID: "guid-a", Start: slotStart, Size: slotSize, SHA256: m.slotDigest()},
+			{Index: 3, Role: partition.SlotB, GUID: "guid-b", Start: slotStart, Size: slotSize, SHA256: m.slotDigest()}}}}
 	manifest, err := x.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -131,14 +132,16 @@ type shop struct {
 	channel *channel
 	cert    tls.Certificate // that the host got
 	dir     string
+	patches string            // directory of the depot
+	signer  *ecdsa.PrivateKey // of releases
 	digests map[string]string // of manifests, by the version
 }
 
 // open makes the sets, beside those of first and next.
 func open(t *testing.T, f func(*Options), more ...made) *shop {
 	t.Helper()
-	x := &shop{dir: t.TempDir(), digests: map[string]string{}}
-	d, err := depot.New(depot.Options{Dir: filepath.Join(t.TempDir(), "deltas")})
+	x := &shop{dir: t.TempDir(), patches: filepath.Join(t.TempDir(), "deltas"), digests: map[string]string{}}
+	d, err := depot.New(depot.Options{Dir: x.patches})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +152,7 @@ func open(t *testing.T, f func(*Options), more ...made) *shop {
 		}
 	})
 	key := newTestKey(t)
+	x.signer = key
 	for _, m := range append([]made{first, next}, more...) {
 		x.digests[m.version] = m.write(t, filepath.Join(x.dir, m.name+"-"+m.version), key)
 	}
