@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/slotdisk"
@@ -30,13 +31,15 @@ type usbResult struct {
 
 func (c usbUpdate) run(v *verb) error {
 	info, err := os.Stat(c.target)
-	if err != nil {
+	fresh := c.mayMake(err)
+	if err != nil && !fresh {
 		return &ui.Error{Err: err, Hint: "name a stick such as /dev/sdb, or the directory where one is mounted"}
 	}
 	write := flashCmd{Image: c.image, Device: c.target, Yes: c.yes}
 	var o flash.Options
-	if !info.IsDir() { // ask before a minute of work
-		o.Progress = func(done, total int64) { v.ui.Progress("write", done, total, done == total) }
+	o.Progress = func(done, total int64) { v.ui.Progress("write", done, total, done == total) }
+	dir := !fresh && info.IsDir()
+	if !fresh && !dir { // ask before a minute of work
 		if err := write.confirm(v, &o); err != nil {
 			return err
 		}
@@ -50,11 +53,16 @@ func (c usbUpdate) run(v *verb) error {
 	}
 	defer f.Close()
 	r := usbResult{Target: c.target, Folder: f.Name, Files: f.Files}
-	if info.IsDir() {
+	if dir {
 		if err := f.CopyTo(c.target); err != nil {
 			return err
 		}
 		return r.print(v, filepath.Join(c.target, f.Name))
+	}
+	if fresh {
+		if err := f.NewImage(c.target); err != nil {
+			return err
+		}
 	}
 	res, err := f.Flash(v.ctx, c.target, o)
 	if err != nil {
@@ -62,6 +70,16 @@ func (c usbUpdate) run(v *verb) error {
 	}
 	r.Flash = &res
 	return r.print(v, res.Device.String())
+}
+
+// mayMake says whether the target is a file that can be made: the disk of a virtual
+// machine, or an image for other programs. In /dev nothing is made.
+func (c usbUpdate) mayMake(missing error) bool {
+	if !errors.Is(missing, fs.ErrNotExist) || strings.HasPrefix(c.target, "/dev/") || strings.HasSuffix(c.target, "/") {
+		return false
+	}
+	parent, err := os.Stat(filepath.Dir(c.target))
+	return err == nil && parent.IsDir()
 }
 
 // mayWrite refuses the device before anything is prepared for it.

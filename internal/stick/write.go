@@ -80,17 +80,24 @@ func (f *Folder) Flash(ctx context.Context, device string, o flash.Options) (fla
 	}, device, o)
 }
 
+// NewImage makes the file of a stick, empty and as large as Flash needs it.
+func (f *Folder) NewImage(name string) error {
+	img, err := f.plan()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(out.Truncate(img.Size()+3*mib), out.Close())
+}
+
 // volume writes the file system into a temporary file.
 func (f *Folder) volume() (*os.File, int64, error) {
-	t := new(tree.Tree)
-	for _, x := range f.Files {
-		if err := t.Add(tree.Node{Path: path.Join(f.Name, x.Name), Mode: 0o644, Content: blob{x}}); err != nil {
-			return nil, 0, err
-		}
-	}
-	img, err := f.plan(t)
+	img, err := f.plan()
 	if err != nil {
-		return nil, 0, fmt.Errorf("plan volume: %w", err)
+		return nil, 0, err
 	}
 	out, err := os.Create(filepath.Join(f.temp, "volume"))
 	if err == nil {
@@ -104,17 +111,24 @@ func (f *Folder) volume() (*os.File, int64, error) {
 
 // plan makes the volume as small as it may be: tables and directories come on top
 // of the files.
-func (f *Folder) plan(t *tree.Tree) (*fat.Image, error) {
+func (f *Folder) plan() (*fat.Image, error) {
+	t := new(tree.Tree)
 	size := int64(34 * mib) // below it a FAT is not FAT32
 	for _, x := range f.Files {
+		if err := t.Add(tree.Node{Path: path.Join(f.Name, x.Name), Mode: 0o644, Content: blob{x}}); err != nil {
+			return nil, err
+		}
 		size += x.Size
 	}
 	for {
 		size = (size + size/100 + mib) / mib * mib
 		img, err := fat.Plan(t, fat.Options{Size: size, Label: label, Epoch: f.epoch, Serial: partition.FATSerial(f.Name, "stick", "volume")})
 		var small *fat.SpaceError
-		if !errors.As(err, &small) {
-			return img, err
+		switch {
+		case err == nil:
+			return img, nil
+		case !errors.As(err, &small):
+			return nil, fmt.Errorf("plan volume: %w", err)
 		}
 	}
 }
