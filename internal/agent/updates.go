@@ -42,7 +42,7 @@ func (m *Machine) serveUpdates(addr string, l net.Listener) {
 		m.servePlain(addr, l)
 		return
 	}
-	client := updates.Machine{Spec: m.spec, Keeper: k, Partition: m.partition, Server: m.server, Certificate: m.identity,
+	client := updates.Machine{Spec: m.spec, Keeper: k, Wait: m.devices.Wait, Partition: m.partition, Server: m.server, Certificate: m.identity,
 		Now: m.now, Listener: l, Plain: m.listener().Handle, Shows: m.showKey, Problem: m.problem, Logf: m.log.Printf}
 	for m.ctx.Err() == nil {
 		m.updateOnce(client)

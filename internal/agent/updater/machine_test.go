@@ -145,6 +145,7 @@ type rel struct {
 	version    string
 	slot, root []byte
 	epoch      int
+	built      int64 // build epoch
 	layout     string
 }
 
@@ -158,7 +159,7 @@ func signer() ed25519.PrivateKey { return ed25519.NewKeyFromSeed([]byte(strings.
 func (r rel) manifest(t testing.TB, key ed25519.PrivateKey) []byte {
 	t.Helper()
 	m := &release.Manifest{
-		Format: release.Format, Name: "hello", Version: r.version, Arch: "amd64", SecurityEpoch: r.epoch, Root: &release.Root{Format: "squashfs"},
+		Format: release.Format, Name: "hello", Version: r.version, Arch: "amd64", Epoch: r.built, SecurityEpoch: r.epoch, Root: &release.Root{Format: "squashfs"},
 		Disk: release.Disk{Layout: "l" + r.layout, SectorSize: 512, Size: 200 * mib, GUID: "disk"},
 	}
 	at := int64(mib)
@@ -219,7 +220,7 @@ func newBench(t testing.TB) *bench {
 	}
 	b.machine = updates.Machine{
 		Spec: appliance.Spec{
-			Format: 1, Name: "hello", Version: "1.0", Arch: "amd64", Root: &appliance.Root{}, Update: &appliance.Update{},
+			Format: 1, Name: "hello", Version: "1.0", Arch: "amd64", Epoch: 1000, Root: &appliance.Root{}, Update: &appliance.Update{},
 			Layout: appliance.Layout{ID: "l", Disk: "disk", Part: parts}, Trust: &appliance.Trust{Image: [][]byte{der}, Threshold: 1},
 		},
 		Keeper: b.keeper,

@@ -43,7 +43,7 @@ func (u *Updater) pull(ctx context.Context) {
 			r.ask(a.Interval)
 			sleep(ctx, r.next())
 		case ctx.Err() == nil:
-			p.say("%v", err)
+			p.u.say("%v", err)
 			sleep(ctx, r.retry())
 		}
 	}
@@ -64,14 +64,6 @@ func (u *Updater) name() string {
 	return string(certificate)
 }
 
-// say logs a line unless it was the last one.
-func (p *puller) say(format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); line != p.said {
-		p.said = line
-		p.u.m.Logf("update: %s", line)
-	}
-}
-
 // round asks once, and does what is said.
 func (p *puller) round(ctx context.Context) (a updateapi.Assignment, err error) {
 	l, err := p.u.connect(ctx)
@@ -83,7 +75,7 @@ func (p *puller) round(ctx context.Context) (a updateapi.Assignment, err error) 
 		return a, err
 	}
 	if a.Withheld != nil {
-		p.say("the server withholds a release: %s: %s", a.Withheld.Code, a.Withheld.Detail)
+		p.u.say("the server withholds a release: %s: %s", a.Withheld.Code, a.Withheld.Detail)
 	}
 	if a.Release == "" {
 		p.u.remember(false)
@@ -100,14 +92,14 @@ func (p *puller) follow(ctx context.Context, l *link, a updateapi.Assignment) er
 	progress, err := p.u.offer(p.r, updateapi.Offer{Override: a.Override})
 	var no *updateapi.Error
 	if errors.As(err, &no) && no.Code != updateapi.Failed { // the machine's answer, not an error: it stays until things change
-		p.say("version %s: %s", a.Version, no.Detail)
+		p.u.say("version %s: %s", a.Version, no.Detail)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	if len(progress.Wants) > 0 {
-		p.say("version %s is fetched from %s", p.r.Version, l.server.URL)
+		p.u.say("version %s is fetched from %s", p.r.Version, l.server.URL)
 	}
 	t := &transfer{link: l, release: a.Release, busy: tooBusy}
 	for len(progress.Wants) > 0 {
@@ -155,10 +147,10 @@ func (p *puller) approve(a updateapi.Assignment) {
 	p.u.remember(a.Approved)
 	switch {
 	case !a.Approved && s.Phase == slot.Staged:
-		p.say("version %s waits for its approval", c.Version)
+		p.u.say("version %s waits for its approval", c.Version)
 	case a.Approved && s.Phase == slot.Staged:
 		if _, err := p.u.Approve(); err != nil {
-			p.say("try version %s: %v", c.Version, err)
+			p.u.say("try version %s: %v", c.Version, err)
 		}
 	}
 }

@@ -258,7 +258,7 @@ func (f *fleetServer) rounds(t *testing.T, n int) *puller {
 	p := &puller{u: f.b.updater}
 	for range n {
 		if _, err := p.round(t.Context()); err != nil {
-			p.say("%v", err)
+			p.u.say("%v", err)
 		}
 	}
 	return p

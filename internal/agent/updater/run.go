@@ -30,6 +30,9 @@ func Run(ctx context.Context, m updates.Machine) {
 		if m.Spec.Update.Pull {
 			start("follow the server", u.pull)
 		}
+		if m.Spec.Update.USB {
+			start("look for sticks", u.usb)
+		}
 	}
 	manage.Run(ctx, m, u)
 	cancel()

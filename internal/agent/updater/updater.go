@@ -45,6 +45,7 @@ type Updater struct {
 	grace   time.Duration
 	again   time.Duration // before a cut transfer goes on
 
+	said   string       // what was last told of servers and sticks
 	asking sync.Mutex   // of fill alone: the keeper holds its own lock when it takes it
 	fill   *slot.Action // the last Fill or Recover of the keeper
 }
@@ -87,7 +88,29 @@ func (u *Updater) Slots() updateapi.Slots {
 	if u.m.Keeper == nil {
 		return updateapi.Slots{Journal: "absent", Why: []string{u.broken.Error()}}
 	}
-	return u.m.Keeper.Slots()
+	s := u.m.Keeper.Slots()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.said != "" && len(s.Why) < maxWhy {
+		s.Why = append(s.Why, u.said)
+	}
+	return s
+}
+
+// maxWhy bounds the lines of an explanation.
+const maxWhy = 20
+
+// say tells what happens with servers and sticks: on the console once, and to
+// whoever asks for the slots.
+func (u *Updater) say(format string, args ...any) {
+	line := "update: " + fmt.Sprintf(format, args...)
+	u.mu.Lock()
+	same := line == u.said
+	u.said = line
+	u.mu.Unlock()
+	if !same {
+		u.m.Logf("%s", line)
+	}
 }
 
 // asked is told of each Fill and Recover by the keeper, within Handle.

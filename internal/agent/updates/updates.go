@@ -6,6 +6,7 @@
 package updates
 
 import (
+	"context"
 	"io"
 	"net"
 	"time"
@@ -84,6 +85,10 @@ type Machine struct {
 	// become another one: SHA-256 of its SubjectPublicKeyInfo, in hex. It goes into
 	// the status (management.key); nil: nobody is told.
 	Shows func(key string)
+	// Wait returns true as soon as a condition on the devices holds: it is asked at
+	// once, and after every event of the kernel until the limit or the context ends.
+	// nil: nobody tells.
+	Wait func(ctx context.Context, limit time.Duration, cond func() bool) bool
 	// Problem tells of something that is wrong with the machine.
 	Problem func(format string, args ...any)
 	// Logf writes a line of the machine's log.

@@ -1,0 +1,129 @@
+package fat
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path"
+	"testing"
+
+	"github.com/ingot-os/ingot/partition/tree"
+)
+
+func blobBytes(t testing.TB, b tree.Blob) []byte {
+	t.Helper()
+	r, err := b.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// List and Content find what Tree finds.
+func TestListAgreesWithTree(t *testing.T) {
+	const size = 34 << 20
+	m, err := Plan(sampleTree(t), options(size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw bytes.Buffer
+	if _, err := m.WriteTo(&raw); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Open(bytes.NewReader(raw.Bytes()), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := v.Tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	var walk func(at string, dir *Item)
+	walk = func(at string, dir *Item) {
+		items, err := v.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range items {
+			name := path.Join(at, i.Name)
+			n := all.Get(name)
+			if n == nil || n.Mode.IsDir() != i.Dir {
+				t.Fatalf("%s: %+v, the tree has %v", name, i, n)
+			}
+			found++
+			if i.Dir {
+				walk(name, &i)
+				continue
+			}
+			b, err := v.Content(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Size() != i.Size || n.Content != nil && !bytes.Equal(blobBytes(t, b), blobBytes(t, n.Content)) {
+				t.Errorf("%s differs", name)
+			}
+		}
+	}
+	walk(".", nil)
+	if found == 0 {
+		t.Error("nothing was found")
+	}
+	if _, err := v.Content(Item{Name: "x", Dir: true}); err == nil {
+		t.Error("a directory has content")
+	}
+	if _, err := v.Content(Item{Name: "x", Size: 9, first: 1 << 27}); err == nil {
+		t.Error("a file outside of the volume")
+	}
+}
+
+// FuzzList: no volume makes a directory or file endless, or leaves the volume.
+func FuzzList(f *testing.F) {
+	const size, part = 34 << 20, 16 << 10
+	m, err := Plan(sampleTree(f), options(size))
+	if err != nil {
+		f.Fatal(err)
+	}
+	var raw bytes.Buffer
+	if _, err := m.WriteTo(&raw); err != nil {
+		f.Fatal(err)
+	}
+	fatOff, dataOff := m.fatOff(0), m.clusterOff(2)
+	seed := append([]byte{}, raw.Bytes()[:part]...)
+	seed = append(seed, raw.Bytes()[fatOff:fatOff+part]...)
+	seed = append(seed, raw.Bytes()[dataOff:dataOff+4*part]...)
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := Open(squeezed{patched{b, size}, fatOff, dataOff}, size)
+		if err != nil {
+			return
+		}
+		items, err := v.List(nil)
+		var fe *FormatError
+		if err != nil && !errors.As(err, &fe) {
+			t.Fatal(err)
+		}
+		for k, i := range items {
+			if k > 20 {
+				break
+			}
+			if i.Dir {
+				_, err = v.List(&i)
+			} else if c, cerr := v.Content(i); cerr == nil {
+				if c.Size() > size {
+					t.Errorf("%+v is larger than its volume", i)
+				}
+			} else {
+				err = cerr
+			}
+			if err != nil && !errors.As(err, &fe) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
