@@ -38,7 +38,7 @@ func Examine(r *Recipe, facts Facts) Report {
 		e.modulesExist, e.groupsFit, e.neededModules, e.linkDrivers, e.consoles, e.kernelOptions,
 		e.commands, e.readableFiles, e.workDirs, e.urootCommands, e.firmwareFiles, e.danglingLinks,
 		e.ports, e.smokePorts, e.resolvers, e.stateDirectories, e.oneJob,
-		e.stub, e.bootFileSize, e.rootSize, e.bootEntries, e.words, e.expired, e.waivers,
+		e.stub, e.bootFileSize, e.rootSize, e.bootEntries, e.words, e.expired, e.operators, e.waivers,
 	} {
 		rule()
 	}

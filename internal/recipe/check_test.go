@@ -185,3 +185,19 @@ func TestBootFileFromParts(t *testing.T) {
 		t.Errorf("size is %d with %v missing", size, missing)
 	}
 }
+
+// A machine that takes updates of which no operator can push any works, by a
+// server or a stick.
+func TestUpdateWithoutOperators(t *testing.T) {
+	dir, err := filepath.Abs("testdata/good/trust")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "trust has no authority of operators"
+	for trust, warns := range map[string]bool{"{image: [" + dir + "/image.pem]}": true, "{image: [" + dir + "/image.pem], operator: " + dir + "/operator.pem}": false, "{keys: " + dir + "}": false} {
+		rep := examine(t, "update: {}\ntrust: "+trust+"\n", Facts{})
+		if len(rep.Errors) > 0 || strings.Contains(rep.Warnings.Error(), want) != warns {
+			t.Errorf("%s: errors %v, warnings %v", trust, rep.Errors, rep.Warnings)
+		}
+	}
+}

@@ -1,8 +1,10 @@
 package recipe
 
 import (
+	"slices"
 	"time"
 
+	"github.com/ingot-os/ingot/initramfs/kmod"
 	"github.com/ingot-os/ingot/internal/appliance"
 )
 
@@ -23,7 +25,30 @@ func (c *checker) update() {
 	if c.r.Boot.Loader == "systemd-boot" {
 		c.add("update", "use boot.loader: firmware", "update is given, but boot.loader is systemd-boot, which picks the slot itself: a trial would not be for one boot only")
 	}
+	if u.USB && !c.has("usb_storage") {
+		c.add("update.usb", "add usb, edge or server to modules:", "update.usb is true, but modules has no driver of sticks")
+	}
 	c.updateTimes(u)
+}
+
+// has tells whether modules: asks for a driver, by its name or by a group. A
+// local kernel may have it built in.
+func (c *checker) has(module string) bool {
+	return c.r.Kernel.File != "" || slices.ContainsFunc(c.r.Modules, func(m string) bool {
+		return moduleName(m) == module || slices.Contains(kmod.Groups[m], module)
+	})
+}
+
+// operators warns when nobody could push a release.
+func (e *examiner) operators() {
+	if e.r.Update == nil || e.r.Trust == nil {
+		return
+	}
+	a, problems := e.r.readLocalTrust()
+	if len(problems) > 0 || a.Operator != nil {
+		return // localTrust has said so
+	}
+	e.warn("update", "add trust.operator, or use trust: {keys: DIR}, which ingot keys export writes", "trust has no authority of operators: nobody may push a release to these machines, ask them for their slots or roll them back")
 }
 
 func (c *checker) updateTimes(u *appliance.Update) {
