@@ -18,9 +18,12 @@ import (
 // keeps the whole image of the smallest example within 24 MB: 11.74 MB of
 // kernel, 5.39 MB of a Go service, 0.75 MB of modules and 0.09 MB of stub leave this.
 //
-// What attests is 3.3 MB larger: crypto/tls, crypto/x509 and go-tpm, and 0.5 MB
-// for encrypted data. It has no smallest example to fit into; its aim is what it
-// is, and a little. A variable of json/v2's readers in package attest would add
+// Nothing is inlined: that makes 0.52 MB of the smaller program and 1.04 MB of the
+// other. The keeper of the slots, with what a trial needs, came to 0.52 MB.
+//
+// What attests is 3.5 MB larger: crypto/tls, crypto/x509 and go-tpm, 0.5 MB for
+// encrypted data, and 0.9 MB that take updates. It has no smallest example to fit
+// into; its aim is what it is, and a little. A variable of json/v2's readers in package attest would add
 // 0.6 MB.
 const limit = 12 << 20
 
@@ -30,8 +33,8 @@ var variants = []struct {
 	aim    int64
 	golden string
 }{
-	{".", 6030 * 1000, "testdata/deps.txt"},
-	{"../ingot-init-fleet", 9300 * 1000, "testdata/deps-fleet.txt"},
+	{".", 6060 * 1000, "testdata/deps.txt"},
+	{"../ingot-init-fleet", 9700 * 1000, "testdata/deps-fleet.txt"},
 }
 
 var update = flag.Bool("update", false, "rewrite testdata/deps.txt")
@@ -41,7 +44,7 @@ func build(t *testing.T, dir, goarch string) string {
 	t.Helper()
 	goTool := oracle.Need(t, "golang-go", "go")
 	out := filepath.Join(t.TempDir(), "ingot-init")
-	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, dir)
+	cmd := exec.Command(goTool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-gcflags=all=-l", "-o", out, dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, b)

@@ -24,12 +24,16 @@ type Job struct {
 	Arch    string // amd64 or arm64
 	Tags    []string
 	LDFlags string // appended to -s -w -buildid=
+	Small   bool   // nothing is inlined: about a tenth smaller, and slower where functions are short
 	Output  string // file to write
 }
 
 // flags are the arguments of go build that reach the bytes.
 func (j *Job) flags() []string {
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", strings.TrimSpace("-s -w -buildid= " + j.LDFlags)}
+	if j.Small {
+		args = append(args, "-gcflags=all=-l")
+	}
 	if len(j.Tags) > 0 {
 		args = append(args, "-tags", strings.Join(j.Tags, ","))
 	}

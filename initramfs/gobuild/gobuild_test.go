@@ -237,7 +237,7 @@ func TestVersion(t *testing.T) {
 func TestKeys(t *testing.T) {
 	base := Job{Package: "./x", Arch: "amd64", Files: map[string]string{"a": "1", "b": "2"}}
 	change := map[string]func(*Job){
-		"arch": func(j *Job) { j.Arch = "arm64" }, "tags": func(j *Job) { j.Tags = []string{"t"} }, "ldflags": func(j *Job) { j.LDFlags = "-X a=b" },
+		"arch": func(j *Job) { j.Arch = "arm64" }, "tags": func(j *Job) { j.Tags = []string{"t"} }, "ldflags": func(j *Job) { j.LDFlags = "-X a=b" }, "small": func(j *Job) { j.Small = true },
 		"package": func(j *Job) { j.Package = "./y" }, "files": func(j *Job) { j.Files = map[string]string{"a": "1", "b": "3"} },
 		"go.mod": func(j *Job) { j.GoMod = []string{"module x"} }, "go.sum": func(j *Job) { j.GoSum = []string{"module x"} },
 	}

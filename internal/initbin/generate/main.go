@@ -78,7 +78,7 @@ func moduleRoot(dir string) (string, error) {
 
 // generate writes base.zst, unless base.key says that it would not change.
 func generate(ctx context.Context, tc gobuild.Toolchain, version, root, base, pkg, arch string) error {
-	job := gobuild.Job{Dir: root, Package: pkg, Arch: arch, Output: hidden(base)}
+	job := gobuild.Job{Dir: root, Package: pkg, Arch: arch, Small: true, Output: hidden(base)}
 	var err error
 	if job.Files, err = tc.Sources(ctx, root, job.Package, nil, arch); err != nil {
 		return err
