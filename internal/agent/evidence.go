@@ -116,7 +116,7 @@ func (m *Machine) lostCandidate() *slot.Evidence {
 		return nil
 	}
 	r, err := slot.Parse(b)
-	if err != nil || r.Phase != slot.Armed || r.Good != m.trial.running || r.Means != slot.Firmware && !r.Launched {
+	if err != nil || !traces.WasLost(r, m.trial.running) {
 		return nil
 	}
 	p, size, err := m.openSlot(r.Candidate.Role())

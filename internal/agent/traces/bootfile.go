@@ -15,6 +15,12 @@ import (
 	"github.com/ingot-os/ingot/partition/tree"
 )
 
+// WasLost says that the slot on trial was started and that its init never ran: the
+// other slot runs, and the journal is as it was before the reset.
+func WasLost(r slot.Record, running slot.Slot) bool {
+	return r.Phase == slot.Armed && running != slot.None && running == r.Good && (r.Means == slot.Firmware || r.Launched)
+}
+
 // BootFile is a slot that was armed and of which nothing was seen.
 type BootFile struct {
 	Slot    io.ReaderAt // the partition

@@ -187,3 +187,23 @@ func FuzzSignature(f *testing.F) {
 		_ = BootFile{DB: list, DBX: list}.signed(bytes.NewReader(file), int64(len(file)), image)
 	})
 }
+
+func TestWasLost(t *testing.T) {
+	armed := slot.Record{Good: slot.A, Candidate: slot.B, Phase: slot.Armed}
+	waits, started, trying := armed, armed, armed
+	waits.Means = slot.Selector
+	started.Means, started.Launched = slot.Selector, true
+	trying.Phase = slot.Trying
+	for _, c := range []struct {
+		r       slot.Record
+		running slot.Slot
+		want    bool
+	}{
+		{armed, slot.A, true}, {armed, slot.B, false}, {armed, slot.None, false}, {trying, slot.A, false},
+		{waits, slot.A, false}, {started, slot.A, true}, {slot.Record{}, slot.None, false},
+	} {
+		if got := WasLost(c.r, c.running); got != c.want {
+			t.Errorf("%+v, %s runs: %t", c.r, c.running, got)
+		}
+	}
+}
