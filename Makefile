@@ -46,6 +46,12 @@ bench: tools-test build ## measure; rewrites the tables in docs/benchmarks.md
 bench-reproduce: tools-test build ## make hello 100 times from nothing, count other bytes
 	go run ./internal/bench -reproduce $(or $(REPEATS),100)
 
+bench-powercut: tools-test build ## start 200 states that a power cut leaves of an update; writes docs/powercut.md
+	go run ./internal/bench -powercut $(or $(STATES),200) -seed $(or $(SEED),1)
+
+bench-kill: tools-test build ## kill machines that are being updated 300 times, at random times
+	go run ./internal/bench -kill $(or $(KILLS),300) -seed $(or $(SEED),1)
+
 bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (root, downloads)
 	$(SUDO) env "PATH=$$PATH" go run ./internal/bench -peers
 
@@ -82,4 +88,4 @@ tools-test:
 tools-peers:
 	$(call install,debootstrap)
 
-.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-peers fuzz clean tools-demo tools-test tools-peers need-go
+.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-powercut bench-kill bench-peers fuzz clean tools-demo tools-test tools-peers need-go

@@ -3,6 +3,8 @@
 //
 //	go run ./internal/bench                 all but the peers, about eight minutes
 //	go run ./internal/bench -reproduce 100  make hello a hundred times, count mismatches
+//	go run ./internal/bench -powercut 200   start what power cuts leave of an update, write docs/powercut.md
+//	go run ./internal/bench -kill 300       kill machines that are being updated
 //	go run ./internal/bench -peers          also build and boot the same appliance with other builders
 //	go run ./internal/bench -only 'diff|UKI' -doc /dev/stdout
 //
@@ -32,6 +34,13 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if spec := os.Getenv(installEnv); spec != "" {
+		if err := installHere(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "ingot: bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, os.Args[1:]); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "ingot: bench:", err)
@@ -48,6 +57,10 @@ type options struct {
 	strict     bool
 	reproduce  int
 	hosts      int
+	powercut   int
+	kill       int
+	seed       uint64
+	cutDoc     string
 	only       *regexp.Regexp
 }
 
@@ -61,6 +74,10 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.strict, "strict", false, "a missed target is an error")
 	fs.IntVar(&o.reproduce, "reproduce", 0, "make examples/hello again so often, count mismatches, and measure nothing else")
 	fs.IntVar(&o.hosts, "hosts", stormHosts, "machines that attest to one server at once")
+	fs.IntVar(&o.powercut, "powercut", 0, "start so many states that a power cut can leave of an update, and measure nothing else")
+	fs.IntVar(&o.kill, "kill", 0, "kill machines that are being updated so often, and measure nothing else")
+	fs.Uint64Var(&o.seed, "seed", 1, "seed of -powercut and -kill")
+	fs.StringVar(&o.cutDoc, "powercut-doc", "docs/powercut.md", "page that -powercut writes")
 	only := fs.String("only", "", "measure only groups whose name matches")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -88,6 +105,7 @@ var groups = []group{
 	{"UKI", benchUKI},
 	{"boot", benchBoot},
 	{"flash", benchFlash},
+	{"install", benchInstall},
 	{"writers", benchWriters},
 }
 
@@ -103,6 +121,9 @@ func run(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if o.powercut > 0 || o.kill > 0 {
+		return cutPower(ctx, o)
 	}
 	l, err := newLab(ctx, o)
 	if err != nil {
