@@ -64,6 +64,7 @@ func (m *Machine) boot() {
 	m.findRole()
 	m.readFloor()
 	m.bootSlots()
+	m.endKexec()
 	m.writeSchema()
 	file := m.loadMachine()
 	m.measureBoot(file)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,6 +112,12 @@ func (m *Machine) measureLaunch(x slot.Slot, image slot.Digest) error {
 func (m *Machine) kexecRefused() error {
 	if m.vars.SecureBoot() == "enabled" {
 		return errors.New("Secure Boot is on, so the firmware alone may start a slot: it checks all of it")
+	}
+	if b, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && !strings.Contains(string(b), "[none]") {
+		return errors.New("this kernel is locked down, so it starts no other")
+	}
+	if b, err := os.ReadFile(kexecDisabled); err != nil || strings.TrimSpace(string(b)) != "0" {
+		return errors.New("this kernel starts no other: kexec is not built in, or was turned off")
 	}
 	return nil
 }

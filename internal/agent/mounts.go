@@ -70,7 +70,6 @@ var sysctls = []struct{ name, value string }{
 	{"kernel/ctrl-alt-del", "0"},         // tell init instead of resetting
 	{"kernel/kptr_restrict", "1"},        // addresses only with CAP_SYSLOG
 	{"kernel/dmesg_restrict", "1"},       // likewise the kernel log
-	{"kernel/kexec_load_disabled", "1"},  // no second kernel behind the measured one
 	{"kernel/yama/ptrace_scope", "1"},    // services do not read each other
 	{"fs/protected_symlinks", "1"},       //
 	{"fs/protected_hardlinks", "1"},      //
@@ -88,4 +87,16 @@ func setSysctls() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// kexecDisabled is the switch of kexec, which can be set once and not taken back.
+const kexecDisabled = "/proc/sys/kernel/kexec_load_disabled"
+
+// endKexec sees that there will be no second kernel behind the measured one. Only
+// the choice of the slot, which ends before any service starts, may need one.
+func (m *Machine) endKexec() {
+	err := os.WriteFile(kexecDisabled, []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.problem("prepare: %v", err)
+	}
 }
