@@ -44,26 +44,38 @@ func (f *hostFlags) client(v *verb, host string) (*hostclient.Client, error) {
 	return c, nil
 }
 
-// ask asks for the slots of a host: over TLS with a key set, else what the
-// machine tells everybody.
+// ask asks for the slots of a host: over TLS with a key set. Without one, and of
+// a machine that has no server to vouch for it, it is what the machine tells
+// everybody.
 func (f *hostFlags) ask(v *verb, host string) (*updateapi.Slots, error) {
 	if f.Keys == "" {
-		c, err := hostclient.New(hostclient.Options{Host: host})
-		if err != nil {
-			return nil, &ui.Error{Code: ui.CodeUsage, Err: err}
-		}
-		s, err := c.Told(v.ctx)
-		if err != nil {
-			return nil, explainHost(host, err)
-		}
 		v.ui.Note("told without proof; with --keys the machine has to show who it is")
-		return s, nil
+		return told(v, host)
 	}
 	c, err := f.client(v, host)
 	if err != nil {
 		return nil, err
 	}
 	s, err := c.Slots(v.ctx)
+	var unattested *hostclient.UnattestedError
+	var plain *hostclient.PlainError
+	switch {
+	case errors.As(err, &unattested):
+		v.ui.Warn("%s has no certificate of this fleet's attested hosts: what follows is told without proof", host)
+		return told(v, host)
+	case errors.As(err, &plain):
+		v.ui.Warn("%s answers in plain text only: what follows is told without proof", host)
+		return told(v, host)
+	}
+	return s, explainHost(host, err)
+}
+
+func told(v *verb, host string) (*updateapi.Slots, error) {
+	c, err := hostclient.New(hostclient.Options{Host: host})
+	if err != nil {
+		return nil, &ui.Error{Code: ui.CodeUsage, Err: err}
+	}
+	s, err := c.Told(v.ctx)
 	return s, explainHost(host, err)
 }
 

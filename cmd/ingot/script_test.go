@@ -22,7 +22,9 @@ import (
 // VALUE (looks into standard output), replace FILE OLD NEW, nothing DIR (is not
 // there, or empty with hidden files counted), hello DIR (a copy of the example
 // with a small disk and its lock), product KIND DIR (a finished image set), flipped SET DIR SUFFIX OFFSET (a copy
-// of a set with one bit of one file changed).
+// of a set with one bit of one file changed), release SET VERSION KEYS|- (a small
+// image set), machine TRUST [CAUSE] (a machine in this process that takes
+// updates; sets ADDR and KEY), newkey (KEY after a reset).
 func TestScript(t *testing.T) {
 	f := warm(t)
 	testscript.Run(t, testscript.Params{
@@ -51,6 +53,7 @@ func TestScript(t *testing.T) {
 				linkSet(t, set, ts.MkAbs(args[1]))
 			},
 			"flipped": flipped,
+			"release": writeRelease, "machine": startMachine, "newkey": newKey,
 			"journal": journal, "variables": variables, "atmost": atMost, "flip": flip, "slotof": slotOf, "applied": applied, "begins": begins,
 		},
 	})
