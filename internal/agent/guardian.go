@@ -78,6 +78,20 @@ func (m *Machine) findWatchdog() (watchdog.Device, bool) {
 	return list[0], true
 }
 
+// uncovered says what a fallback of this machine does not cover (S6).
+func (m *Machine) uncovered() []string {
+	m.mu.Lock()
+	w := m.status.Watchdog
+	m.mu.Unlock()
+	switch {
+	case w == nil || w.State == "armed" && !w.Software:
+		return nil
+	case w.State == "failed":
+		return []string{"hangs are not covered: " + w.Error}
+	}
+	return []string{"hangs are not covered: the machine has no hardware watchdog, or its driver is not in the image"}
+}
+
 // hungry is told when the watchdog is not fed any more. The kernel's log is the
 // only one that may survive.
 func (m *Machine) hungry(why string) {

@@ -36,7 +36,7 @@ func (m *Machine) trialHooks() slots.Hooks {
 	return slots.Hooks{
 		Evidence: m.evidenceFound, EraseEvidence: m.eraseEvidence, KeepEvidence: m.storeEvidence,
 		StartWatchdog: m.startTrial, StopWatchdog: m.endTrial,
-		Baseline: m.takeBaseline, RunChecks: m.runChecks, Health: m.trialHealth, Migrate: m.migrate,
+		Baseline: m.takeBaseline, RunChecks: m.runChecks, Health: m.trialHealth, Migrate: m.migrate, Notes: m.uncovered,
 	}
 }
 

@@ -143,3 +143,22 @@ func TestSchema(t *testing.T) {
 	}
 	said("12\n")
 }
+
+// TestUncovered: a machine that does not notice hangs says so where one asks why.
+func TestUncovered(t *testing.T) {
+	m := testMachine(t)
+	for _, c := range []struct {
+		w    *listener.Watchdog
+		want string
+	}{
+		{nil, ""}, {&listener.Watchdog{State: "armed"}, ""},
+		{&listener.Watchdog{State: "absent"}, "no hardware watchdog"},
+		{&listener.Watchdog{State: "armed", Software: true}, "no hardware watchdog"},
+		{&listener.Watchdog{State: "failed", Error: "EBUSY"}, "not covered: EBUSY"},
+	} {
+		m.update(func(s *listener.Status) { s.Watchdog = c.w })
+		if got := strings.Join(m.uncovered(), ""); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%+v: %q", c.w, got)
+		}
+	}
+}

@@ -93,6 +93,9 @@ type Hooks struct {
 	Counter    func() uint32
 	RaiseFloor func(floor uint32) error
 
+	// Notes are lines about the machine that belong to the explanation of its slots.
+	Notes func() []string
+
 	// Report is called after each change, as OnReport's functions are.
 	Report func(updateapi.Slots)
 }

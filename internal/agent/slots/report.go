@@ -21,8 +21,15 @@ func (k *Keeper) Brief() updateapi.Slots {
 		out.Order = append(out.Order, letter(x))
 	}
 	out.Next = letter(view.Next)
+	if f := k.o.Hooks.Notes; f != nil {
+		notes := f()
+		out.Why = append(out.Why, notes[:min(len(notes), max(maxWhy-len(out.Why), 0))]...)
+	}
 	return out
 }
+
+// maxWhy bounds the explanation, in lines.
+const maxWhy = 20
 
 // Slots describes the slots for people and servers.
 func (k *Keeper) Slots() updateapi.Slots {
