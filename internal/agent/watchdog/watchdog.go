@@ -46,7 +46,8 @@ type Device struct {
 }
 
 // List returns the watchdogs below a sysfs, hardware first. Kernels without
-// CONFIG_WATCHDOG_SYSFS give devices without an identity.
+// CONFIG_WATCHDOG_SYSFS give devices without an identity, and so does the one
+// driver that is no device of the class, ipmi_watchdog.
 func List(sysfs string) []Device {
 	dirs, _ := filepath.Glob(filepath.Join(sysfs, "class/watchdog/watchdog*"))
 	var out []Device
@@ -56,6 +57,9 @@ func List(sysfs string) []Device {
 		d.CardReset = status&unix.WDIOF_CARDRESET != 0
 		d.Software = d.Identity == "Software Watchdog" // drivers/watchdog/softdog.c
 		out = append(out, d)
+	}
+	if _, err := os.Stat(filepath.Join(sysfs, "class/misc/watchdog")); err == nil && len(out) == 0 {
+		out = []Device{{Name: "watchdog"}}
 	}
 	slices.SortFunc(out, func(a, b Device) int {
 		if a.Software != b.Software {
@@ -116,6 +120,9 @@ func Arm(d Device, o Options) (*Dog, error) {
 	f, err := os.OpenFile(node, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("arm watchdog: %w", err)
+	}
+	if info, err := unix.IoctlGetWatchdogInfo(int(f.Fd())); err == nil && d.Identity == "" {
+		d.Identity = unix.ByteSliceToString(info.Identity[:])
 	}
 	return arm(d, device{f}, o)
 }

@@ -182,4 +182,11 @@ func TestList(t *testing.T) {
 	if got := List(t.TempDir()); got != nil {
 		t.Errorf("no class: %v", got)
 	}
+	bmc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(bmc, "class/misc/watchdog"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := List(bmc); len(got) != 1 || got[0].Name != "watchdog" {
+		t.Errorf("a BMC's: %v", got)
+	}
 }
