@@ -81,9 +81,9 @@ func Look(sys System, s listener.Status, now time.Time) State {
 	}
 	b.IPv4, b.IPv6 = sys.addresses()
 	b.Route4, b.Route6 = sys.routes()
-	switch s.Attestation.State {
-	case "pending", "trusted", "refused": // it has answered, whatever it said
-		b.Server = s.Attestation.Server
+	switch a := s.Attestation; {
+	case a.State == "pending", a.State == "trusted", a.State == "refused", a.Last != "": // it has answered in this boot, whatever it said
+		b.Server = a.Server
 	}
 	if s.Root != nil {
 		b.Root, b.RootWhy = s.Root.State, s.Root.Error
