@@ -38,7 +38,7 @@ func TestBadReleases(t *testing.T) {
 		{"init exits", f.build(t, f.faulted(t, "2.0.3", "exit")), slot.InitExit, fallsBack, false},
 		{"unhealthy", f.release(t, "2.0.4", "-mode\", fine=-mode\", unhealthy"), slot.Unhealthy, fallsBack, false},
 		{"corrupt PE", f.forged(t, f.release(t, "2.0.5", ""), func(img *os.File) { breakPE(t, img) }), slot.CorruptPE, []string{"slot-b!", "slot-a"}, true},
-		{"network dead", f.release(t, "2.0.6", "driver: virtio_net=driver: nonesuch"), slot.NetworkDead, fallsBack, false},
+		{"network dead", f.release(t, "2.0.6", "driver: virtio_net=mac: \"02:00:00:00:00:99\""), slot.NetworkDead, fallsBack, false},
 		{"data full", f.release(t, "2.0.7", "-mode\", fine=-mode\", fill"), slot.DataFull, fallsBack, false},
 		{"clock 1970", f.release(t, "2.0.8", "-mode\", fine=-mode\", clock;stateDirectory: tally=stateDirectory: tally\n    capabilities: [SYS_TIME, DAC_OVERRIDE]"), slot.ClockWrong, fallsBack, false},
 	} {
@@ -55,7 +55,9 @@ func TestBadReleases(t *testing.T) {
 func (b *box) refutes(t *testing.T, c bad) {
 	b.t = t
 	before, mark := b.starts(), len(b.chain())
-	b.update(c.set)
+	if r := b.push(c.set); r.code != 1 || !strings.Contains(r.stderr, "fell back to the version before: "+c.cause.String()) {
+		t.Errorf("ingot update does not say that it was %s: code %d", c.cause, r.code)
+	}
 	b.runs("1.0.0")
 	if got := b.chain()[mark:]; !slices.Equal(got, c.chain) {
 		t.Errorf("the firmware started %q, want %q", got, c.chain)

@@ -19,12 +19,9 @@ import (
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/boot/varstore"
 	"github.com/ingot-os/ingot/internal/agent/listener"
-	"github.com/ingot-os/ingot/internal/hostclient"
-	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
-	"github.com/ingot-os/ingot/internal/verifier"
 	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/state"
 )
@@ -281,79 +278,58 @@ func (b *box) stored() (variables, state []byte) {
 	return text.Bytes(), state
 }
 
-// client is an operator's connection. The machine has no server that would name
-// it, so it is known by the key that it shows on its console in this boot.
-func (b *box) client() *hostclient.Client {
-	b.t.Helper()
-	var s listener.Status
-	if err := json.Unmarshal([]byte(b.get(9443, "/v1/status")), &s); err != nil {
-		b.t.Fatal(err)
-	}
-	set, err := keys.Open(b.f.keys)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	key, err := set.Signer(b.t.Context(), keys.Operator, "test")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	mine, err := verifier.OperatorCertificate(verifier.Authority{Certificate: set.Certificate(keys.Operator), Key: key}, "test", time.Now())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	c, err := hostclient.New(hostclient.Options{Host: b.address(9443), Certificate: mine, Key: s.Management.Key})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return c
-}
-
-// push sends a release; approve lets the machine try it at once.
-func (b *box) push(set *release.Set, approve bool) error {
-	b.t.Helper()
-	r, err := hostclient.OpenRelease(set.Dir, hostclient.ReleaseOptions{})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	began := time.Now()
-	_, sent, err := b.client().Push(b.t.Context(), r, hostclient.PushOptions{Approve: approve})
-	b.t.Logf("%s: %d bytes sent as %q in %.1f s", set.Manifest.Version, sent.Bytes, sent.Codings, time.Since(began).Seconds())
-	return err
-}
-
-// update pushes a release that the machine is to try.
-func (b *box) update(set *release.Set) {
-	b.t.Helper()
-	if err := b.push(set, true); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// stage pushes a release and leaves it where it is.
-func (b *box) stage(set *release.Set) {
-	b.t.Helper()
-	if err := b.push(set, false); err != nil {
-		b.t.Fatal(err)
-	}
-	b.rests(slot.Staged)
-}
-
-// approve lets the machine try what was staged.
-func (b *box) approve() {
-	b.t.Helper()
-	if _, err := b.client().Approve(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// operator runs a verb against the machine with the fleet's keys.
+// operator runs a verb against the machine with the fleet's keys. The machine has
+// no server that would name it, so it is known by the key that it shows on its
+// console in this boot.
 func (b *box) operator(verb string, args ...string) result {
 	b.t.Helper()
 	var s listener.Status
 	if err := json.Unmarshal([]byte(b.get(9443, "/v1/status")), &s); err != nil {
 		b.t.Fatal(err)
 	}
-	return ingot(b.t, append([]string{verb, b.address(9443), "--keys", b.f.keys, "--key", s.Management.Key}, args...)...)
+	return ingot(b.t, append([]string{verb, b.address(9443), "--keys", b.f.keys, "--host-key", s.Management.Key}, args...)...)
+}
+
+// push is ingot update.
+func (b *box) push(set *release.Set, args ...string) result {
+	b.t.Helper()
+	began := time.Now()
+	r := b.operator("update", append([]string{"--image", set.Dir}, args...)...)
+	b.t.Logf("ingot update to %s: code %d after %.1f s: %s%s", set.Manifest.Version, r.code, time.Since(began).Seconds(), r.out, r.stderr)
+	return r
+}
+
+// update pushes a release and wants it to become good.
+func (b *box) update(set *release.Set, args ...string) {
+	b.t.Helper()
+	if r := b.push(set, args...); r.code != 0 {
+		b.t.Fatalf("ingot update: code %d", r.code)
+	}
+}
+
+// stage pushes a release and leaves it where it is.
+func (b *box) stage(set *release.Set) {
+	b.t.Helper()
+	if r := b.push(set, "--stage-only"); r.code != 0 {
+		b.t.Fatalf("ingot update --stage-only: code %d", r.code)
+	}
+	b.rests(slot.Staged)
+}
+
+// approve lets the machine try what was staged.
+func (b *box) approve(set *release.Set) {
+	b.t.Helper()
+	if r := b.push(set, "--wait", "0"); r.code != 0 {
+		b.t.Fatalf("ingot update --wait 0: code %d", r.code)
+	}
+}
+
+// refuses wants a push refused for a reason.
+func (b *box) refuses(set *release.Set, words string) {
+	b.t.Helper()
+	if r := b.push(set); r.code != 3 || !strings.Contains(r.stderr, words) {
+		b.t.Errorf("version %s pushed: want code 3 and %q", set.Manifest.Version, words)
+	}
 }
 
 // why is ingot why on the disk, without the machine's help.

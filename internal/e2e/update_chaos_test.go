@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -45,14 +46,14 @@ func TestVariableChaos(t *testing.T) {
 	b.came("slot-b", "slot-a")
 	b.says("staged, turned around", `STAGED: version 1\.1\.0`, slot.Staged)
 
-	b.arm()
+	b.arm(next)
 	b.variables(func(s *varstore.Store) { s.Delete(efivar.BootNext, efivar.Global) })
 	b.on() // the same as a try that ended before init
 	b.runs("1.0.0")
 	b.came("slot-a")
 	b.says("armed, BootNext lost", `lost-before-init`, slot.Failed)
 
-	b.arm()
+	b.arm(next)
 	b.variables(double)
 	b.on()
 	b.sees(`ingot: tally 1\.1\.0 on Linux`)
@@ -66,7 +67,7 @@ func TestVariableChaos(t *testing.T) {
 	b.came("esp", "slot-a")
 	b.says("on trial, wiped", `power-cut`, slot.Failed)
 
-	b.arm()
+	b.arm(next)
 	b.variables(fill)
 	b.on()
 	b.blessed("1.1.0", slot.B)
@@ -105,9 +106,9 @@ func (b *box) says(when, line string, phases ...slot.Phase) {
 
 // arm approves what is staged, and pulls the plug when the machine is about to
 // start it.
-func (b *box) arm() {
+func (b *box) arm(set *release.Set) {
 	b.t.Helper()
-	b.approve()
+	b.approve(set)
 	b.sees(`ingot: restarting now`)
 	b.cut()
 	b.variables(func(s *varstore.Store) {

@@ -82,13 +82,13 @@ func (f *foundry) build(t *testing.T, r recipe) *release.Set {
 	}
 	for _, args := range [][]string{
 		{"lock", "-f", file},
-		{"build", "-f", file, "-o", f.file("out"), "--keys", cmp.Or(r.keys, f.keys)},
+		{"build", "-f", file, "-o", f.file("out-" + r.version), "--keys", cmp.Or(r.keys, f.keys)},
 	} {
 		if a := call(t, r.program, args...); a.code != 0 {
 			t.Fatalf("ingot %v: %s", args, a.stderr)
 		}
 	}
-	set, err := release.Open(f.file("out/tally-" + r.version))
+	set, err := release.Open(f.file("out-" + r.version + "/tally-" + r.version))
 	if err != nil {
 		t.Fatal(err)
 	}

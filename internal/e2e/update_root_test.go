@@ -16,15 +16,7 @@ import (
 func TestUpdateRoot(t *testing.T) {
 	needs(t, "amd64")
 	f := newFoundry(t, "go:\n  - package: ./service\n    name: tally\n    tags: [nethttpomithttp2]\n=root: {directory: rootfs, format: erofs}\n;slot: 80M=slot: 80M, root: 16M")
-	bin := f.file("rootfs/bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-tags=nethttpomithttp2", "-o", filepath.Join(bin, "tally"), ".")
-	c.Dir, c.Env = f.file("service"), append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("build the service: %v\n%s", err, out)
-	}
+	serviceRoot(t, f)
 	b := newBox(t, f, f.release(t, "1.0.0", ""), nil)
 	b.on()
 	b.runs("1.0.0")
@@ -45,10 +37,24 @@ func TestUpdateRoot(t *testing.T) {
 			rot(t, disk, partition.RootB, off)
 		}
 	})
-	b.approve()
+	b.approve(fine)
 	b.runs("1.0.0")
 	b.blames("1.1.0", slot.CorruptRoot, false)
 
 	b.update(f.release(t, "1.2.0", ""))
 	b.blessed("1.2.0", slot.B)
+}
+
+// serviceRoot puts the service into the directory that becomes the root.
+func serviceRoot(t *testing.T, f *foundry) {
+	t.Helper()
+	bin := f.file("rootfs/bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-tags=nethttpomithttp2", "-o", filepath.Join(bin, "tally"), ".")
+	c.Dir, c.Env = f.file("service"), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("build the service: %v\n%s", err, out)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/internal/trust"
-	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
 // TestUpdateSecureBoot: on enforcing firmware a release of the fleet becomes
@@ -27,7 +26,7 @@ func TestUpdateSecureBoot(t *testing.T) {
 
 	theirs := f.forged(t, f.build(t, recipe{version: "2.0.0", keys: foreign}), nil)
 	b.refutes(t, bad{set: theirs, cause: slot.WrongSignature, chain: []string{"slot-b!", "slot-a"}, final: true})
-	b.refuses(theirs, updateapi.IsRejected)
+	b.refuses(theirs, slot.WrongSignature.Text())
 	b.update(f.release(t, "1.1.0", ""))
 	b.blessed("1.1.0", slot.B)
 	if got := b.starts(); len(got) != len(before)+2 {

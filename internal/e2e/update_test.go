@@ -3,12 +3,10 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"slices"
 	"testing"
 
 	"github.com/ingot-os/ingot/boot/slot"
-	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
@@ -28,20 +26,20 @@ func TestUpdate(t *testing.T) {
 	if got := b.chain(); !slices.Equal(got, []string{"slot-a", "slot-b"}) {
 		t.Errorf("the firmware started %q, want slot-a and then slot-b once", got)
 	}
-	b.update(third)
+	b.update(third, "--base", next.Dir)
 	b.blessed("1.2.0", slot.A)
 	if got, want := b.starts(), []string{"1.0.0", "1.1.0", "1.2.0"}; !slices.Equal(got, want) {
 		t.Errorf("the data partition knows of %q, want %q", got, want)
 	}
 
-	if _, err := b.client().Rollback(t.Context()); err != nil {
-		t.Fatal(err)
+	if r := b.operator("rollback"); r.code != 0 {
+		t.Fatalf("ingot rollback: code %d: %s%s", r.code, r.out, r.stderr)
 	}
 	b.runs("1.1.0")
 	if j := b.journal(); j.Good != slot.B || j.Phase != slot.RolledBack {
 		t.Errorf("after the rollback the journal says %+v", j)
 	}
-	b.refuses(third, updateapi.IsRejected)
+	b.refuses(third, "an operator rolled it back")
 	b.slotsTell("1.1.0", "1.2.0")
 	b.unchangedByPower(5)
 }
@@ -53,15 +51,6 @@ func (b *box) blessed(version string, in slot.Slot) {
 	r := b.rests(slot.Blessed, slot.Idle)
 	if r.Good != in || r.Of(in).Version != version || r.Of(in).Condition != slot.Good {
 		b.t.Fatalf("%s in slot %s is not blessed: %+v", version, in, r)
-	}
-}
-
-// refuses wants a push refused for a reason.
-func (b *box) refuses(set *release.Set, code string) {
-	b.t.Helper()
-	var e *updateapi.Error
-	if err := b.push(set, true); !errors.As(err, &e) || e.Code != code {
-		b.t.Errorf("version %s pushed: %v, want %s", set.Manifest.Version, err, code)
 	}
 }
 
