@@ -19,6 +19,8 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/rig"
@@ -30,8 +32,10 @@ import (
 // desk is one machine over several boots, driven by its journal and variables
 // alone: no update client is there.
 type desk struct {
-	t *testing.T
-	m qemu.Machine
+	t       *testing.T
+	m       qemu.Machine
+	vm      *qemu.VM
+	console string // of the last boot
 }
 
 // TestSlotsOfAPlainImage: the keeper is part of every init. A disk that was just
@@ -40,17 +44,7 @@ type desk struct {
 // nothing again.
 func TestSlotsOfAPlainImage(t *testing.T) {
 	needs(t, "amd64")
-	set, err := release.Open(image(t, variant{example: hello}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := rig.Spec(set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &desk{t: t, m: qemu.Machine{Arch: qemu.AMD64, Image: set.Image(), Disk: filepath.Join(t.TempDir(), "disk"),
-		Vars: rig.Vars(set, spec), Forwards: []qemu.Forward{{Guest: 9443}}}}
-
+	d, spec := newDesk(t)
 	s := d.boot(func(s updateapi.Slots) bool { return s.Slots[0].Image != "" })
 	sum := sha256.Sum256(d.part(partition.SlotA))
 	if s.Running != "a" || s.Good != "a" || s.Phase != "IDLE" || s.Slots[0].Image != fmt.Sprintf("%x", sum) || s.Slots[0].Condition != "good" {
@@ -74,6 +68,20 @@ func TestSlotsOfAPlainImage(t *testing.T) {
 	}
 }
 
+func newDesk(t *testing.T) (*desk, *appliance.Spec) {
+	t.Helper()
+	set, err := release.Open(image(t, variant{example: hello}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := rig.Spec(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &desk{t: t, m: qemu.Machine{Arch: qemu.AMD64, Image: set.Image(), Disk: filepath.Join(t.TempDir(), "disk"),
+		Vars: rig.Vars(set, spec), Forwards: []qemu.Forward{{Guest: 9443}}}}, spec
+}
+
 // boot starts the machine, waits until it is healthy and its slots are as they
 // should be, and turns it off.
 func (d *desk) boot(until func(updateapi.Slots) bool) (s updateapi.Slots) {
@@ -85,15 +93,17 @@ func (d *desk) boot(until func(updateapi.Slots) bool) (s updateapi.Slots) {
 		d.t.Fatal(err)
 	}
 	defer vm.Close()
+	d.vm = vm
 	if _, err := vm.WaitLine(ctx, regexp.MustCompile("healthy after")); err != nil {
 		d.t.Fatalf("%v\n%s", err, vm.Console())
 	}
-	for s = d.slots(vm); until != nil && !until(s); s = d.slots(vm) {
+	for d.get(updateapi.SlotsPath, &s); until != nil && !until(s); d.get(updateapi.SlotsPath, &s) {
 		if ctx.Err() != nil {
 			d.t.Fatalf("the slots stay %+v\n%s", s, vm.Console())
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
+	d.console = string(vm.Console())
 	if err := vm.PowerDown(ctx); err != nil {
 		d.t.Fatal(err)
 	}
@@ -101,17 +111,21 @@ func (d *desk) boot(until func(updateapi.Slots) bool) (s updateapi.Slots) {
 	return s
 }
 
-func (d *desk) slots(vm *qemu.VM) (s updateapi.Slots) {
+func (d *desk) status() (s listener.Status) {
+	d.get("/v1/status", &s)
+	return s
+}
+
+func (d *desk) get(path string, v any) {
 	d.t.Helper()
-	r, err := http.Get("http://" + vm.Forward(9443) + updateapi.SlotsPath)
+	r, err := http.Get("http://" + d.vm.Forward(9443) + path)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer r.Body.Close()
-	if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
 		d.t.Fatal(err)
 	}
-	return s
 }
 
 // part is what a partition holds.
@@ -188,10 +202,30 @@ func (d *desk) arm(version string) {
 	image := d.part(partition.SlotA)
 	d.disk(func(disk *os.File, l partition.Layout) error {
 		p, _ := l.Part(partition.SlotB)
-		if _, err := p.Window(disk).WriteAt(image, 0); err != nil {
-			return err
+		_, err := p.Window(disk).WriteAt(image, 0)
+		return err
+	})
+	d.journal(func(r *slot.Record) {
+		r.Phase, r.Candidate, r.TriesLeft, r.Arms = slot.Armed, slot.B, 3, 1
+		r.Slots[1] = slot.Content{Version: version + "+next", Image: sha256.Sum256(image), Condition: slot.Ready}
+	})
+	d.vars(func(s *varstore.Store) {
+		order, _ := s.Get(efivar.BootOrder, efivar.Global)
+		numbers, err := efivar.ParseOrder(bytes.Clone(order.Data))
+		if err == nil {
+			err = s.Set(varstore.Variable{Name: efivar.BootNext, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: efivar.MarshalOrder(numbers[1])})
 		}
-		p, _ = l.Part(partition.State)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	})
+}
+
+// journal changes the journal.
+func (d *desk) journal(change func(*slot.Record)) {
+	d.t.Helper()
+	d.disk(func(disk *os.File, l partition.Layout) error {
+		p, _ := l.Part(partition.State)
 		area := struct {
 			io.ReaderAt
 			io.WriterAt
@@ -204,21 +238,57 @@ func (d *desk) arm(version string) {
 		if err != nil {
 			return err
 		}
-		r.Phase, r.Candidate, r.TriesLeft, r.Arms = slot.Armed, slot.B, 3, 1
-		r.Slots[1] = slot.Content{Version: version + "+next", Image: sha256.Sum256(image), Condition: slot.Ready}
+		change(&r)
 		if journal, err = r.AppendBinary(nil); err != nil {
 			return err
 		}
 		return state.Store(area, state.Journal, journal)
 	})
+}
+
+// wipe takes the boot entries away, as a flat battery does.
+func (d *desk) wipe() {
+	d.t.Helper()
 	d.vars(func(s *varstore.Store) {
-		order, _ := s.Get(efivar.BootOrder, efivar.Global)
-		numbers, err := efivar.ParseOrder(bytes.Clone(order.Data))
-		if err == nil {
-			err = s.Set(varstore.Variable{Name: efivar.BootNext, GUID: efivar.Global, Attributes: efivar.BootAttributes, Data: efivar.MarshalOrder(numbers[1])})
-		}
-		if err != nil {
-			d.t.Fatal(err)
+		for _, v := range s.List() {
+			if _, ok := efivar.ParseBootName(v.Name); ok || v.Name == efivar.BootOrder || v.Name == efivar.BootNext {
+				s.Delete(v.Name, v.GUID)
+			}
 		}
 	})
+}
+
+// TestSelectorStartsASlot: on a machine whose boot variables are of no use the
+// image on the ESP starts the good slot by kexec, measures that, and says so.
+// When the journal says that the variables are good and they are gone, it makes
+// them again.
+func TestSelectorStartsASlot(t *testing.T) {
+	needs(t, "amd64")
+	d, spec := newDesk(t)
+	d.m.TPM = true
+	d.boot(nil)
+	d.arm(spec.Version)
+	d.journal(func(r *slot.Record) {
+		r.Good, r.Candidate, r.Phase, r.Means = slot.B, slot.None, slot.Idle, slot.Selector
+		r.Slots[1].Condition = slot.Good
+	})
+	d.wipe()
+	s := d.boot(func(updateapi.Slots) bool {
+		if path := d.status().Boot.Path; path != "kexec" {
+			t.Errorf("booted by %q", path)
+		}
+		return true
+	})
+	if s.Running != "b" || s.Good != "b" || s.Phase != "IDLE" || s.Means != "selector" {
+		t.Errorf("%+v\n%s", s, d.console)
+	}
+	before := d.written()
+	if s = d.boot(nil); s.Running != "b" || d.written() != before {
+		t.Errorf("%+v; written\n%s, before\n%s", s, d.written(), before)
+	}
+
+	d.journal(func(r *slot.Record) { r.Means = slot.Firmware })
+	if s = d.boot(nil); s.Running != "b" || s.Means != "firmware" || !slices.Equal(s.Order, []string{"b", "a"}) {
+		t.Errorf("after the variables were made again: %+v\n%s", s, d.console)
+	}
 }
