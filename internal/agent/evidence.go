@@ -67,11 +67,7 @@ func (m *Machine) lookBack() *lookback {
 	f := &m.found
 	f.once.Do(func() {
 		f.traces.Kernel = m.kernelRecord()
-		for _, d := range watchdog.List("/sys") {
-			if d.CardReset && !d.Software {
-				f.traces.Watchdog = traces.Watchdog(d.Identity)
-			}
-		}
+		f.traces.Watchdog = resetByWatchdog()
 		note := m.initRecord(f)
 		f.traces.BootFile = m.lostCandidate()
 		if f.text = f.traces.Text(); f.text == "" {
@@ -82,6 +78,30 @@ func (m *Machine) lookBack() *lookback {
 		}
 	})
 	return f
+}
+
+// passOnHang keeps what the watchdog tells for the slot that the selector starts:
+// the driver has cleared the hardware's flag by then. What init itself has kept says
+// more and stays.
+func (m *Machine) passOnHang() {
+	e := resetByWatchdog()
+	if e == nil {
+		return
+	}
+	if b, _, err := m.loadState(state.Evidence); err == nil && len(b) > 0 {
+		return
+	}
+	m.keepEvidence(e.Cause, e.Detail)
+}
+
+// resetByWatchdog is the evidence of a watchdog; nil in nearly all boots.
+func resetByWatchdog() *slot.Evidence {
+	for _, d := range watchdog.List("/sys") {
+		if d.CardReset && !d.Software {
+			return traces.Watchdog(d.Identity)
+		}
+	}
+	return nil
 }
 
 // kernelRecord reads pstore. Which storage is behind it, the kernel decides: ERST

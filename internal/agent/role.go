@@ -158,6 +158,7 @@ func (m *Machine) enterRole(part string) {
 func (m *Machine) selectSlot() error {
 	m.update(func(s *listener.Status) { s.Boot.Role = roleSelector })
 	m.log.Printf("selector: the firmware started no slot")
+	m.passOnHang()
 	k := m.newKeeper(slot.None, false)
 	if err := k.Boot(); err != nil {
 		return err
