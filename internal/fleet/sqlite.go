@@ -143,6 +143,7 @@ func connect(path, mode string) (*sql.DB, error) {
 	q := url.Values{"mode": {mode}, "_pragma": {"busy_timeout(10000)", "synchronous(FULL)", "trusted_schema(0)", "cache_size(-8192)"}}
 	if mode == "rw" {
 		q.Add("_pragma", "journal_mode(WAL)")
+		q.Add("_pragma", "wal_autocheckpoint(0)") // see checkpoints
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {

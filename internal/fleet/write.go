@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +57,8 @@ func (s *SQLite) send(ctx context.Context, o *op) error {
 // disk the changes for the next one gather.
 func (s *SQLite) write() {
 	defer close(s.written)
+	c := checkpoints{db: s.writer}
+	defer c.end()
 	for first := range s.ops {
 		batch := append(make([]*op, 0, 16), first)
 	gather:
@@ -80,6 +83,7 @@ func (s *SQLite) write() {
 			}
 			o.done <- o.err
 		}
+		c.after(len(batch), func() { s.exec(takeIn) })
 	}
 }
 
@@ -155,7 +159,7 @@ func (s *SQLite) update(o *op, name string, fn func(*Change) error) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("read host %.70q: %w", name, err)
 	}
-	c := &Change{Host: h, updates: changed{store: s, name: name}}
+	c, before := &Change{Host: h, updates: changed{store: s, name: name}}, columnsOf(h)
 	if err := fn(c); err != nil {
 		return err
 	}
@@ -169,7 +173,7 @@ func (s *SQLite) update(o *op, name string, fn func(*Change) error) error {
 	if err := s.records(o, c); err != nil {
 		return fmt.Errorf("record host %s: %w", name, err)
 	}
-	if err := s.put(c.Host); err != nil {
+	if err := s.put(c.Host, before); err != nil {
 		return fmt.Errorf("write host %s: %w", name, taken(err))
 	}
 	if err := c.updates.write(); err != nil {
@@ -201,7 +205,19 @@ func (s *SQLite) records(o *op, c *Change) error {
 	return nil
 }
 
-func (s *SQLite) put(h *Host) error {
+// columns are those of a host that have an index, and seldom change.
+type columns struct{ ek, ak, state string }
+
+func columnsOf(h *Host) *columns {
+	if h == nil {
+		return nil
+	}
+	return &columns{string(h.Record.EKName), base64.StdEncoding.EncodeToString(h.Record.AKName), string(h.Record.State)}
+}
+
+// put writes a host. What has an index is written only when it has changed: a
+// verdict touches half as many pages then.
+func (s *SQLite) put(h *Host, before *columns) error {
 	body, err := json.Marshal(h)
 	if err != nil {
 		return err
@@ -210,10 +226,15 @@ func (s *SQLite) put(h *Host) error {
 	if !h.At.IsZero() {
 		heard = h.At.UnixMilli()
 	}
-	return s.exec(`INSERT INTO hosts (name, ek, state, heard, silent, revision, seq, head, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET ek = excluded.ek, state = excluded.state, heard = excluded.heard, silent = excluded.silent,
+	now := columnsOf(h)
+	if before != nil && *before == *now {
+		return s.exec("UPDATE hosts SET heard = ?, silent = ?, revision = ?, seq = ?, head = ?, body = ? WHERE name = ?",
+			heard, h.Silent, h.Revision+1, h.seq, h.head[:], string(body), h.Record.Name)
+	}
+	return s.exec(`INSERT INTO hosts (name, ek, ak, state, heard, silent, revision, seq, head, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET ek = excluded.ek, ak = excluded.ak, state = excluded.state, heard = excluded.heard, silent = excluded.silent,
 		revision = excluded.revision, seq = excluded.seq, head = excluded.head, body = excluded.body`,
-		h.Record.Name, h.Record.EKName, string(h.Record.State), heard, h.Silent, h.Revision+1, h.seq, h.head[:], string(body))
+		h.Record.Name, h.Record.EKName, now.ak, now.state, heard, h.Silent, h.Revision+1, h.seq, h.head[:], string(body))
 }
 
 func (s *SQLite) keep(o *op, blobs []audit.Blob) error {
