@@ -89,12 +89,12 @@ func dirty(target string, size int64) error {
 	return f.Sync()
 }
 
-// attachLoop makes the file a block device.
-func attachLoop(ctx context.Context, path string) (string, error) {
+// attachLoop makes a file a block device, by arguments of losetup.
+func attachLoop(ctx context.Context, args ...string) (string, error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("a loop device needs root")
 	}
-	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", path).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "losetup", append([]string{"--find", "--show"}, args...)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("losetup: %s", strings.TrimSpace(string(out)+" "+err.Error()))
 	}
