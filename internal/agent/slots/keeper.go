@@ -73,6 +73,11 @@ func (k *Keeper) Handle(e slot.Event) error {
 	if !k.booted && e.Kind != slot.Booted {
 		return errors.New("the slots of this machine are not known yet")
 	}
+	if e.Kind == slot.Stage || e.Kind == slot.Approve {
+		if err := k.mayTry(); err != nil {
+			return err
+		}
+	}
 	if e.Kind == slot.Stage {
 		k.identifyNow()
 	}
@@ -80,6 +85,22 @@ func (k *Keeper) Handle(e slot.Event) error {
 	k.watch()
 	k.tell()
 	return err
+}
+
+// mayTry says why no slot can be tried here: Secure Boot leaves that to the
+// firmware alone, and its variables cannot be written. When they can be again,
+// the firmware is in force again.
+func (k *Keeper) mayTry() error {
+	if k.o.Selector.Refuse == nil {
+		return nil
+	}
+	if err := k.o.Firmware.Test(); err != nil {
+		return fmt.Errorf("no slot can be tried on this machine: %w; %w", err, k.o.Selector.Refuse)
+	}
+	if k.State().Means == slot.Firmware {
+		return nil
+	}
+	return k.handle(slot.Event{Kind: slot.SelfTested, OK: true})
 }
 
 func (k *Keeper) handle(e slot.Event) error {
@@ -213,41 +234,6 @@ func (k *Keeper) recover(a slot.Action) {
 	if f != nil {
 		f(a)
 	}
-}
-
-// nowhere is the actuator of machines without slots: their journal is kept by
-// the server (package netslot), so none of them has a keeper.
-type nowhere struct{}
-
-var errNetboot = errors.New("the server chooses what this machine boots")
-
-func (nowhere) SetDefault(_, _ slot.Slot) error { return errNetboot }
-func (nowhere) SetNext(slot.Slot) error         { return errNetboot }
-func (nowhere) Launch(slot.Slot) error          { return errNetboot }
-
-// seen remembers what the variables are after a change.
-type seen struct {
-	k *Keeper
-	f Firmware
-}
-
-func (s seen) SetDefault(first, second slot.Slot) error {
-	defer s.k.look()
-	return s.f.SetDefault(first, second)
-}
-
-func (s seen) SetNext(x slot.Slot) error {
-	defer s.k.look()
-	return s.f.SetNext(x)
-}
-
-func (s seen) Launch(x slot.Slot) error { return s.f.Launch(x) }
-
-func (k *Keeper) look() {
-	v := k.o.Firmware.View()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.view = v
 }
 
 // saveBaseline keeps how the machine is when a try is armed. A trial without it

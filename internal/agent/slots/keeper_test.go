@@ -430,3 +430,28 @@ func TestLaunchMeasures(t *testing.T) {
 		}
 	}
 }
+
+// TestSecureBootNeedsVariables: no version is rejected because the machine cannot
+// try any, and the way is free when it can again.
+func TestSecureBootNeedsVariables(t *testing.T) {
+	r := newRack(t)
+	r.refuse = errors.New("Secure Boot is on")
+	r.power()
+	blocked := r.at("vars/" + efivar.FileName(selfTest, vendor))
+	if err := os.Mkdir(blocked, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.give(slot.Event{Kind: slot.SelfTested})
+	stage(t, r, "2.0")
+	if _, s := r.now(); s.Phase != slot.Idle || !slices.ContainsFunc(r.log, func(l string) bool { return strings.Contains(l, "no slot can be tried on this machine") }) {
+		t.Errorf("%s\n%s", s.Phase, strings.Join(r.log, "\n"))
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	update(t, r, "2.0")
+	want(t, r, "2.0", slot.Blessed)
+	if _, s := r.now(); s.Means != slot.Firmware {
+		t.Errorf("the means are %s", s.Means)
+	}
+}
