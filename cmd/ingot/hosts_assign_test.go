@@ -44,7 +44,9 @@ func TestAssigned(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		d := &verifier.Detail{Summary: verifier.Summary{Name: "edge-1", Update: &fleet.Update{Assignment: &assign.Assignment{Release: "abc", Version: "1.1.0", Approved: x.approved}}}, Withheld: x.withheld}
-		if err := c.assigned(&verb{ctx: context.Background(), ui: ui.New(&out, &out)}, d); err != nil {
+		u := ui.New(&out, &out)
+		u.Terminal = true
+		if err := c.assigned(&verb{ctx: context.Background(), ui: u}, d); err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range x.want {
