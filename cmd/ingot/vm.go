@@ -176,7 +176,7 @@ type runCmd struct {
 // machine powers off, the time is over, or the operator interrupts: then the
 // power button is pressed.
 func (c *runCmd) Run(v *verb) error {
-	m, _, err := c.machine()
+	m, spec, err := c.machine()
 	if err != nil {
 		return err
 	}
@@ -187,6 +187,9 @@ func (c *runCmd) Run(v *verb) error {
 	}
 	defer vm.Close()
 	sayForwards(v, vm)
+	if spec.Update != nil && spec.Trust != nil && len(spec.Trust.Operator) > 0 {
+		next(v, "ingot update %s --image OUT/NAME-NEXT --keys DIR --host-key KEY   (its console says the key)", vm.Forward(rig.ManagementPort(spec)))
+	}
 	ctx := v.ctx
 	if c.Timeout != 0 {
 		var cancel context.CancelFunc
