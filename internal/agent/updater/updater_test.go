@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/delta"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
@@ -462,5 +464,58 @@ func TestUnavailable(t *testing.T) {
 	}
 	if s := b.updater.Slots(); len(s.Why) == 0 {
 		t.Error("no reason")
+	}
+}
+
+// TestLoopDevice does it on real block devices, with sectors of both sizes.
+func TestLoopDevice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a loop device needs root")
+	}
+	losetup := oracle.Need(t, "util-linux", "losetup")
+	for _, sector := range []string{"512", "4096"} {
+		t.Run(sector, func(t *testing.T) {
+			b := newBench(t)
+			nodes := map[string]string{}
+			for role := range sizes {
+				out, err := exec.Command(losetup, "--find", "--show", "--sector-size", sector, filepath.Join(b.dir, role)).CombinedOutput()
+				if err != nil {
+					t.Skipf("losetup: %v: %s", err, out)
+				}
+				nodes[role] = strings.TrimSpace(string(out))
+				t.Cleanup(func() { exec.Command(losetup, "-d", nodes[role]).Run() })
+			}
+			b.machine.Partition = func(role string) (string, int64, error) { return nodes[role], sizes[role], nil }
+			b.start()
+			if p := b.offer(fresh); len(p.Wants) != 2 {
+				t.Fatalf("%+v", p)
+			}
+			body := b.encode("root", "zstd", used(fresh.root))
+			if _, err := b.updater.Write("root", 0, "zstd", cutter(t, body, 4*mib)); code(err) != updateapi.Failed {
+				t.Errorf("cut: %v", err)
+			}
+			for _, part := range []string{"root", "slot"} {
+				if _, err := b.send(fresh, part, "zstd"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for role, want := range map[string][]byte{"slot-b": fresh.slot, "root-b": fresh.root, "slot-a": old.slot} {
+				got, err := os.ReadFile(nodes[role])
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s holds something else: %v", role, err)
+				}
+			}
+			d, err := openDevice(nodes["slot-b"], sizes["slot-b"], os.O_RDWR)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.close()
+			if !d.block || !d.direct {
+				t.Errorf("block %v, past the cache %v", d.block, d.direct)
+			}
+			if _, err := openDevice(nodes["slot-b"], sizes["slot-b"]+mib, os.O_RDWR); err == nil {
+				t.Error("a device of another size is taken")
+			}
+		})
 	}
 }
