@@ -40,7 +40,7 @@ func readState(n *Node, r io.ReaderAt, _ int64) error {
 // readRegion shows the payload of a region.
 func readRegion(n *Node, s state.Status) error {
 	switch {
-	case s.Region == state.Machine || s.Region == state.Evidence:
+	case s.Region == state.Machine || s.Region == state.Evidence || s.Region == state.Update:
 		n.add("text", strings.TrimRight(string(s.Payload), "\n"))
 	case s.Region == state.Journal && len(s.Payload) > 0:
 		return addJournal(n, s.Payload)

@@ -188,7 +188,8 @@ func writeRegions(t testing.TB, dir string, variant int) string {
 		t.Fatal(err)
 	}
 	for region, payload := range map[state.Region][]byte{state.Journal: journal, state.Rejected: rejected,
-		state.Clock: binary.LittleEndian.AppendUint64(nil, uint64(writtenAt.Unix())), state.Machine: []byte("hostname: one\n")} {
+		state.Clock: binary.LittleEndian.AppendUint64(nil, uint64(writtenAt.Unix())), state.Machine: []byte("hostname: one\n"),
+		state.Update: []byte(`{"progress":{"from":4096}}`)} {
 		if err := state.Store(f, region, payload); err != nil {
 			t.Fatal(err)
 		}
