@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -234,7 +235,7 @@ func (s *SQLite) put(h *Host, before *columns) error {
 	return s.exec(`INSERT INTO hosts (name, ek, ak, state, heard, silent, revision, seq, head, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET ek = excluded.ek, ak = excluded.ak, state = excluded.state, heard = excluded.heard, silent = excluded.silent,
 		revision = excluded.revision, seq = excluded.seq, head = excluded.head, body = excluded.body`,
-		h.Record.Name, h.Record.EKName, now.ak, now.state, heard, h.Silent, h.Revision+1, h.seq, h.head[:], string(body))
+		h.Record.Name, h.Record.EKName, sql.NullString{String: now.ak, Valid: now.ak != ""}, now.state, heard, h.Silent, h.Revision+1, h.seq, h.head[:], string(body))
 }
 
 func (s *SQLite) keep(o *op, blobs []audit.Blob) error {
