@@ -36,9 +36,12 @@ const (
 	// MaxOperators bounds the TLS connections at once. A handshake costs a signature
 	// and some 50 KB.
 	MaxOperators = 16
-	firstByte    = 5 * time.Second
-	handshake    = 10 * time.Second
-	quiet        = 10 * time.Second // between two lines of the log about refused connections
+	// MaxAddress bounds the connections of one address: silent ones of one client
+	// must not keep the others out.
+	MaxAddress = http1.MaxConns / 2
+	firstByte  = 5 * time.Second
+	handshake  = 10 * time.Second
+	quiet      = 10 * time.Second // between two lines of the log about refused connections
 )
 
 // server is the state of Run.
@@ -57,11 +60,12 @@ type server struct {
 	key     string          // that was told last
 	refused time.Time       // last line about it
 	silent  int             // refusals since
+	from    map[string]int  // connections by address
 }
 
 // Run serves m.Listener until the context ends.
 func Run(ctx context.Context, m updates.Machine, c updates.Client) {
-	s := &server{m: m, c: c, operators: make(chan struct{}, MaxOperators)}
+	s := &server{m: m, c: c, operators: make(chan struct{}, MaxOperators), from: map[string]int{}}
 	if err := s.setUp(); err != nil {
 		m.Problem("management: %v", err)
 		s.operator = nil
@@ -105,10 +109,43 @@ func (s *server) accept(ctx context.Context) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
+		from := host(c)
+		if !s.enter(from) {
+			c.Close()
+			<-places
+			continue
+		}
 		active.Go(func() {
-			defer func() { <-places }()
+			defer func() { s.leave(from); <-places }()
 			s.serve(ctx, c)
 		})
+	}
+}
+
+func host(c net.Conn) string {
+	h, _, err := net.SplitHostPort(c.RemoteAddr().String())
+	if err != nil {
+		return c.RemoteAddr().String()
+	}
+	return h
+}
+
+// enter counts a connection of an address; false: it has enough.
+func (s *server) enter(from string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.from[from] >= MaxAddress {
+		return false
+	}
+	s.from[from]++
+	return true
+}
+
+func (s *server) leave(from string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.from[from]--; s.from[from] == 0 {
+		delete(s.from, from)
 	}
 }
 

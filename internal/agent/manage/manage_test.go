@@ -474,6 +474,59 @@ func TestManyConnections(t *testing.T) {
 	t.Error("operators are not let in when the others have gone")
 }
 
+// TestOneAddress: who opens all the connections that he can keeps nobody else out.
+func TestOneAddress(t *testing.T) {
+	b := machine(t, trusting(t))
+	for range http1.MaxConns + 10 {
+		c, err := net.Dial("tcp", b.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	other := &http.Client{Timeout: firstByte / 2, Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	if status, _, err := ask(other, "GET", "http://"+b.addr+"/healthz", ""); err != nil || status != 200 {
+		t.Errorf("another address: %d %v", status, err)
+	}
+}
+
+// FuzzServe: whatever an operator or somebody else sends, nothing panics and
+// only what is asked for reaches the update client.
+func FuzzServe(f *testing.F) {
+	f.Add("POST /v1/update HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"manifest\":\"e30=\"}", true)
+	f.Add("PUT /v1/update/slot?from=4096&coding=zstd HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", true)
+	f.Add("POST /v1/rollback HTTP/1.1\r\n\r\n", false)
+	f.Fuzz(func(t *testing.T, in string, in16 bool) {
+		c := &fake{}
+		s := &server{c: c, from: map[string]int{}}
+		s.m = updates.Machine{Logf: func(string, ...any) {}, Plain: func(http1.Request) http1.Response { return http1.Text(404, "no") }}
+		conn := &canned{in: strings.NewReader(in)}
+		if in16 {
+			http1.Conn{MaxBody: maxBody, Handle: operator{s, "ann", conn.RemoteAddr()}.handle}.Serve(conn)
+		} else {
+			s.serve(t.Context(), conn)
+		}
+		if !in16 && len(c.asked) > 0 || len(c.asked) > 1 || strings.Contains(conn.out.String(), "panic") {
+			t.Errorf("%q: asked %q, answered %q", in, c.asked, conn.out.String())
+		}
+	})
+}
+
+// canned is a connection that says fixed bytes.
+type canned struct {
+	net.Conn
+	in  io.Reader
+	out bytes.Buffer
+}
+
+func (c *canned) Read(b []byte) (int, error)       { return c.in.Read(b) }
+func (c *canned) Write(b []byte) (int, error)      { return c.out.Write(b) }
+func (c *canned) Close() error                     { return nil }
+func (c *canned) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (c *canned) SetDeadline(time.Time) error      { return nil }
+func (c *canned) SetReadDeadline(time.Time) error  { return nil }
+func (c *canned) SetWriteDeadline(time.Time) error { return nil }
+
 // TestOneChangeAtATime: while one uploads, another is told so, and may look.
 func TestOneChangeAtATime(t *testing.T) {
 	b := machine(t, trusting(t))
