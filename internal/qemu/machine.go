@@ -1,6 +1,7 @@
 // Package qemu boots a raw disk image in QEMU the way a real machine would:
 // UEFI firmware, a TPM 2.0 (swtpm), a disk, a network card, a serial console,
-// a power button. It needs no root, and no KVM: KVM is used only after a probe
+// a power button, storage for a dying kernel's last words (ERST) and a hardware
+// watchdog (i6300esb; both on amd64). It needs no root, and no KVM: KVM is used only after a probe
 // has shown that a guest really starts, else TCG.
 //
 // The image is opened read-only and never changed: the machine runs on a
