@@ -98,9 +98,14 @@ func (c *updateCmd) release() (*hostclient.Release, error) {
 // sending draws how far a part is.
 func (c *updateCmd) sending(v *verb) func(part, coding string, done, total int64) {
 	return func(part, coding string, done, total int64) {
-		name := "send " + part
+		compare, name := "compare with what the host has", "send "+part
 		if coding == updateapi.CodingDelta {
 			name = "send the changes of the " + part
+		}
+		if coding == updateapi.CodingDelta && total == 0 { // a patch is being made
+			name = compare
+		} else {
+			v.ui.Progress(compare, 0, 0, true)
 		}
 		v.ui.Progress(name, done, total, total > 0 && done >= total)
 	}
