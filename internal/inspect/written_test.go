@@ -134,7 +134,7 @@ func writeServer(t testing.TB, dir string, variant int) string {
 	}
 	for i, name := range []string{"edge-1", "edge-2"} {
 		err := s.Update(context.Background(), name, func(c *fleet.Change) error {
-			c.Host = &fleet.Host{Host: attest.Host{Record: attest.Record{Name: name, State: attest.Active, EKName: []byte(name), Enrolled: writtenAt, Floor: int64(i)}}}
+			c.Host = &fleet.Host{Host: attest.Host{Record: attest.Record{Name: name, State: attest.Active, EKName: []byte(name), AKName: []byte("ak of " + name), Enrolled: writtenAt, Floor: int64(i)}}}
 			c.Record(&audit.Record{Kind: audit.KindEnrolled, Time: writtenAt})
 			return nil
 		})
