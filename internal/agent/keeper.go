@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/agent/updates"
+	"github.com/ingot-os/ingot/partition/state"
 )
 
 var _ updates.Keeper = (*slots.Keeper)(nil)
@@ -28,10 +30,35 @@ func (m *Machine) bootSlots() {
 	if m.disk == nil || b.Slot == "" || m.spec.Boot.Loader == systemdBoot {
 		return // from RAM, from the ESP (the selector has a keeper), or chosen by a menu
 	}
-	k := m.newKeeper(slot.Slot(b.Slot[0]), m.polluted())
-	if err := k.Boot(); err != nil {
-		m.problem("slots: %v", err)
-	}
+	running := slot.Slot(b.Slot[0])
+	m.withoutKeeper(running, func() {
+		k := m.newKeeper(running, m.polluted())
+		if err := k.Boot(); err != nil {
+			m.problem("slots: %v", err)
+		}
+	})
+}
+
+// withoutKeeper lets the good slot run when judging the boot panics: a reset would
+// lead to the same panic again. On any other slot the panic ends the boot, and the
+// firmware goes back to the good one.
+func (m *Machine) withoutKeeper(running slot.Slot, judge func()) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		journal, _, err := m.loadState(state.Journal)
+		if err == nil && slot.GoodOf(journal) != running {
+			panic(v)
+		}
+		m.mu.Lock()
+		m.keeper = nil
+		m.mu.Unlock()
+		m.problem("slots: judging this boot has failed: %v", v)
+		m.log.Printf("%s", debug.Stack())
+	}()
+	judge()
 }
 
 // newKeeper makes the keeper of this machine's slots, for a boot of one of them

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/appliance"
@@ -67,5 +68,16 @@ func TestListenerWithoutSlots(t *testing.T) {
 				t.Errorf("the problems are %q", m.problems)
 			}
 		})
+	}
+}
+
+// TestKeeperPanics: a machine that cannot judge its boot goes on when nothing says
+// that another slot is better.
+func TestKeeperPanics(t *testing.T) {
+	m := testMachine(t)
+	m.keeper = &slots.Keeper{}
+	m.withoutKeeper(slot.A, func() { panic("a strange disk") })
+	if m.slots() != nil || !slices.ContainsFunc(m.problems, func(p string) bool { return strings.Contains(p, "a strange disk") }) {
+		t.Errorf("the problems are %q", m.problems)
 	}
 }
