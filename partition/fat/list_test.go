@@ -2,6 +2,7 @@ package fat
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"path"
@@ -126,4 +127,29 @@ func FuzzList(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A directory whose chain comes back to itself ends with an error.
+func TestListLoop(t *testing.T) {
+	const size = 34 << 20
+	m, err := Plan(sampleTree(t), options(size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw bytes.Buffer
+	if _, err := m.WriteTo(&raw); err != nil {
+		t.Fatal(err)
+	}
+	b := raw.Bytes()
+	root := binary.LittleEndian.Uint32(b[44:])
+	entry := b[m.fatOff(0)+4*int64(root):]
+	binary.LittleEndian.PutUint32(entry, root)
+	v, err := Open(bytes.NewReader(b), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fe *FormatError
+	if _, err := v.List(nil); !errors.As(err, &fe) {
+		t.Errorf("%v, want a *FormatError", err)
+	}
 }
