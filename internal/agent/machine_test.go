@@ -343,6 +343,12 @@ func TestStatusReasons(t *testing.T) {
 	if st := m.Status(); st.Healthy || !slices.Equal(st.Reasons, []string{"data: no ext4", "root: bad hash"}) {
 		t.Errorf("reasons = %q", st.Reasons)
 	}
+	m.update(func(s *listener.Status) {
+		s.Data, s.Root = listener.Data{}, &listener.Root{State: "corrupt", Error: "not this hash"} // found before it was mounted
+	})
+	if st := m.Status(); st.Healthy || !slices.Equal(st.Reasons, []string{"root: not this hash"}) {
+		t.Errorf("reasons = %q", st.Reasons)
+	}
 	for i := range 200 {
 		m.problem("number %d", i)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/network"
 	"github.com/ingot-os/ingot/internal/agent/proc"
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/partition/verity"
 )
 
 // rootDir is where the verity root is mounted.
@@ -48,14 +49,22 @@ func (m *Machine) mountRoot() {
 	var fs *rootfs
 	if err != nil {
 		st.State, st.Error = "failed", err.Error()
-		if corrupt, e := volume.Corrupt(); e == nil && corrupt {
-			st.State = "corrupt" // the first block that was read
+		if isCorrupt(volume, err) {
+			st.State = "corrupt"
 		}
 		m.problem("root: %v", err)
 	} else {
 		fs = &rootfs{m: m, image: *r, places: m.places(), volume: volume, spaces: map[string]*proc.Namespace{}}
 	}
 	m.update(func(s *listener.Status) { s.Root, m.rootfs = &st, fs })
+}
+
+// isCorrupt says that a root could not be opened because of what the partition
+// holds: no superblock, or a first block that does not match.
+func isCorrupt(v disk.Verity, err error) bool {
+	var format *verity.FormatError
+	corrupt, unknown := v.Corrupt()
+	return errors.As(err, &format) || unknown == nil && corrupt
 }
 
 // rootPartition is the root that belongs to the booted slot. Started from the

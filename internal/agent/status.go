@@ -44,7 +44,7 @@ func (m *Machine) Status() listener.Status {
 	if s.Data.State == "failed" {
 		s.Reasons = append(s.Reasons, "data: "+s.Data.Error)
 	}
-	if s.Root != nil && s.Root.State == "failed" {
+	if s.Root != nil && root == nil && s.Root.State != "mounted" { // one that is mounted was looked at above
 		s.Reasons = append(s.Reasons, "root: "+s.Root.Error)
 	}
 	s.Healthy = len(s.Reasons) == 0

@@ -3,12 +3,14 @@ package agent
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/baseline"
+	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/agent/supervise"
@@ -160,5 +162,23 @@ func TestUncovered(t *testing.T) {
 		if got := strings.Join(m.uncovered(), ""); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%+v: %q", c.w, got)
 		}
+	}
+}
+
+// TestCorruptRoot: a partition without a superblock is a root that differs, not a
+// machine that has no root.
+func TestCorruptRoot(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "root")
+	if err := os.WriteFile(file, make([]byte, 8192), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v := disk.Verity{Device: file, RootHash: strings.Repeat("00", 32)}
+	_, err := v.Open()
+	if err == nil || !isCorrupt(v, err) {
+		t.Errorf("zeros: %v", err)
+	}
+	v.Device = file + ".none"
+	if _, err := v.Open(); err == nil || isCorrupt(v, err) {
+		t.Errorf("no partition: %v", err)
 	}
 }
