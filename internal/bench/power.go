@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/powercut/plug"
@@ -84,13 +85,16 @@ func (s *site) prepare(ctx context.Context) error {
 	return err
 }
 
+// update is that key of the recipe.
+var update = regexp.MustCompile(`(?m)^update: .*$`)
+
 func (s *site) build(ctx context.Context, dir, version string) (*release.Set, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "appliance.yaml"))
 	if err != nil {
 		return nil, err
 	}
 	text := strings.ReplaceAll(string(b), "1.0.0", version)
-	text = strings.Replace(text, "watchdog: 10s", fmt.Sprintf("watchdog: 10s, interval: %s", plug.Interval), 1)
+	text = update.ReplaceAllString(text, plug.Times)
 	file := filepath.Join(dir, version+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return nil, err

@@ -50,8 +50,11 @@ var (
 // Record updates a machine from one release to another and returns what it
 // wrote. The machine has booted the old release from slot a before; slot b holds
 // bytes of no interest, the same file system.
-func Record(old, new *Release) (*History, error) {
-	m, h, err := record(old, new, false)
+func Record(old, new *Release) (*History, error) { return RecordWith(old, new, nil) }
+
+// RecordWith is Record with a writer of slots in place of the model's.
+func RecordWith(old, new *Release, w Writer) (*History, error) {
+	m, h, err := record(old, new, w, false)
 	if err == nil && (m.look(m.State.Running).version != new.Version || m.State.Phase != slot.Idle) {
 		err = fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, m.look(m.State.Running).version, m.Chain)
 	}
@@ -61,14 +64,14 @@ func Record(old, new *Release) (*History, error) {
 // RecordRejected is Record of a new release that is never healthy: it is tried
 // until it is on the list of rejected versions.
 func RecordRejected(old, new *Release) (*History, error) {
-	m, h, err := record(old, new, true)
+	m, h, err := record(old, new, nil, true)
 	if err == nil && (m.look(m.State.Running).version != old.Version || m.State.Phase != slot.Rejected) {
 		err = fmt.Errorf("update ended in %s with %s running: %v", m.State.Phase, m.look(m.State.Running).version, m.Chain)
 	}
 	return h, err
 }
 
-func record(old, new *Release, sick bool) (*Machine, *History, error) {
+func record(old, new *Release, w Writer, sick bool) (*Machine, *History, error) {
 	m := &Machine{
 		Disk: NewDisk(int64(len(old.bytes)), int64(len(old.root))), ESP: true,
 		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}},
@@ -83,7 +86,7 @@ func record(old, new *Release, sick bool) (*Machine, *History, error) {
 	if err := m.PowerOn(); err != nil { // makes the journal
 		return nil, nil, err
 	}
-	m.offer, m.sick, m.Chain = new, sick, nil
+	m.offer, m.writer, m.sick, m.Chain = new, w, sick, nil
 	h := &History{before: m.clone()}
 	m.history, m.Disk.history = h, h
 	return m, h, m.PowerOn()

@@ -31,6 +31,7 @@ type Machine struct {
 	memory   map[contents]seen
 	files    map[*int]loaded
 	history  *History
+	writer   Writer
 	reset    bool
 	pending  []slot.Event
 	lazy     bool // approves nothing and does not soak
@@ -231,7 +232,11 @@ func (m *Machine) fill(a slot.Action) {
 	}
 	r := m.releases[i]
 	m.row("P1")
-	err := m.write(a.Slot, r)
+	write := m.write
+	if m.writer != nil {
+		write = func(x slot.Slot, r *Release) error { return m.writer(m, x, r) }
+	}
+	err := write(a.Slot, r)
 	e := slot.Event{Kind: slot.Written, OK: err == nil}
 	if err != nil {
 		e.Detail = err.Error()
@@ -240,6 +245,23 @@ func (m *Machine) fill(a slot.Action) {
 		e = slot.Event{Kind: slot.Restored, Slot: a.Slot}
 	}
 	m.pending = append(m.pending, e)
+}
+
+// Writer writes a release into a slot of a machine and its root.
+type Writer func(m *Machine, x slot.Slot, r *Release) error
+
+// Part returns the partition of a role: "slot-b", "root-b".
+func (m *Machine) Part(role string) Part {
+	switch role {
+	case "root-a", "root-b":
+		return m.root(slot.Slot(role[len("root-")]))
+	}
+	return m.part(slot.Slot(role[len("slot-")]))
+}
+
+// SaveProgress keeps a JSON value of the update client over resets.
+func (m *Machine) SaveProgress(b []byte) error {
+	return state.Store(m.Disk.Part(StateArea), state.Update, fmt.Appendf(nil, `{"progress":%s}`, b))
 }
 
 // write puts a release into a slot as the update client does

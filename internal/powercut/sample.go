@@ -1,9 +1,12 @@
 package powercut
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/ingot-os/ingot/boot/slot"
 )
 
 // Sample returns n states of a history, the same for the same seed: as many of
@@ -71,3 +74,16 @@ func (s State) Alone() (chain []string, end *Machine, err error) {
 
 // Runs returns the version that the machine runs.
 func (m *Machine) Runs() string { return m.look(m.State.Running).name() }
+
+// Settle starts a machine in this state, with a server that offers the update, and
+// says what is wrong with how it ends.
+func (s State) Settle() (chain []string, err error) {
+	m := s.Machine()
+	if err := m.PowerOn(); err != nil {
+		return m.Chain, err
+	}
+	if now := m.look(m.State.Running); now.version != m.offer.Version || !now.whole || m.State.Good != m.State.Running || m.State.Phase != slot.Idle || m.Vars.Order[0] != m.State.Good {
+		return m.Chain, fmt.Errorf("runs %s from %s in %s, first is %s: %v", now.name(), m.State.Running, m.State.Phase, m.Vars.Order[0], m.Reports)
+	}
+	return m.Chain, nil
+}

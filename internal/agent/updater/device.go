@@ -25,6 +25,8 @@ type device struct {
 	direct bool // O_DIRECT works; else the cache is dropped before it is read
 	block  bool
 	noZero bool // ranges cannot be zeroed but by writing
+
+	tap func(off int64, b []byte) // sees writes, and nil for a flush; nil but in tests
 }
 
 // openDevice opens a node that must have size bytes.
@@ -70,6 +72,9 @@ func (d *device) close() error { return d.f.Close() }
 
 // write writes an aligned buffer of whole blocks.
 func (d *device) write(b []byte, off int64) error {
+	if d.tap != nil {
+		d.tap(off, b)
+	}
 	_, err := d.f.WriteAt(b, off)
 	return err
 }
@@ -77,13 +82,16 @@ func (d *device) write(b []byte, off int64) error {
 // zero makes a range zero: fallocate lets disks that can do it without being
 // sent the zeros, and on the others the kernel writes them.
 func (d *device) zero(off, n int64) error {
+	if d.tap != nil {
+		d.tap(off, make([]byte, n))
+	}
 	if !d.noZero && (d.fallocate(unix.FALLOC_FL_ZERO_RANGE, off, n) || d.fallocate(unix.FALLOC_FL_PUNCH_HOLE, off, n)) {
 		return nil
 	}
 	d.noZero = true
 	b := buffer(piece)
 	for end := off + n; off < end; off += piece {
-		if err := d.write(b[:min(piece, end-off)], off); err != nil {
+		if _, err := d.f.WriteAt(b[:min(piece, end-off)], off); err != nil {
 			return err
 		}
 	}
@@ -102,6 +110,9 @@ func (d *device) fallocate(mode uint32, off, n int64) bool {
 // sync makes what was written durable, and lets nothing of it be read from a
 // cache.
 func (d *device) sync() error {
+	if d.tap != nil {
+		d.tap(0, nil)
+	}
 	if err := d.f.Sync(); err != nil || d.direct {
 		return err
 	}

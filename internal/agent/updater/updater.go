@@ -43,7 +43,8 @@ type Updater struct {
 	update  *update // under way; nil: none
 	resets  bool    // a reset was ordered
 	grace   time.Duration
-	again   time.Duration // before a cut transfer goes on
+	again   time.Duration                          // before a cut transfer goes on
+	tap     func(role string, off int64, b []byte) // sees what reaches the disk, for tests
 
 	said   string       // what was last told of servers and sticks
 	asking sync.Mutex   // of fill alone: the keeper holds its own lock when it takes it

@@ -217,5 +217,9 @@ func (u *Updater) device(role string, size int64, flag int) (*device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find partition %s: %w", role, err)
 	}
-	return openDevice(node, size, flag)
+	d, err := openDevice(node, size, flag)
+	if err == nil && u.tap != nil {
+		d.tap = func(off int64, b []byte) { u.tap(role, off, b) }
+	}
+	return d, err
 }

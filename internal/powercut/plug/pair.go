@@ -146,15 +146,15 @@ func lastLines(s string, n int) string {
 
 var healthy = regexp.MustCompile(`ingot: \S+ \S+ healthy after`)
 
-// quiet is how long nothing must happen until a machine counts as at rest. What
-// was approved before a cut is tried again after Interval, seen at most 10 s later.
+// quiet is how long nothing must happen until a machine counts as at rest.
 const quiet = 5 * time.Second
 
-// Interval is the update.interval that the recipes of a Pair have.
-const Interval = 5 * time.Second
+// Times is the key update of the recipes of a Pair: a busy computer must not make
+// a trial fail, and what was approved before a cut is tried again soon.
+const Times = "update: {health: 2s, limit: 4m, soak: 5s, watchdog: 1m, interval: 5s}"
 
-// resting are the phases in which a machine without a server does nothing.
-// A blessed version soaks for a minute at least before it is Idle.
+// resting are the phases in which a machine without a server does nothing. A
+// blessed version soaks for a minute at least before it is Idle.
 var resting = []slot.Phase{slot.Idle, slot.Blessed, slot.Staging, slot.Rejected, slot.RolledBack, slot.CrashLoop}
 
 // rest waits until the machine is healthy, and its journal does not change.
