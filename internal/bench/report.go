@@ -24,6 +24,7 @@ type measure struct {
 	limit       float64 // the most the median may be; 0 = no target
 	memoryLimit int64   // bytes; 0 = no target
 	attest      bool    // a row of the table about attestation
+	update      bool    // a row of the table about updates
 	note        string
 }
 
@@ -154,6 +155,9 @@ const frame = `# Benchmarks
 <!-- end -->
 
 <!-- table forgeries -->
+<!-- end -->
+
+<!-- table updates -->
 <!-- end -->
 `
 

@@ -17,6 +17,7 @@ func (r *report) tables() []table {
 		}
 	}
 	ours, judged := split(r.measures, measure.attests)
+	ours, updates := split(ours, measure.updates)
 	builders, libraries := split(r.peers, peer.attests)
 	add("ours", len(ours), func() string { return measureTable(ours) })
 	add("tools", len(r.contests), r.contestTable)
@@ -24,11 +25,14 @@ func (r *report) tables() []table {
 	add("attest", len(judged), func() string { return measureTable(judged) })
 	add("forgeries", len(libraries), func() string { return peerTable("library", libraries) })
 	add("reproduce", len(r.proofs), r.proofTable)
+	add("updates", len(updates), func() string { return measureTable(updates) })
 	return out
 }
 
 // attests tells the rows of the tables about attestation.
 func (m measure) attests() bool { return m.attest }
+
+func (m measure) updates() bool { return m.update }
 
 func (p peer) attests() bool { return p.builder == attestation }
 
