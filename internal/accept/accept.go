@@ -22,6 +22,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
@@ -142,4 +144,18 @@ func Read(manifest []byte) (*Release, error) {
 
 func refuse(code, hint, format string, args ...any) *updateapi.Error {
 	return &updateapi.Error{Code: code, Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// IsTest tells whether a certificate of an image's trust is marked TEST (package
+// keys): the keys of such a fleet sign for environments dev and test, and a
+// machine that trusts them says so.
+func IsTest(t *appliance.Trust) bool {
+	if t == nil {
+		return false
+	}
+	list := append([][]byte{t.PK, t.KEK, t.Fleet, t.Operator}, append(slices.Clone(t.DB), t.Server...)...)
+	return slices.ContainsFunc(list, func(der []byte) bool {
+		c, err := x509.ParseCertificate(der)
+		return err == nil && slices.Contains(strings.Fields(c.Subject.CommonName), "TEST")
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/testkey"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
@@ -212,6 +214,22 @@ func TestForMachine(t *testing.T) {
 	}
 	if _, err := New(Options{}); err == nil {
 		t.Error("no signature needed")
+	}
+}
+
+// A machine of a fleet with TEST keys can tell.
+func TestIsTest(t *testing.T) {
+	marked := testkey.New("db", nil).Cert.Raw
+	real := testkey.New("db", func(c *x509.Certificate) { c.Subject.CommonName = "contest db" }).Cert.Raw
+	for want, list := range map[bool][]*appliance.Trust{
+		true:  {{DB: [][]byte{real, marked}}, {Server: [][]byte{marked}}, {Operator: marked}},
+		false: {nil, {}, {PK: []byte{1}, DB: [][]byte{real}, Server: [][]byte{real}}},
+	} {
+		for _, trust := range list {
+			if IsTest(trust) != want {
+				t.Errorf("%+v: want %v", trust, want)
+			}
+		}
 	}
 }
 

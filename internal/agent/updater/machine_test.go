@@ -191,6 +191,9 @@ var (
 	fresh = rel{version: "2.0", slot: image(3, 21*mib+777, 24*mib), root: image(4, 5*mib+1, 8*mib), epoch: 2}
 )
 
+// before is what slot b holds until an update comes.
+var before = image(9, mib, 24*mib)
+
 // bench is a machine in a directory: partitions are files.
 type bench struct {
 	t        testing.TB
@@ -208,8 +211,8 @@ func newBench(t testing.TB) *bench {
 	b := &bench{t: t, dir: t.TempDir(), keeper: newKeeper(old.content())}
 	b.put("slot-a", old.slot)
 	b.put("root-a", old.root)
-	b.put("slot-b", image(9, 12*mib, 24*mib))
-	b.put("root-b", image(10, 8*mib, 8*mib))
+	b.put("slot-b", before)
+	b.put("root-b", image(10, mib, sizes["root-b"]))
 	der, err := x509.MarshalPKIXPublicKey(signer().Public())
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +250,7 @@ func (b *bench) note(to *[]string, f string, a ...any) {
 // start makes the client anew, as a boot does.
 func (b *bench) start() {
 	b.updater = New(b.machine)
-	b.updater.grace, b.updater.again = time.Millisecond, time.Millisecond
+	b.updater.grace, b.updater.again, b.updater.lookTry = time.Millisecond, time.Millisecond, time.Millisecond
 }
 
 func (b *bench) put(role string, data []byte) {

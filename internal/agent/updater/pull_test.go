@@ -343,6 +343,35 @@ func TestApprovalWithdrawn(t *testing.T) {
 	}
 }
 
+// A trial that was approved and lost is made again without anybody's word, and
+// not for ever.
+func TestRearm(t *testing.T) {
+	b := newBench(t)
+	b.machine.Spec.Update.Interval = appliance.Duration(time.Millisecond)
+	b.start()
+	if _, err := b.updater.Offer(updateapi.Offer{Manifest: fresh.manifest(t, signer()), Approve: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"root", "slot"} {
+		if _, err := b.send(fresh, part, "identity"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-b.keeper.reset
+	b.keeper.boot(slot.A) // the power went before its init ran
+	b.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); b.updater.rearm(ctx) }()
+	<-b.keeper.reset
+	cancel()
+	<-done
+	b.keeper.boot(slot.A)
+	if s := b.keeper.State(); s.Phase != slot.Rejected || b.updater.owesTry() {
+		t.Errorf("lost twice: %v", s.Phase)
+	}
+}
+
 func TestReports(t *testing.T) {
 	b := newBench(t)
 	f := attested(b, fresh)

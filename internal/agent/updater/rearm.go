@@ -20,7 +20,7 @@ const (
 // P11): nobody has to approve a version again because the power went.
 func (u *Updater) rearm(ctx context.Context) {
 	began, said := time.Now(), ""
-	for sleep(ctx, lookTry); ctx.Err() == nil; sleep(ctx, lookTry) {
+	for sleep(ctx, u.lookTry); ctx.Err() == nil; sleep(ctx, u.lookTry) {
 		if !u.owesTry() || time.Since(began) < u.pause(u.m.Keeper.State().Cause) {
 			continue
 		}

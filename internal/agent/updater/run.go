@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/ingot-os/ingot/internal/accept"
 	"github.com/ingot-os/ingot/internal/agent/manage"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 )
@@ -21,6 +22,9 @@ func Run(ctx context.Context, m updates.Machine) {
 	defer tasks.Wait()
 	start := func(what string, f func(context.Context)) {
 		tasks.Go(func() { u.guard(what, func() { f(ctx) }) })
+	}
+	if u.broken == nil && accept.IsTest(m.Spec.Trust) {
+		u.say("this machine trusts TEST keys: it is for dev and test only")
 	}
 	if u.broken == nil {
 		start("try again", u.rearm)

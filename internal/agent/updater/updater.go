@@ -43,6 +43,7 @@ type Updater struct {
 	update  *update // under way; nil: none
 	resets  bool    // a reset was ordered
 	grace   time.Duration
+	lookTry time.Duration                          // between two looks whether a try is owed
 	again   time.Duration                          // before a cut transfer goes on
 	tap     func(role string, off int64, b []byte) // sees what reaches the disk, for tests
 
@@ -57,7 +58,7 @@ const grace = time.Second
 // New makes the client of a machine. A machine whose image cannot take updates
 // gets one that says why.
 func New(m updates.Machine) *Updater {
-	u := &Updater{m: m, grace: grace, again: firstRetry}
+	u := &Updater{m: m, grace: grace, again: firstRetry, lookTry: lookTry}
 	if m.Keeper == nil {
 		u.broken = errors.New("this machine was not started from a disk with slots")
 		return u

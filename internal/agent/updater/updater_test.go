@@ -173,6 +173,9 @@ func TestCutAtEveryChunk(t *testing.T) {
 				}
 				body := b.encode(w.Part, coding, data[min(w.From, int64(len(data))):])
 				n := int64(mib + 17*cuts)
+				if coding == updateapi.CodingZstd {
+					n *= 2
+				}
 				_, err := b.updater.Write(w.Part, w.From, coding, cutter(t, body, n))
 				if err == nil {
 					continue // the rest was shorter
@@ -188,7 +191,7 @@ func TestCutAtEveryChunk(t *testing.T) {
 					t.Fatal("no progress")
 				}
 			}
-			if resumed < 15 {
+			if resumed < 8 {
 				t.Errorf("%d transfers went on from where they were cut", resumed)
 			}
 			b.staged(fresh)
