@@ -34,12 +34,14 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if spec := os.Getenv(installEnv); spec != "" {
-		if err := installHere(spec); err != nil {
-			fmt.Fprintln(os.Stderr, "ingot: bench:", err)
-			os.Exit(1)
+	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere} {
+		if spec := os.Getenv(name); spec != "" {
+			if err := do(spec); err != nil {
+				fmt.Fprintln(os.Stderr, "ingot: bench:", err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	if err := run(ctx, os.Args[1:]); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
@@ -106,6 +108,7 @@ var groups = []group{
 	{"boot", benchBoot},
 	{"flash", benchFlash},
 	{"install", benchInstall},
+	{"delta", benchDelta},
 	{"writers", benchWriters},
 }
 
