@@ -43,7 +43,9 @@ func (s *Server) prepare(c *call, name string, a *Action) error {
 	}
 	a.Release = found.Digest
 	release := catalog.release(found.Digest)
-	if err := s.usable(c.ctx, release); err != nil {
+	// A part that is looked at for the first time is read as a whole, which may
+	// take longer than a request: then the next request knows what came of it.
+	if err := s.usable(context.WithoutCancel(c.ctx), release); err != nil {
 		return err
 	}
 	if r != nil {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
 
@@ -75,15 +77,12 @@ func (s *Server) report(c *call, body []byte) (any, error) {
 	if !s.reports.allow(name, 1, now) {
 		return nil, refuse(http.StatusTooManyRequests, RequestBusy, "more reports of %s than are kept: wait for the interval", name)
 	}
-	r := &fleet.Report{At: now}
-	if err := jsonv2.Unmarshal(body, &r.Slots); err != nil {
-		return nil, refuse(http.StatusBadRequest, RequestMalformed, "read message: %v", err)
-	}
-	if err := checkReport(&r.Slots); err != nil {
+	said, err := parseReport(body)
+	if err != nil {
 		return nil, err
 	}
-	news := false
-	err := s.o.Store.Update(c.ctx, name, func(x *fleet.Change) (err error) {
+	r, news := &fleet.Report{At: now, Slots: *said}, false
+	err = s.o.Store.Update(c.ctx, name, func(x *fleet.Change) (err error) {
 		if x.Host == nil {
 			return errMoved
 		}
@@ -141,6 +140,14 @@ const (
 	maxItems = 500
 )
 
+func parseReport(body []byte) (*updateapi.Slots, error) {
+	s := new(updateapi.Slots)
+	if err := jsonv2.Unmarshal(body, s); err != nil {
+		return nil, refuse(http.StatusBadRequest, RequestMalformed, "read message: %v", err)
+	}
+	return s, checkReport(s)
+}
+
 // checkReport bounds what a host can have kept and shown.
 func checkReport(s *updateapi.Slots) error {
 	words := []string{s.Running, s.Good, s.Candidate, s.Phase, s.Means, s.Cause, s.Culprit, s.Next, s.Journal}
@@ -155,6 +162,9 @@ func checkReport(s *updateapi.Slots) error {
 	}
 	if max(len(s.Slots), len(s.Why), len(s.Entries), len(s.Order), len(s.Rejected)) > maxItems || longest(words) > maxWord || longest(texts) > maxText {
 		return refuse(http.StatusBadRequest, RequestMalformed, "the report is beyond its bounds: lists of %d, words of %d and texts of %d bytes", maxItems, maxWord, maxText)
+	}
+	if slices.ContainsFunc(words, func(w string) bool { return strings.ContainsFunc(w, func(r rune) bool { return r < ' ' || r > '~' }) }) {
+		return refuse(http.StatusBadRequest, RequestMalformed, "a word of the report is not printable ASCII")
 	}
 	if s.Phase == "" || s.Floor < 0 {
 		return refuse(http.StatusBadRequest, RequestMalformed, "the report names no phase, or a floor below 0")

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/ingot-os/ingot/attest/tpm"
 	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
+	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/tpmtest"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
@@ -369,7 +371,7 @@ func TestReport(t *testing.T) {
 	long := strings.Repeat("x", 600)
 	for name, s := range map[string]any{
 		"no phase": slots(func(s *updateapi.Slots) { s.Phase = "" }), "floor": slots(func(s *updateapi.Slots) { s.Floor = -1 }),
-		"long word": slots(func(s *updateapi.Slots) { s.Cause = long }), "long text": slots(func(s *updateapi.Slots) { s.Why = []string{long} }),
+		"long word": slots(func(s *updateapi.Slots) { s.Cause = long }), "a terminal's word": slots(func(s *updateapi.Slots) { s.Slots[1].Version = "1\x1b[2J" }), "long text": slots(func(s *updateapi.Slots) { s.Why = []string{long} }),
 		"many": slots(func(s *updateapi.Slots) { s.Rejected = make([]updateapi.Rejected, 501) }), "no object": 5,
 	} {
 		x.reports = newRates[string](Rate{Burst: 1, PerSecond: 1})
@@ -430,4 +432,42 @@ func TestCatalogKind(t *testing.T) {
 	if len(c.Releases) != 3 || len(c.references) != 2 {
 		t.Errorf("%d releases, %d references", len(c.Releases), len(c.references))
 	}
+}
+
+// FuzzReport: what a host says of its slots is refused, or kept as it is and
+// within the bounds of the record.
+func FuzzReport(f *testing.F) {
+	add := func(s updateapi.Slots) {
+		b, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	add(slots(nil))
+	add(slots(func(s *updateapi.Slots) {
+		s.Phase, s.Candidate, s.Cause, s.Rejected = "REJECTED", "b", "hang", []updateapi.Rejected{{Version: "1.1.0", Cause: "hang"}}
+		s.Slots[1] = updateapi.Slot{Name: "b", Version: strings.Repeat("<", 64), Image: next.slotDigest()}
+	}))
+	f.Add([]byte(`{"phase":"\u0000\ud800","slots":[{"name":""}],"x":[[[[]]]]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := parseReport(body)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := parseReport(again); err != nil || !reflect.DeepEqual(same, r) {
+			t.Errorf("%s: %+v, %v", again, same, err)
+		}
+		x := fleet.Report{Slots: *r}
+		line, _, err := (&audit.Record{Host: "a", Kind: audit.KindSlots, Detail: reportWords(x.Brief())}).Seal(1, audit.Digest{})
+		if err != nil || len(line) > audit.MaxRecord {
+			t.Errorf("%d bytes, %v: %s", len(line), err, line)
+		}
+		assign.Taken(assign.Assignment{Override: true}, assign.Release{}, r)
+		assign.Sticks(assign.Host{Report: r}, assign.Release{Version: "1.1.0"})
+	})
 }

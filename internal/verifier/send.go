@@ -253,6 +253,9 @@ func (t *transfer) cut(err error) {
 
 // compressed sends bytes as one zstd stream.
 func (t *transfer) compressed(section *io.SectionReader) error {
+	if t.c.r.Method == http.MethodHead {
+		return nil
+	}
 	wait := time.NewTimer(t.s.o.Limits.Timeout)
 	defer wait.Stop()
 	select {
@@ -265,9 +268,6 @@ func (t *transfer) compressed(section *io.SectionReader) error {
 	e, err := depot.NewEncoder(w)
 	if err != nil {
 		return err
-	}
-	if t.c.r.Method == http.MethodHead {
-		return nil
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{e}, section, make([]byte, chunk))
 	if cerr := e.Close(); err == nil {
