@@ -190,9 +190,18 @@ func (m *Machine) sealsFloor() bool {
 	return m.disk != nil && m.spec.Data.Encrypt != "" && m.options.Floor != nil
 }
 
+// identifyAfter is how long a machine is healthy before it reads its slot: not
+// while services still warm up, and not in a short test.
+const identifyAfter = time.Minute
+
 // identifySlot gives the journal of a disk that was just flashed the digest of
 // what runs.
 func (m *Machine) identifySlot() {
+	select {
+	case <-time.After(identifyAfter):
+	case <-m.ctx.Done():
+		return
+	}
 	if k := m.slots(); k != nil {
 		k.Identify()
 	}
