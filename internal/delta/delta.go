@@ -14,7 +14,8 @@
 // the new image.
 //
 // The level is the best one. Measured on two images of hello that differ by a
-// word: 12,460 bytes of 25 MB (0.05 %); the next weaker level of this encoder
+// word: 12,460 bytes of 25 MB (0.05 %); of a changed line of its Go program: 25 KB
+// (0.1 %); the next weaker level of this encoder
 // does not look far enough and makes 14 MB.
 //
 // The patch starts with 160 bytes, little endian, then one zstd frame:
