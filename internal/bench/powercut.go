@@ -83,7 +83,7 @@ func (s *site) cut(ctx context.Context, st powercut.State) (chain string, err er
 	if err != nil {
 		return chain, err
 	}
-	phase := got.Record.Phase
+	phase, n := got.Record.Phase, len(got.Starts)
 	if phase == slot.Blessed {
 		phase = slot.Idle
 	}
@@ -92,7 +92,7 @@ func (s *site) cut(ctx context.Context, st powercut.State) (chain string, err er
 		return chain, fmt.Errorf("runs %s in %s; the model starts %s and runs %s in %s", got.Version, phase, strings.Join(want, " "), model.Runs(), model.State.Phase)
 	case got.Resets() > 2:
 		return chain, fmt.Errorf("%d resets", got.Resets())
-	case len(got.Starts) != len(got.Chain)+1 || got.Starts[0] != s.pair.Old.Manifest.Version:
+	case n < 2 || n > len(got.Chain)+1 || got.Starts[0] != s.pair.Old.Manifest.Version || got.Starts[n-1] != got.Version: // a boot that only repairs variables ends before the service
 		return chain, fmt.Errorf("the data partition knows of %q", got.Starts)
 	}
 	return chain, s.checkDisk(ctx, got.Disk, got.Version, false)

@@ -15,9 +15,13 @@ import (
 	"github.com/ingot-os/ingot/internal/powercut/plug"
 )
 
+// alike are rows in which a machine starts as it does in the row after them.
+var alike = []string{"P0", "P2", "P5", "P10", "P17"}
+
 // TestPowerCutStates starts what a power cut leaves of an update from one real
-// release to another: one state of each row of docs/slots.md, without a server
-// and without a network that leads anywhere. INGOT_POWERCUT_STATES asks for more.
+// release to another, without a server and without a network that leads anywhere:
+// one state of each row of docs/slots.md but those that are alike.
+// INGOT_POWERCUT_STATES asks for so many states of all rows.
 func TestPowerCutStates(t *testing.T) {
 	needs(t, "amd64")
 	oracle.Need(t, "e2fsprogs", "e2fsck")
@@ -30,13 +34,16 @@ func TestPowerCutStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 17
-	if more, err := strconv.Atoi(os.Getenv("INGOT_POWERCUT_STATES")); err == nil {
-		n = more
+	n, atoiErr := strconv.Atoi(os.Getenv("INGOT_POWERCUT_STATES"))
+	if atoiErr != nil {
+		n = 17 // the rows
 	}
 	states, err := h.Sample(n, 1)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if atoiErr != nil {
+		states = slices.DeleteFunc(states, func(s powercut.State) bool { return slices.Contains(alike, s.Row) })
 	}
 	for _, s := range states {
 		t.Run(fmt.Sprintf("%s/%d/%s", s.Row, s.Op, s.Where), func(t *testing.T) {
@@ -69,7 +76,8 @@ func startState(t *testing.T, p *plug.Pair, s powercut.State) {
 	if o.Resets() > 2 {
 		t.Errorf("%d resets: %q", o.Resets(), o.Chain)
 	}
-	if len(o.Starts) != len(o.Chain)+1 || o.Starts[0] != p.Old.Manifest.Version {
+	// A boot that only repairs variables ends before the service begins.
+	if n := len(o.Starts); n < 2 || n > len(o.Chain)+1 || o.Starts[0] != p.Old.Manifest.Version || o.Starts[n-1] != o.Version {
 		t.Errorf("the data partition knows of %q", o.Starts)
 	}
 	data := filepath.Join(t.TempDir(), "data")
