@@ -286,10 +286,10 @@ func TestNoVerdict(t *testing.T) {
 	if _, _, err := c.Push(t.Context(), r, hostclient.PushOptions{}); err != nil { // and nobody approves
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out, err := c.Wait(ctx, r, hostclient.WaitOptions{Every: 20 * time.Millisecond})
-	if !errors.Is(err, context.DeadlineExceeded) || out.Phase != slot.Staged.String() || out.Blessed || out.Fell {
+	out, err := c.Wait(ctx, r, hostclient.WaitOptions{Every: 20 * time.Millisecond, Phase: func(string) { cancel() }})
+	if !errors.Is(err, context.Canceled) || out.Phase != slot.Staged.String() || out.Blessed || out.Fell {
 		t.Errorf("%+v, %v", out, err)
 	}
 }

@@ -42,22 +42,27 @@ func (c *Client) Wait(ctx context.Context, r *Release, o WaitOptions) (*Outcome,
 	if o.Every == 0 {
 		o.Every = 2 * time.Second
 	}
-	w := &watch{image: r.Image()}
+	w, last := &watch{image: r.Image()}, &Outcome{}
 	for {
 		s, proven, err := c.look(ctx)
+		if ctx.Err() != nil {
+			return last, ctx.Err()
+		}
+		last = &Outcome{}
 		if err == nil {
 			if out := w.judge(s); out != nil {
 				out.Proven = proven
 				return out, nil
 			}
+			last = &Outcome{Phase: s.Phase, Proven: proven, Slots: s}
 		}
-		if o.Phase != nil && ctx.Err() == nil {
-			o.Phase(w.phase(s, err))
+		if o.Phase != nil {
+			o.Phase(last.Phase)
 		}
 		select {
 		case <-time.After(o.Every):
 		case <-ctx.Done():
-			return &Outcome{Phase: w.phase(s, err), Slots: s}, ctx.Err()
+			return last, ctx.Err()
 		}
 	}
 }
@@ -82,13 +87,6 @@ func (c *Client) look(ctx context.Context) (s *updateapi.Slots, proven bool, err
 type watch struct {
 	image string    // of the release's slot
 	since time.Time // the first look that found the trial failed, with tries left
-}
-
-func (w *watch) phase(s *updateapi.Slots, err error) string {
-	if err != nil || s == nil {
-		return ""
-	}
-	return s.Phase
 }
 
 // judge says how the trial ended; nil: it has not yet.

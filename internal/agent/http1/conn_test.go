@@ -144,7 +144,7 @@ func TestFraming(t *testing.T) {
 // TestSlowSender: who sends a byte now and then is cut although no single read
 // waits long; who sends more goes on for as long as it takes.
 func TestSlowSender(t *testing.T) {
-	addr := serveBodies(t, Conn{pace: 300 * time.Millisecond})
+	addr := serveBodies(t, Conn{pace: time.Second, MaxBody: func(Request) int64 { return 8 << 20 }})
 	send := func(piece int, count int) string {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -166,8 +166,8 @@ func TestSlowSender(t *testing.T) {
 	if got := send(1, 1000); !strings.Contains(got, ErrSlow.Error()) {
 		t.Errorf("a byte each 50 ms: %q", got)
 	}
-	if got := send(64<<10, 16); !strings.Contains(got, "PUT 1048576 of 1048576: <nil>") {
-		t.Errorf("64 KiB each 50 ms, 0.8 s altogether: %q", got)
+	if got := send(64<<10, 40); !strings.Contains(got, "PUT 2621440 of 2621440: <nil>") {
+		t.Errorf("64 KiB each 50 ms, 2 s altogether: %q", got)
 	}
 }
 

@@ -484,7 +484,7 @@ func TestOneAddress(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	other := &http.Client{Timeout: firstByte / 2, Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	other := &http.Client{Timeout: firstByte * 4 / 5, Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
 	if status, _, err := ask(other, "GET", "http://"+b.addr+"/healthz", ""); err != nil || status != 200 {
 		t.Errorf("another address: %d %v", status, err)
 	}
