@@ -26,6 +26,7 @@ import (
 // TestAssignment is the life of one: nothing, assigned, approved, taken back,
 // and all of it in the record.
 func TestAssignment(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	want := func(what string, want updateapi.Assignment) {
 		t.Helper()
@@ -82,6 +83,7 @@ func certificate(t *testing.T, by *Authority, from time.Time, usage x509.ExtKeyU
 // TestWhoMayAsk: only a host that shows what it got with a trusted verdict, is
 // let in still, and was not enrolled anew since.
 func TestWhoMayAsk(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	x.assigns("1.1.0")
 	now := time.Now()
@@ -146,6 +148,7 @@ func TestWhoMayAsk(t *testing.T) {
 // TestAnotherMachine: who takes a name over gets neither by the certificate of
 // who had it before, nor is it judged by that one's slots.
 func TestAnotherMachine(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	if code := x.tells(slots(nil)); code != "" {
 		t.Fatal(code)
@@ -167,6 +170,7 @@ func TestAnotherMachine(t *testing.T) {
 
 // TestAssignRefused: what an operator cannot assign, with place, cause and hint.
 func TestAssignRefused(t *testing.T) {
+	t.Parallel()
 	with := func(m made, version string, change func(*made)) made {
 		m.version = version
 		m.content = version[0]
@@ -232,6 +236,7 @@ func TestAssignRefused(t *testing.T) {
 // TestSticky: what failed is not offered again, and an override is for once
 // (coreos/fedora-coreos-tracker#1938).
 func TestSticky(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	offered := func(what string, want bool) {
 		t.Helper()
@@ -277,6 +282,7 @@ func TestSticky(t *testing.T) {
 // TestFloorOfAssignment: what is below the floor is not staged: neither when an
 // operator raises the floor, nor when the counter in the TPM does.
 func TestFloorOfAssignment(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil, made{name: "evidence", version: "1.2.0", arch: "amd64", layout: "l1", epoch: 3, content: 3})
 	below := func(what string) {
 		t.Helper()
@@ -305,6 +311,7 @@ func TestFloorOfAssignment(t *testing.T) {
 // TestCounterOfAssignment: after a bless the counter has gone up, and what the
 // host reports does not matter.
 func TestCounterOfAssignment(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	first := x.m.counter()
 	base := int64(first.Value) // the value of floor 0
@@ -338,6 +345,7 @@ func TestCounterOfAssignment(t *testing.T) {
 // TestReport: what a host says is kept, recorded when it is news, bounded, and
 // shown.
 func TestReport(t *testing.T) {
+	t.Parallel()
 	x := open(t, func(o *Options) { o.Limits.ReportRate = Rate{Burst: 8, PerSecond: 0.001} })
 	before := len(x.kinds("a"))
 	for i, c := range []struct {

@@ -237,6 +237,7 @@ func (f *follower) holds(role string, m made) {
 // pulled by a patch, staged, reported, approved, tried; failed, reported, and
 // not offered again; offered once more by hand, and blessed.
 func TestLoop(t *testing.T) {
+	t.Parallel()
 	x := open(t, func(o *Options) {
 		o.Interval = time.Second
 		o.Limits.HostRate = Rate{Burst: 100, PerSecond: 10}

@@ -40,6 +40,7 @@ func unzstd(t *testing.T, b []byte) []byte {
 // TestSend: manifest and slot, whole and from any byte, as they are and
 // compressed.
 func TestSend(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	content := next.slotContent()
 	resp, b := x.get(&x.cert, "GET", x.path("1.1.0", "manifest"), nil)
@@ -96,6 +97,7 @@ func TestSend(t *testing.T) {
 
 // TestRange: ranges of HTTP, for mirrors.
 func TestRange(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	content, path := next.slotContent(), x.path("1.1.0", "slot")
 	ask := func(method, path string, header ...string) (*http.Response, []byte) {
@@ -132,6 +134,7 @@ func TestRange(t *testing.T) {
 
 // TestSendDelta: a patch to the release that is assigned, from another one's slot.
 func TestSendDelta(t *testing.T) {
+	t.Parallel()
 	foreign := made{name: "evidence", version: "3.0.0", arch: "amd64", layout: "l1", epoch: 2, content: 9, foreign: true}
 	x := open(t, nil, foreign, made{name: "evidence", version: "2.0.0", arch: "arm64", layout: "l1", epoch: 2, content: 4})
 	patch := func(version, base string) (int, string, []byte) {
@@ -168,6 +171,7 @@ func TestSendDelta(t *testing.T) {
 // TestAnticipate: the patch that a host is going to want is begun with the
 // assignment.
 func TestAnticipate(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	if code := x.tells(slots(nil)); code != "" {
 		t.Fatal(code)
@@ -193,6 +197,7 @@ func TestAnticipate(t *testing.T) {
 
 // TestChangedRelease: what is changed under the server is not sent.
 func TestChangedRelease(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	x.assigns("1.1.0")
 	is := func(what, path string, status int) {
@@ -262,6 +267,7 @@ func (x *shop) large(t *testing.T) {
 // TestCut: bytes of a file that is changed while it is sent do not arrive as
 // whole: the length that was promised is not reached.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	x.large(t)
 	conn := x.pipe(x.path("1.1.0", "slot"))
@@ -286,6 +292,7 @@ func TestCut(t *testing.T) {
 // TestSlowReader: who takes nothing loses the connection and its place, and
 // those who have places do not keep others from theirs.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	x := open(t, func(o *Options) { o.Limits = Limits{Stall: 1500 * time.Millisecond} })
 	x.large(t)
 	var conns []*tls.Conn
@@ -331,6 +338,7 @@ func (x *shop) placesLeft() int {
 // TestLongAnswer: a client that reads slowly, but reads, is served longer than a
 // request may take.
 func TestLongAnswer(t *testing.T) {
+	t.Parallel()
 	x := open(t, func(o *Options) { o.Limits = Limits{Timeout: 500 * time.Millisecond} })
 	x.large(t)
 	conn := x.pipe(x.path("1.1.0", "slot"))

@@ -109,6 +109,7 @@ func disk(t *testing.T, ref attest.Reference) attest.Path {
 // on trial are both trusted until the bless and after it, from either slot and
 // with any boot variables; what is neither is refused, and gets no certificate.
 func TestTrial(t *testing.T) {
+	t.Parallel()
 	x := open(t, nil)
 	old, new := disk(t, later(t, first)), disk(t, later(t, next))
 	base := int64(x.m.counter().Value)
