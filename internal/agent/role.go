@@ -56,7 +56,9 @@ func (m *Machine) findRole() {
 		if !errors.Is(err, os.ErrNotExist) {
 			m.problem("open uefi variables: %v", err)
 		}
-		return
+		if m.launched() == "" {
+			return
+		}
 	}
 	loader := m.loaderPartition()
 	m.update(func(s *listener.Status) {
@@ -78,7 +80,19 @@ func (m *Machine) loaderPartition() string {
 	if part := m.vars.Text("StubDevicePartUUID"); part != "" {
 		return part
 	}
-	return m.vars.Text("LoaderDevicePartUUID")
+	if part := m.vars.Text("LoaderDevicePartUUID"); part != "" {
+		return part
+	}
+	return m.spec.Layout.Part["slot-"+m.launched()] // behind kexec, where the firmware is out of reach
+}
+
+// launched is the slot that another program has started by kexec: a, b, or empty.
+func (m *Machine) launched() string {
+	x, _ := m.cmdline.Get(strings.TrimSuffix(slots.Argument, "="))
+	if (x == "a" || x == "b") && m.spec.Boot.Loader != systemdBoot {
+		return x
+	}
+	return ""
 }
 
 func (m *Machine) mountEFIVars() error {
@@ -132,10 +146,9 @@ func (m *Machine) findDisk(loader string) bool {
 
 func (m *Machine) enterRole(part string) {
 	b := listener.Boot{Role: roleAppliance, Path: "disk"}
-	named, _ := m.cmdline.Get(strings.TrimSuffix(slots.Argument, "="))
 	switch {
-	case (named == "a" || named == "b") && m.spec.Boot.Loader != systemdBoot:
-		b.Path, b.Slot = pathKexec, named // the variables speak of what the firmware started
+	case m.launched() != "":
+		b.Path, b.Slot = pathKexec, m.launched() // the variables speak of what the firmware started
 	case part == partSlotA || part == partSlotB:
 		b.Slot = part[len("slot-"):]
 	case part == partESP && m.spec.Boot.Loader == systemdBoot:
