@@ -27,7 +27,7 @@ func TestVariableChaos(t *testing.T) {
 	needs(t, "amd64")
 	f := newFoundry(t, "")
 	b := newBox(t, f, f.release(t, "1.0.0", ""), nil)
-	next, third := f.release(t, "1.1.0", ""), f.release(t, "1.2.0", "")
+	next := f.release(t, "1.1.0", "")
 	b.on()
 	b.runs("1.0.0")
 
@@ -67,20 +67,19 @@ func TestVariableChaos(t *testing.T) {
 	b.came("esp", "slot-a")
 	b.says("on trial, wiped", `power-cut`, slot.Failed)
 
-	b.arm(next)
+	b.cut()
 	b.variables(fill)
 	b.on()
-	b.blessed("1.1.0", slot.B)
-	b.says("blessed without room for BootOrder", `chosen by: selector`, slot.Blessed, slot.Idle)
-	b.cut()
-	b.on() // the firmware starts slot a for ever; that starts slot b by kexec
+	b.runs("1.0.0")
+	b.update(next) // BootNext cannot be set: it is started by kexec
 	b.runs("1.1.0")
 	b.came("slot-a")
-
-	b.update(third) // by kexec, too
-	b.runs("1.2.0")
-	b.says("updated without variables", `runs: slot [ab], version 1\.2\.0`, slot.Blessed, slot.Idle)
-	if got, want := b.starts(), []string{"1.0.0", "1.1.0", "1.2.0"}; !slices.Equal(slices.Compact(got), want) {
+	b.says("updated without room for variables", `chosen by: selector`, slot.Blessed, slot.Idle)
+	b.cut()
+	b.on() // the firmware starts slot a for ever; that starts slot b
+	b.runs("1.1.0")
+	b.came("slot-a")
+	if got, want := b.starts(), []string{"1.0.0", "1.1.0"}; !slices.Equal(want, slices.Compact(slices.Sorted(slices.Values(got)))) {
 		t.Errorf("the data partition knows of %q", got)
 	}
 }

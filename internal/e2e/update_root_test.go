@@ -15,7 +15,7 @@ import (
 // was written, is found by dm-verity, and the machine goes back.
 func TestUpdateRoot(t *testing.T) {
 	needs(t, "amd64")
-	f := newFoundry(t, "go:\n  - package: ./service\n    name: tally\n    tags: [nethttpomithttp2]\n=root: {directory: rootfs, format: erofs}\n;slot: 80M=slot: 80M, root: 16M")
+	f := newFoundry(t, "go:\n  - package: ./service\n    name: tally\n    tags: [nethttpomithttp2]\n=root: {directory: rootfs, format: erofs}\n;slot: 64M=slot: 80M, root: 16M")
 	serviceRoot(t, f)
 	b := newBox(t, f, f.release(t, "1.0.0", ""), nil)
 	b.on()
