@@ -71,7 +71,7 @@ func (v *Victim) Live(ctx context.Context, after time.Duration) (Life, error) {
 	updated, ended := make(chan struct{}, 100), make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.push(pushing, vm, updated)
+		v.push(pushing, vm, updated, after == 0)
 	}()
 	if after > 0 {
 		select {
@@ -89,6 +89,9 @@ func (v *Victim) Live(ctx context.Context, after time.Duration) (Life, error) {
 	stop()
 	<-ended
 	l.Chain, l.Healthy, l.Updates = Chain(console), healthy.MatchString(console), len(updated)
+	if after == 0 && err == nil {
+		l.Updates = 1
+	}
 	var journalErr error
 	l.Record, journalErr = Journal(v.Disk)
 	return l, errors.Join(err, journalErr)
@@ -97,15 +100,16 @@ func (v *Victim) Live(ctx context.Context, after time.Duration) (Life, error) {
 func await(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
-		time.Sleep(quiet)
+		time.Sleep(quiet) // what comes after the verdict
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("no update became good: %w", context.Cause(ctx))
 	}
 }
 
-// push sends the release that is not good, again and again.
-func (v *Victim) push(ctx context.Context, vm *qemu.VM, updated chan<- struct{}) {
+// push sends the release that is not good, again and again, or until one became
+// good.
+func (v *Victim) push(ctx context.Context, vm *qemu.VM, updated chan<- struct{}, once bool) {
 	for ctx.Err() == nil {
 		key, err := hostKey(ctx, "http://"+vm.Forward(9443)+"/v1/status")
 		if err == nil {
@@ -113,6 +117,9 @@ func (v *Victim) push(ctx context.Context, vm *qemu.VM, updated chan<- struct{})
 		}
 		if err == nil {
 			updated <- struct{}{}
+			if once {
+				return
+			}
 		} else if ctx.Err() == nil && v.Log != nil {
 			v.Log("%v", err)
 		}
