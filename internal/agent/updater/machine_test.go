@@ -58,7 +58,9 @@ func newKeeper(running slot.Content) *keeper {
 
 // boot starts a slot: what was only in memory is gone.
 func (k *keeper) boot(s slot.Slot) {
+	k.mu.Lock() // the boot before has ended
 	k.state = slot.State{Record: k.journal, Rejections: k.list}
+	k.mu.Unlock()
 	k.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, View: slot.View{Entries: true, Order: []slot.Slot{slot.A, slot.B}}}})
 }
 
