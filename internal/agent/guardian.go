@@ -63,13 +63,15 @@ func (m *Machine) findWatchdog() (watchdog.Device, bool) {
 	var list []watchdog.Device
 	look := func() bool {
 		list = watchdog.List("/sys")
-		return len(list) > 0 && !list[0].Software
+		// The class has a device a moment before it has its node.
+		return len(list) > 0 && !list[0].Software && exists("/dev/"+list[0].Name)
 	}
 	m.devices.Wait(m.ctx, settleTime, func() bool { return look() || m.devices.IsSettled() })
 	if !look() {
 		if bmc, _ := filepath.Glob("/sys/class/ipmi/ipmi*"); len(bmc) > 0 {
-			_ = m.devices.Load("ipmi_watchdog") // not in the image: there is no watchdog
-			look()
+			if m.devices.Load("ipmi_watchdog") == nil { // else there is no watchdog
+				list = append(watchdog.BMC("/sys"), list...)
+			}
 		}
 	}
 	if len(list) == 0 {

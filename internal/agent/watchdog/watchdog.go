@@ -46,8 +46,7 @@ type Device struct {
 }
 
 // List returns the watchdogs below a sysfs, hardware first. Kernels without
-// CONFIG_WATCHDOG_SYSFS give devices without an identity, and so does the one
-// driver that is no device of the class, ipmi_watchdog.
+// CONFIG_WATCHDOG_SYSFS give devices without an identity.
 func List(sysfs string) []Device {
 	dirs, _ := filepath.Glob(filepath.Join(sysfs, "class/watchdog/watchdog*"))
 	var out []Device
@@ -58,9 +57,6 @@ func List(sysfs string) []Device {
 		d.Software = d.Identity == "Software Watchdog" // drivers/watchdog/softdog.c
 		out = append(out, d)
 	}
-	if _, err := os.Stat(filepath.Join(sysfs, "class/misc/watchdog")); err == nil && len(out) == 0 {
-		out = []Device{{Name: "watchdog"}}
-	}
 	slices.SortFunc(out, func(a, b Device) int {
 		if a.Software != b.Software {
 			return map[bool]int{true: 1, false: -1}[a.Software]
@@ -68,6 +64,16 @@ func List(sysfs string) []Device {
 		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// BMC returns the watchdog of ipmi_watchdog, the one driver that is no device of
+// the class. Ask for it only once that module is loaded: the others have a node of
+// that name too, for a moment before they are in the class.
+func BMC(sysfs string) []Device {
+	if _, err := os.Stat(filepath.Join(sysfs, "class/misc/watchdog")); err != nil {
+		return nil
+	}
+	return []Device{{Name: "watchdog"}}
 }
 
 func attribute(dir, name string) string {

@@ -186,7 +186,7 @@ func TestList(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(bmc, "class/misc/watchdog"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := List(bmc); len(got) != 1 || got[0].Name != "watchdog" {
+	if got := BMC(bmc); len(got) != 1 || got[0].Name != "watchdog" || BMC(sysfs) != nil || List(bmc) != nil {
 		t.Errorf("a BMC's: %v", got)
 	}
 }
