@@ -13,6 +13,7 @@ func (t *step) astray(b Boot) {
 		t.do(Action{Do: Launch, Slot: t.Good})
 	default:
 		t.Bounces++
+		t.Heals++
 		t.save()
 		t.do(Action{Do: SetDefault, Slot: t.Good})
 		t.do(Action{Do: Reset})

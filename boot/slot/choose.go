@@ -34,6 +34,7 @@ func (t *step) chooseByFirmware() {
 		return
 	}
 	t.Bounces++
+	t.Heals++
 	t.save()
 	t.report("selector: the boot entries are made again, %s starts next", t.Good)
 	t.start(t.Good)
