@@ -43,10 +43,7 @@ func TestBadReleases(t *testing.T) {
 		{"clock 1970", f.release(t, "2.0.8", "-mode\", fine=-mode\", clock;stateDirectory: tally=stateDirectory: tally\n    capabilities: [SYS_TIME, DAC_OVERRIDE]"), slot.ClockWrong, fallsBack, false},
 	} {
 		if !t.Run(c.name, func(t *testing.T) { b.refutes(t, c) }) {
-			b.t = t // the next one begins anew
-			b.cut()
-			b.on()
-			b.runs("1.0.0")
+			return // nothing is known of the machine any more
 		}
 	}
 }
