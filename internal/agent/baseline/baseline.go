@@ -40,6 +40,7 @@ type State struct {
 	RootWhy  string    `json:"rootWhy,omitempty"`
 	Data     Data      `json:"data"`
 	Machine  string    `json:"machine"`  // state of machine.yaml: applied, absent, refused
+	Watchdog bool      `json:"watchdog"` // one of hardware is armed
 	Services []Service `json:"services"` // nil: not started
 }
 
@@ -85,6 +86,7 @@ func Look(sys System, s listener.Status, now time.Time) State {
 	case a.State == "pending", a.State == "trusted", a.State == "refused", a.Last != "": // it has answered in this boot, whatever it said
 		b.Server = a.Server
 	}
+	b.Watchdog = s.Watchdog != nil && s.Watchdog.State == "armed" && !s.Watchdog.Software
 	if s.Root != nil {
 		b.Root, b.RootWhy = s.Root.State, s.Root.Error
 	}

@@ -19,7 +19,7 @@ func sound() State {
 	return State{
 		Version: "1", Time: built.Add(time.Hour), Told: true, IPv4: true, Route4: true, IPv6: true, Route6: true, Server: "https://s",
 		Links: []Link{{"0000:00:02.0", "eth0"}, {"0000:00:03.0", "eth1"}}, Disks: []Disk{{"wwn-1", "nvme0n1"}, {"wwn-2", "nvme1n1"}},
-		Root: "mounted", Data: Data{State: "mounted", Size: 1 << 30, Free: 1 << 29}, Machine: "applied",
+		Root: "mounted", Data: Data{State: "mounted", Size: 1 << 30, Free: 1 << 29}, Machine: "applied", Watchdog: true,
 		Services: []Service{{Name: "web", Ready: true, Detail: "running, healthy: "}, {Name: "db", Ready: true}},
 	}
 }
@@ -65,6 +65,7 @@ func TestCompare(t *testing.T) {
 		"disk gone":       {func(s *State) { s.Disks = s.Disks[:1] }, slot.Unhealthy, "nvme1n1 (wwn-2)", false},
 		"disk renamed":    {func(s *State) { s.Disks[1].Name = "nvme7n1" }, slot.NoCause, "", false},
 		"machine.yaml":    {func(s *State) { s.Machine = "refused" }, slot.Unhealthy, "machine.yaml", false},
+		"no watchdog":     {func(s *State) { s.Watchdog = false }, slot.Unhealthy, "watchdog is not armed", false},
 		"service ill":     {func(s *State) { s.Services[0] = Service{Name: "web", Detail: "running, unhealthy: 500"} }, slot.Unhealthy, "web is running, unhealthy: 500", false},
 		"nothing started": {func(s *State) { s.Services = nil }, slot.Unhealthy, "not started", true},
 		"full and ill":    {func(s *State) { s.Data.Free = 0; s.Services[0].Ready = false }, slot.DataFull, "", false},

@@ -28,7 +28,7 @@ func Compare(before *State, now State, r Rules) (slot.Cause, string) {
 	if before == nil { // what a sound machine is by itself
 		before = &State{Machine: "applied", Data: Data{State: "mounted", Size: now.Data.Size, Free: now.Data.Size}}
 	}
-	for _, look := range []func(before *State, now State, r Rules) (slot.Cause, string){root, clock, data, network, disks, machine, services} {
+	for _, look := range []func(before *State, now State, r Rules) (slot.Cause, string){root, clock, data, network, disks, machine, watchdog, services} {
 		if cause, detail := look(before, now, r); cause != slot.NoCause {
 			return cause, detail
 		}
@@ -110,6 +110,15 @@ func disks(before *State, now State, _ Rules) (slot.Cause, string) {
 func machine(before *State, now State, _ Rules) (slot.Cause, string) {
 	if before.Machine == "applied" && now.Machine == "refused" {
 		return slot.Unhealthy, "machine.yaml is refused, and the version before took it"
+	}
+	return slot.NoCause, ""
+}
+
+// watchdog is what covers a hang: a version that cannot arm it would be the last one
+// that a fallback covers.
+func watchdog(before *State, now State, _ Rules) (slot.Cause, string) {
+	if before.Watchdog && !now.Watchdog {
+		return slot.Unhealthy, "the hardware watchdog is not armed, and the version before had it armed"
 	}
 	return slot.NoCause, ""
 }
