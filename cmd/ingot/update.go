@@ -58,7 +58,7 @@ func (c *updateCmd) Run(v *verb) error {
 	}
 	start := time.Now()
 	p, sent, err := client.Push(v.ctx, r, hostclient.PushOptions{Override: c.Override, Approve: !c.StageOnly, Sending: c.sending(v), Retry: func(err error) {
-		v.ui.Note("the transfer was cut, it goes on: %v", err)
+		v.ui.Say("the transfer was cut, it goes on: %v", err)
 	}})
 	if err != nil {
 		return c.explain(err)
@@ -139,7 +139,7 @@ func (c *updateCmd) finish(v *verb, client *hostclient.Client, r *hostclient.Rel
 	outcome, err := client.Wait(ctx, r, hostclient.WaitOptions{Phase: func(phase string) {
 		if phase != last {
 			last = phase
-			v.ui.Note("%s", c.phaseWords(out, phase))
+			v.ui.Say("%s", c.phaseWords(out, phase)) // into a pipe too: minutes go by
 		}
 	}})
 	if v.ctx.Err() != nil {
