@@ -12,8 +12,9 @@ import (
 
 // guardian is the armed watchdog of this boot.
 type guardian struct {
-	once sync.Once
-	dog  *watchdog.Dog // nil: there is none
+	once  sync.Once
+	dog   *watchdog.Dog // nil: there is none
+	since time.Duration // uptime at which it was armed
 }
 
 // bites is how long the watchdog waits when the recipe says nothing.
@@ -30,6 +31,9 @@ func (m *Machine) armOnce() {
 	d, found := m.findWatchdog()
 	st := &listener.Watchdog{State: "absent", Device: d.Name, Identity: d.Identity, Software: d.Software}
 	if found {
+		m.mu.Lock()
+		m.dog.since = uptime()
+		m.mu.Unlock()
 		dog, err := watchdog.Arm(d, watchdog.Options{Timeout: m.watchdogTimeout(), Alive: m.alive, Hungry: m.hungry,
 			Go: func(f func()) { m.spawn("watchdog", f) }})
 		if err != nil {
@@ -104,15 +108,33 @@ func (m *Machine) hungry(why string) {
 // lookLimit is how late a look at health may be in a trial; it asks the disk.
 const lookLimit = 30 * time.Second
 
+// judgeLimit is how long it may take from arming the watchdog until this boot is
+// judged by the journal: the waits for disk and TPM are shorter together.
+func (m *Machine) judgeLimit() time.Duration { return max(m.watchdogTimeout(), 90*time.Second) }
+
+// isJudged says that this boot is known to be a trial or not: from then on a trial
+// is looked at, and what a blessed version waits for is its own affair.
+func (m *Machine) isJudged() bool {
+	select {
+	case <-m.judged:
+		return true
+	default:
+		return false
+	}
+}
+
 // alive says why the watchdog must not be fed: one of init's loops stands still.
 // Nothing here asks disks or network, because a blessed version must not fall with
 // them; a trial may, by its looks at health.
 func (m *Machine) alive() string {
 	m.mu.Lock() // who holds it forever has stopped everything
-	super, stopping := m.super, m.stopping
+	super, stopping, since := m.super, m.stopping, m.dog.since
 	m.mu.Unlock()
 	if stopping {
 		return m.trial.stopsInTime(super, uptime())
+	}
+	if !m.isJudged() && uptime()-since > m.judgeLimit() {
+		return "the boot stands still"
 	}
 	if super != nil && !super.answers() {
 		return "the supervisor does not answer"

@@ -138,7 +138,7 @@ func (m *Machine) measureLaunch(x slot.Slot, image slot.Digest) error {
 // kexecRefused is why no slot is started from here.
 func (m *Machine) kexecRefused() error {
 	if m.vars.SecureBoot() == "enabled" {
-		return errors.New("Secure Boot is on, so the firmware alone may start a slot: it checks all of it")
+		return errors.New("the firmware alone may start a slot, for Secure Boot is on: it checks all of it")
 	}
 	if b, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && !strings.Contains(string(b), "[none]") {
 		return errors.New("this kernel is locked down, so it starts no other")

@@ -73,6 +73,15 @@ func TestTrialLacksNothing(t *testing.T) {
 // answer does not.
 func TestAlive(t *testing.T) {
 	m := testMachine(t, appliance.Service{Name: "web", Env: env("sleep")})
+	m.judged, m.dog.since = make(chan struct{}), uptime()
+	if why := m.alive(); why != "" {
+		t.Fatalf("a machine that boots: %s", why)
+	}
+	m.dog.since -= m.judgeLimit() + time.Second
+	if why := m.alive(); why != "the boot stands still" {
+		t.Errorf("a boot that is not judged in time: %q", why)
+	}
+	close(m.judged)
 	if why := m.alive(); why != "" {
 		t.Fatalf("a machine that runs: %s", why)
 	}

@@ -84,15 +84,6 @@ func (b *box) cut() {
 	}
 }
 
-// off presses the power button.
-func (b *box) off() {
-	b.t.Helper()
-	if err := b.vm.PowerDown(b.t.Context()); err != nil {
-		b.t.Error(err)
-	}
-	b.cut()
-}
-
 // sees waits for a line of the console that was not looked at yet.
 func (b *box) sees(line string) string {
 	b.t.Helper()

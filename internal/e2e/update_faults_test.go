@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -19,18 +20,20 @@ import (
 // ingot.fault.NAME of the command line says what goes wrong.
 //
 //	early   it hangs before anything of it runs, and before any watchdog
-//	armed   all processors are lost as soon as the watchdog is open
+//	armed   its boot stands still as soon as the watchdog is armed
 //	exit    it ends
 const faultyInit = `package agent
 
 import (
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// hang is called once the watchdog of a trial is armed.
+var hang = func() {}
 
 func init() {
 	_ = os.Mkdir("/proc", 0o755)
@@ -47,38 +50,10 @@ func init() {
 	case strings.Contains(text, "ingot.fault.exit"):
 		os.Exit(3)
 	case strings.Contains(text, "ingot.fault.armed"):
-		go hangWhenArmed()
-	}
-}
-
-// hangWhenArmed takes every processor for itself, at the highest priority, and
-// never gives it back.
-func hangWhenArmed() {
-	for !armed() {
-		time.Sleep(200 * time.Microsecond)
-	}
-	println("\rfault: the watchdog is open, every processor hangs")
-	_ = os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
-	for range runtime.NumCPU() - 1 {
-		go spin()
-	}
-	spin()
-}
-
-func armed() bool {
-	open, _ := os.ReadDir("/proc/self/fd")
-	for _, f := range open {
-		if to, _ := os.Readlink("/proc/self/fd/" + f.Name()); strings.HasPrefix(to, "/dev/watchdog") {
-			return true
+		hang = func() {
+			println("\rfault: the watchdog is armed, init stands still")
+			select {}
 		}
-	}
-	return false
-}
-
-func spin() {
-	runtime.LockOSThread()
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 99}, 0)
-	for {
 	}
 }
 `
@@ -98,8 +73,13 @@ var faulty = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	program := filepath.Join(dir, "init")
+	trial, err := stuckTrial(dir, filepath.Join(module, "internal/agent/trial.go"))
+	if err != nil {
+		return "", err
+	}
 	err = overlay(dir, program, "./cmd/"+string(initbin.Fleet), map[string]string{
 		filepath.Join(module, "internal/agent/fault.go"): source,
+		filepath.Join(module, "internal/agent/trial.go"): trial,
 	})
 	if err != nil {
 		return "", err
@@ -121,6 +101,21 @@ var faulty = sync.OnceValues(func() (string, error) {
 		filepath.Join(module, "internal/initbin/bin", string(initbin.Fleet)+"-amd64.zst"): packed,
 	})
 })
+
+// stuckTrial is the source of a trial with the call of hang after the watchdog is
+// armed.
+func stuckTrial(dir, file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	const armed = "\tm.armWatchdog()\n"
+	if strings.Count(string(b), armed) != 1 {
+		return "", fmt.Errorf("%s arms the watchdog in another way now: change this test", file)
+	}
+	out := filepath.Join(dir, "trial.go")
+	return out, os.WriteFile(out, []byte(strings.Replace(string(b), armed, armed+"\thang()\n", 1)), 0o644)
+}
 
 // overlay compiles a package of this module in which some files are others.
 func overlay(dir, output, pkg string, replace map[string]string) error {
