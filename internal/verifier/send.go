@@ -35,11 +35,11 @@ const (
 
 // send answers GET /v1/releases/DIGEST/PART to attested hosts and operators.
 func (s *Server) send(w http.ResponseWriter, r *http.Request) {
-	// The server's deadline for requests would cancel the context of an answer
-	// that takes longer. The body, if there is one, is not read.
-	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	t, err := s.transfer(w, r)
 	if err == nil {
+		// The server's deadline for requests would cancel the context of an answer
+		// that takes longer. Only now: it bounds those who are nobody.
+		http.NewResponseController(w).SetReadDeadline(time.Time{})
 		err = t.run()
 	}
 	if err != nil && !errors.Is(err, errGone) {
@@ -61,6 +61,9 @@ type transfer struct {
 var errGone = errors.New("the client is gone, or the file has changed")
 
 func (s *Server) transfer(w http.ResponseWriter, r *http.Request) (*transfer, error) {
+	if r.ContentLength != 0 { // one that never comes would be waited for at the end of the answer, without a deadline
+		return nil, refuse(http.StatusRequestEntityTooLarge, updateapi.Malformed, "a body is not accepted")
+	}
 	c, err := caller(r)
 	if err != nil {
 		return nil, err
@@ -76,7 +79,26 @@ func (s *Server) transfer(w http.ResponseWriter, r *http.Request) (*transfer, er
 	if t.release = s.catalog.Load().release(r.PathValue("digest")); t.release == nil {
 		return nil, refuse(http.StatusNotFound, assign.Missing, "the server has no release %.80q", r.PathValue("digest"))
 	}
-	return t, nil
+	return t, t.mine()
+}
+
+// mine refuses a host what is not for it: a release of another appliance, or for
+// another processor, that is not assigned to it.
+func (t *transfer) mine() error {
+	if t.c.host == nil {
+		return nil
+	}
+	if l := t.c.host.Last; l != nil && l.Release == t.release.Name && (l.Arch == "" || l.Arch == t.release.Arch) {
+		return nil
+	}
+	a, err := t.s.o.Store.Assignment(t.c.ctx, t.c.host.Record.Name)
+	if err != nil {
+		return err
+	}
+	if a == nil || a.Release != t.release.Digest {
+		return refuse(http.StatusForbidden, updateapi.Denied, "%s %s is not what %s runs, and is not assigned to it", t.release.Name, t.release.Version, t.c.host.Record.Name)
+	}
+	return nil
 }
 
 func (t *transfer) run() error {
