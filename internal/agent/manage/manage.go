@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -33,15 +34,18 @@ import (
 
 // Bounds.
 const (
-	// MaxOperators bounds the TLS connections at once. A handshake costs a signature
-	// and some 50 KB.
+	// MaxOperators bounds the connections of operators at once. Who has not shown a
+	// certificate takes none of these places.
 	MaxOperators = 16
 	// MaxAddress bounds the connections of one address: silent ones of one client
 	// must not keep the others out.
 	MaxAddress = http1.MaxConns / 2
-	firstByte  = 5 * time.Second
-	handshake  = 10 * time.Second
-	quiet      = 10 * time.Second // between two lines of the log about refused connections
+	// MaxHandshakes bounds the TLS handshakes of one address at once: each costs a
+	// signature and some 50 KB.
+	MaxHandshakes = 8
+	firstByte     = 5 * time.Second
+	handshake     = 10 * time.Second
+	quiet         = 10 * time.Second // between two lines of the log about refused connections
 )
 
 // server is the state of Run.
@@ -60,12 +64,16 @@ type server struct {
 	key     string          // that was told last
 	refused time.Time       // last line about it
 	silent  int             // refusals since
-	from    map[string]int  // connections by address
+	from    crowd           // connections
+	shaking crowd           // and handshakes
 }
+
+// crowd counts by address.
+type crowd map[netip.Prefix]int
 
 // Run serves m.Listener until the context ends.
 func Run(ctx context.Context, m updates.Machine, c updates.Client) {
-	s := &server{m: m, c: c, operators: make(chan struct{}, MaxOperators), from: map[string]int{}}
+	s := &server{m: m, c: c, operators: make(chan struct{}, MaxOperators), from: crowd{}, shaking: crowd{}}
 	if err := s.setUp(); err != nil {
 		m.Problem("management: %v", err)
 		s.operator = nil
@@ -109,43 +117,50 @@ func (s *server) accept(ctx context.Context) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		from := host(c)
-		if !s.enter(from) {
+		from := site(c.RemoteAddr())
+		if !s.enter(s.from, from, MaxAddress) {
 			c.Close()
 			<-places
 			continue
 		}
 		active.Go(func() {
-			defer func() { s.leave(from); <-places }()
+			defer func() { s.leave(s.from, from); <-places }()
 			s.serve(ctx, c)
 		})
 	}
 }
 
-func host(c net.Conn) string {
-	h, _, err := net.SplitHostPort(c.RemoteAddr().String())
+// site is what counts as one address: an IPv6 host has a whole /64.
+func site(a net.Addr) netip.Prefix {
+	at, err := netip.ParseAddrPort(a.String())
 	if err != nil {
-		return c.RemoteAddr().String()
+		return netip.Prefix{}
 	}
-	return h
+	ip := at.Addr().Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits)
+	return p
 }
 
-// enter counts a connection of an address; false: it has enough.
-func (s *server) enter(from string) bool {
+// enter counts one of an address; false: it has enough.
+func (s *server) enter(c crowd, from netip.Prefix, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.from[from] >= MaxAddress {
+	if c[from] >= most {
 		return false
 	}
-	s.from[from]++
+	c[from]++
 	return true
 }
 
-func (s *server) leave(from string) {
+func (s *server) leave(c crowd, from netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.from[from]--; s.from[from] == 0 {
-		delete(s.from, from)
+	if c[from]--; c[from] == 0 {
+		delete(c, from)
 	}
 }
 
@@ -176,6 +191,12 @@ const recordHandshake = 0x16
 
 // secure lets an operator in.
 func (s *server) secure(ctx context.Context, p *peeked) {
+	c := tls.Server(p, s.config())
+	if err := s.shake(ctx, p, c); err != nil {
+		s.refuse(p, err)
+		linger(p)
+		return
+	}
 	select {
 	case s.operators <- struct{}{}:
 		defer func() { <-s.operators }()
@@ -183,16 +204,20 @@ func (s *server) secure(ctx context.Context, p *peeked) {
 		s.refuse(p, errors.New("too many connections of operators"))
 		return
 	}
-	c := tls.Server(p, s.config())
-	p.SetDeadline(time.Now().Add(handshake))
-	if err := c.HandshakeContext(ctx); err != nil {
-		s.refuse(p, err)
-		linger(p)
-		return
-	}
 	p.SetDeadline(time.Time{})
 	o := operator{s, c.ConnectionState().PeerCertificates[0].Subject.CommonName, p.RemoteAddr()}
 	http1.Conn{MaxBody: maxBody, Handle: o.handle}.Serve(c)
+}
+
+// shake makes the handshake, in one of the places of its address.
+func (s *server) shake(ctx context.Context, p *peeked, c *tls.Conn) error {
+	from := site(p.RemoteAddr())
+	if !s.enter(s.shaking, from, MaxHandshakes) {
+		return errors.New("too many handshakes of one address")
+	}
+	defer s.leave(s.shaking, from)
+	p.SetDeadline(time.Now().Add(handshake))
+	return c.HandshakeContext(ctx)
 }
 
 // refuse logs why somebody was not let in, but not for each of a flood.

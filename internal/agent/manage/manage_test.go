@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -437,31 +438,61 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// TestManyConnections: silent handshakes take the places of operators and no
-// others, and none for ever.
-func TestManyConnections(t *testing.T) {
-	b := machine(t, trusting(t))
-	s, _ := set()
-	var open []net.Conn
-	for range MaxOperators {
+// silent opens handshakes that do not go on.
+func (b *box) silent(t *testing.T, n int) (open []net.Conn) {
+	t.Helper()
+	for range n {
 		c, err := net.Dial("tcp", b.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		c.Write([]byte{recordHandshake})
 		open = append(open, c)
 	}
+	return open
+}
+
+// TestSilentHandshakes: who shows no certificate takes no place of operators,
+// and of its address's own not all of the machine's.
+func TestSilentHandshakes(t *testing.T) {
+	b := machine(t, trusting(t))
+	s, _ := set()
+	b.silent(t, MaxAddress-2)
+	b.waitLog(t, "too many handshakes of one address")
 	c, _ := client(operatorCert(t, s, keys.Operator, time.Now()))
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c.Transport.(*http.Transport).DialContext = from.DialContext
+	if status, _, err := ask(c, "GET", "https://"+b.addr+"/v1/slots", ""); err != nil || status != 200 {
+		t.Errorf("an operator at another address: %d %v", status, err)
+	}
+	if status, _, err := ask(http.DefaultClient, "GET", "http://"+b.addr+"/healthz", ""); err != nil || status != 200 {
+		t.Errorf("plain meanwhile: %d %v", status, err)
+	}
+}
+
+// TestManyOperators: their places are bounded, and come back.
+func TestManyOperators(t *testing.T) {
+	b := machine(t, trusting(t))
+	s, _ := set()
+	cert := operatorCert(t, s, keys.Operator, time.Now())
+	var open []net.Conn
+	for range MaxOperators {
+		c, err := tls.Dial("tcp", b.addr, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{cert}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "PUT /v1/update/slot HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
+		open = append(open, c)
+	}
+	c, _ := client(cert)
 	for range 500 {
 		if _, _, err := ask(c, "GET", "https://"+b.addr+"/v1/slots", ""); err != nil {
 			break // all places are taken now
 		}
 	}
 	b.waitLog(t, "too many connections of operators")
-	if status, _, err := ask(http.DefaultClient, "GET", "http://"+b.addr+"/healthz", ""); err != nil || status != 200 {
-		t.Errorf("plain meanwhile: %d %v", status, err)
-	}
 	for _, c := range open {
 		c.Close()
 	}
@@ -472,6 +503,14 @@ func TestManyConnections(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("operators are not let in when the others have gone")
+}
+
+// TestSite: an IPv6 host has a whole /64.
+func TestSite(t *testing.T) {
+	at := func(s string) netip.Prefix { return site(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s))) }
+	if at("[2001:db8::1]:1") != at("[2001:db8::ffff:2]:2") || at("[2001:db8:0:1::1]:1") == at("[2001:db8::1]:1") || at("1.2.3.4:5") == at("1.2.3.5:5") || at("[::ffff:1.2.3.4]:1") != at("1.2.3.4:1") {
+		t.Error("addresses are not counted by their networks")
+	}
 }
 
 // TestOneAddress: who opens all the connections that he can keeps nobody else out.
@@ -498,7 +537,7 @@ func FuzzServe(f *testing.F) {
 	f.Add("POST /v1/rollback HTTP/1.1\r\n\r\n", false)
 	f.Fuzz(func(t *testing.T, in string, in16 bool) {
 		c := &fake{}
-		s := &server{c: c, from: map[string]int{}}
+		s := &server{c: c, from: crowd{}, shaking: crowd{}}
 		s.m = updates.Machine{Logf: func(string, ...any) {}, Plain: func(http1.Request) http1.Response { return http1.Text(404, "no") }}
 		conn := &canned{in: strings.NewReader(in)}
 		if in16 {
