@@ -73,7 +73,7 @@ func TestVariableChaos(t *testing.T) {
 	b.runs("1.0.0")
 	b.update(next) // BootNext cannot be set: it is started by kexec
 	b.runs("1.1.0")
-	b.came("slot-a")
+	b.came("slot-a", "slot-a")
 	b.says("updated without room for variables", `chosen by: selector`, slot.Blessed, slot.Idle)
 	b.cut()
 	b.on() // the firmware starts slot a for ever; that starts slot b

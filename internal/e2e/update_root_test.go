@@ -39,7 +39,7 @@ func TestUpdateRoot(t *testing.T) {
 	})
 	b.approve(fine)
 	b.runs("1.0.0")
-	b.blames("1.1.0", slot.CorruptRoot, false)
+	b.blames("1.1.0", slot.CorruptRoot, true)
 
 	b.update(f.release(t, "1.2.0", ""))
 	b.blessed("1.2.0", slot.B)
