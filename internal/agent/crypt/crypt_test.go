@@ -748,6 +748,60 @@ func TestCutRaise(t *testing.T) {
 	b.raise(2)
 }
 
+// TestTwoRaises: two releases in a row raise the epoch. The floor follows one step
+// behind, to the epoch of the fallback, and both open all along.
+func TestTwoRaises(t *testing.T) {
+	b := newBox(t)
+	five, seven, nine := release{"release 5", 5}, release{"release 7", 7}, release{"release 9", 9}
+	b.boot(ours, v1)
+	u := b.opens("first boot", 0, nil)
+	b.boot(ours, five)
+	b.opens("epoch 5", 5, u.key)
+	b.boot(ours, seven)
+	b.opens("epoch 7", 7, u.key)
+	b.boot(ours, five)
+	b.opens("back on epoch 5", 5, u.key)
+	b.boot(ours, seven)
+	b.opens("epoch 7 again", 7, u.key)
+	b.raise(5)
+	b.boot(ours, v1)
+	b.refused("epoch 0 below the floor", volume.BelowFloor, 0)
+	b.boot(ours, five)
+	b.opens("the fallback at the floor", 5, u.key)
+	b.boot(ours, nine)
+	b.opens("epoch 9", 9, u.key)
+	b.raise(7)
+	b.boot(ours, five)
+	b.refused("epoch 5 below the floor", volume.BelowFloor, 5)
+	b.boot(ours, seven)
+	b.opens("the fallback at the floor, again", 7, u.key)
+	b.raise(7)
+}
+
+// TestNeeded: which blobs stay beside that of a release.
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		have  []int
+		epoch int
+		want  []int
+	}{
+		{nil, 5, nil}, {[]int{0}, 5, []int{0}}, {[]int{5, 0}, 7, []int{5, 0}}, {[]int{7, 5, 0}, 9, []int{7, 0}},
+		{[]int{7, 5, 0}, 6, []int{5, 0}}, {[]int{0, 7}, 5, []int{7, 0}}, {[]int{9, 7, 0}, 5, []int{7, 0}},
+	} {
+		var have []blob
+		for _, f := range c.have {
+			have = append(have, blob{Floor: f})
+		}
+		var got []int
+		for _, b := range needed(have, c.epoch) {
+			got = append(got, b.Floor)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("beside %d of %v: %v, want %v", c.epoch, c.have, got, c.want)
+		}
+	}
+}
+
 func TestKeys(t *testing.T) {
 	k, err := NewKey(bytes.NewReader(bytes.Repeat([]byte{0x0f, 0xa5, 0x31}, 10)))
 	if err != nil {

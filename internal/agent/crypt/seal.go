@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ingot-os/ingot/attest/policy"
 	"github.com/ingot-os/ingot/attest/tpm"
@@ -141,10 +142,11 @@ func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t tok
 		if b.Floor == r.Epoch {
 			continue // made by somebody else, or damaged
 		}
-		if int64(b.Floor) >= now && (len(keep) == 0 || b.Floor < keep[0].Floor) {
-			keep = []blob{b} // the lowest that opens: the release before needs it
+		if int64(b.Floor) >= now {
+			keep = append(keep, b)
 		}
 	}
+	keep = needed(keep, r.Epoch)
 	next, err := m.seal(secret, by, t.limit(r.Epoch))
 	if err != nil {
 		return fail(volume.NoTPM, err)
@@ -157,6 +159,22 @@ func (m *machine) prepare(r volume.Request, d luks.Device, h *luks.Header, t tok
 		return fail(volume.Failed, err)
 	}
 	return fail(volume.Failed, h.Store(d))
+}
+
+// needed are the blobs that stay beside the one of an epoch: the lowest, which the
+// release before opens, and the highest below the epoch. That is the epoch of the
+// release before when it has raised it, too: the floor rises to it first, and only
+// to a floor that a key is sealed for.
+func needed(blobs []blob, epoch int) []blob {
+	slices.SortStableFunc(blobs, func(x, y blob) int { return y.Floor - x.Floor })
+	for len(blobs) >= maxBlobs {
+		drop := len(blobs) - 2
+		if blobs[0].Floor > epoch {
+			drop = 0
+		}
+		blobs = slices.Delete(blobs, drop, drop+1)
+	}
+	return blobs
 }
 
 // gives sees that a blob opens for this release, and that the passphrase is in

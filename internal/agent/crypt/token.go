@@ -21,9 +21,9 @@ const (
 // tokenType is the type of our token in the volume's header.
 const tokenType = "ingot-tpm2"
 
-// maxBlobs bounds a token: the blob that opens now and the one of the next
-// floor.
-const maxBlobs = 2
+// maxBlobs bounds a token: the blob that opens now, the one of the next floor and
+// the one of the floor after it.
+const maxBlobs = 3
 
 // token is what the header says about the sealed passphrase of slot 0.
 type token struct {
