@@ -103,7 +103,7 @@ func (m *Machine) trialHealth() (ok bool, cause slot.Cause, detail string) {
 	t := &m.trial
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	cause, detail = baseline.Compare(t.before, now, baseline.Rules{Built: time.Unix(m.spec.Epoch, 0), Last: t.last})
+	cause, detail = baseline.Compare(t.before, now, baseline.Rules{Built: time.Unix(m.spec.Epoch, 0), Last: t.last, Unattested: m.spec.Attest == nil})
 	t.last, t.lookedAt = &now, uptime()
 	return cause == slot.NoCause, cause, detail
 }

@@ -87,6 +87,19 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestUnattested: a version without attest: asks no server, and lacks none.
+func TestUnattested(t *testing.T) {
+	before, now := sound(), sound()
+	now.Server = ""
+	if cause, detail := Compare(&before, now, Rules{Built: built, Unattested: true}); cause != slot.NoCause {
+		t.Errorf("got %s %q", cause, detail)
+	}
+	now.Route4 = false
+	if cause, _ := Compare(&before, now, Rules{Built: built, Unattested: true}); cause != slot.NetworkDead {
+		t.Errorf("without a route: %s", cause)
+	}
+}
+
 // TestWithoutBaseline: a trial of which nothing is known before is held to what a
 // machine needs by itself.
 func TestWithoutBaseline(t *testing.T) {
