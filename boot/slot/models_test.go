@@ -19,6 +19,7 @@ type machine struct {
 	lost    bool   // the journal is unreadable
 	list    []byte
 	counter uint32 // the TPM's
+	sealed  error  // the TPM refuses to raise it
 	floor   uint32 // as last seen
 
 	vars     vars
@@ -144,6 +145,9 @@ func (m *machine) do(a Action) error {
 	case EraseEvidence:
 		m.evidence = nil
 	case RaiseFloor:
+		if m.sealed != nil {
+			return m.sealed
+		}
 		m.counter = max(m.counter, a.Floor)
 	case Reset:
 		m.reset = true

@@ -1,6 +1,7 @@
 package slot
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +196,27 @@ func TestRollbackIsSticky(t *testing.T) {
 	})
 }
 
+// TestOverrideAfterRollback: the operator who went back may go forward again, at
+// once, although the journal itself still says what was left.
+func TestOverrideAfterRollback(t *testing.T) {
+	onAll(t, func(t *testing.T, m *machine) {
+		m.update(v2)
+		m.give(Event{Kind: Rollback})
+		m.power()
+		m.give(Event{Kind: Override, Release: v2})
+		m.power() // it is not rejected again by what the journal says
+		if m.state.IsRejected(v2) || len(m.state.Rejections) != 0 {
+			t.Errorf("still rejected: %v", m.state.Rejections)
+		}
+		m.update(v2)
+		m.want(B, "2.0", Blessed)
+		m.give(Event{Kind: Override, Release: v2})
+		if !strings.Contains(m.state.Notice, "is not rejected") {
+			t.Errorf("twice: %q", m.state.Notice)
+		}
+	})
+}
+
 // P24: data of a newer format is not written before the bless, and keeps the
 // machine from going back to a version that cannot read it.
 func TestDataFormat(t *testing.T) {
@@ -274,6 +296,27 @@ func TestSoakForgivesFailures(t *testing.T) {
 	m.give(Event{Kind: Checked, OK: true, Uptime: 3 * time.Hour})
 	if m.state.Failures != 0 {
 		t.Errorf("%d failures after three hours", m.state.Failures)
+	}
+}
+
+// A TPM that refuses the floor does not keep the failures: four panics in four
+// months are no crash loop. The floor waits for the next boot.
+func TestRefusedFloorForgivesFailures(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.update(v2)
+	m.update(v3)
+	m.evidence = []Evidence{{Cause: Panic, ID: 1}}
+	m.power()
+	m.sealed = errors.New("no key is sealed for it")
+	m.give(Event{Kind: Checked, OK: true, Uptime: 2 * time.Hour})
+	if r := m.says(); r.Failures != 0 || r.Phase != Blessed || r.Floor != 0 {
+		t.Errorf("%d failures, %s, floor %d", r.Failures, r.Phase, r.Floor)
+	}
+	m.sealed = nil
+	m.power()
+	m.give(Event{Kind: Checked, OK: true, Uptime: 2 * time.Hour})
+	if r := m.says(); r.Phase != Idle || r.Floor != 2 || m.counter != 2 {
+		t.Errorf("%s, floor %d, counter %d", r.Phase, r.Floor, m.counter)
 	}
 }
 

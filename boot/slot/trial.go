@@ -128,17 +128,18 @@ func (t *step) soaked() {
 	if t.Phase != Blessed && t.Failures == 0 || t.FloorTried {
 		return
 	}
-	floor := t.Floor
+	if t.Failures > 0 { // forgiven even where the TPM refuses the floor
+		t.Failures, t.dirty = 0, true
+	}
 	if t.Phase == Blessed {
-		floor = t.nextFloor()
-		t.Phase = Idle
+		if floor := t.nextFloor(); floor > t.Floor {
+			t.flush()
+			t.Floor = floor
+			t.do(Action{Do: RaiseFloor, Floor: floor})
+		}
+		t.Phase, t.dirty = Idle, true
 	}
-	t.Failures = 0
-	if floor > t.Floor {
-		t.Floor = floor
-		t.do(Action{Do: RaiseFloor, Floor: floor})
-	}
-	t.save()
+	t.flush()
 }
 
 func (t *step) nextFloor() uint32 {
