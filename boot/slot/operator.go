@@ -28,6 +28,8 @@ func (t *step) mayRollBack() error {
 	return t.usable(t.Good.Other())
 }
 
+// override takes a version off the list, and takes back what the journal itself
+// says against it: a rollback or crash loop leaves a phase that rejects.
 func (t *step) override(c Content) {
 	kept := []Rejection{}
 	for _, r := range t.Rejections {
@@ -35,16 +37,24 @@ func (t *step) override(c Content) {
 			kept = append(kept, r)
 		}
 	}
-	if len(kept) == len(t.Rejections) {
+	last, ok := t.refused()
+	ok = ok && last.Version == c.Version
+	if len(kept) == len(t.Rejections) && !ok {
 		t.report("version %s is not rejected", c.Version)
 		return
 	}
 	t.Rejections = kept
 	t.do(Action{Do: WriteRejected, Rejections: kept})
-	if t.Phase == Rejected && t.Of(t.Candidate).Version == c.Version && t.Of(t.Candidate).Condition == Ready {
-		t.Phase, t.TriesLeft, t.Arms, t.Lost = Staged, uint8(t.rules.Tries), 0, 0
-		t.save()
+	if !ok {
+		return
 	}
+	if t.Phase == Rejected && last.Condition == Ready {
+		t.Phase, t.TriesLeft, t.Arms, t.Lost = Staged, uint8(t.rules.Tries), 0, 0
+	} else {
+		t.Candidate, t.Phase = None, Idle
+		t.Cause, t.Culprit, t.Detail = NoCause, None, ""
+	}
+	t.save()
 }
 
 // adopt takes an operator's word that the running slot is good.
@@ -69,9 +79,14 @@ func (t *step) drifted(x Slot) {
 	t.report("%s differs from its digest", x)
 }
 
-func (t *step) restored(x Slot) {
+// restored takes note of a slot that was written again. Where the journal did
+// not know what belongs there, it is what was written.
+func (t *step) restored(x Slot, c Content) {
 	if x == None || t.Of(x).Condition != Damaged {
 		return
+	}
+	if t.Of(x).Image == (Digest{}) && c.Image != (Digest{}) && checkContent(c) == nil {
+		t.Slots[x.index()] = c
 	}
 	t.set(x, Good)
 	t.Bounces, t.Recovering = 0, false

@@ -120,7 +120,7 @@ var stories = map[string]func(*testing.T, machine){
 		want(t, m, "1.0", slot.RolledBack)
 		m.event(slot.Event{Kind: slot.Override, Release: slot.Content{Version: "2.0"}})
 		m.power()
-		want(t, m, "1.0", slot.RolledBack)
+		want(t, m, "1.0", slot.Idle)
 	},
 	"crash loop": func(t *testing.T, m machine) {
 		update(t, m, "2.0")
