@@ -17,7 +17,7 @@ const (
 	Override               // an operator takes Release.Version off the rejected list
 	Adopt                  // an operator vouches for the running slot after the journal was lost
 	Drifted                // Slot's bytes differ from its digest
-	Restored               // Recover wrote Slot again, digest checked
+	Restored               // Recover wrote Slot again, with Release, digest checked
 	SelfTested             // the firmware kept (OK) or lost a test variable
 	Identified             // Release has the digests of Slot, which was flashed and not written by an update
 	Undone                 // an action failed: Action, Detail

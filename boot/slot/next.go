@@ -40,7 +40,7 @@ func (r Rules) Next(s State, e Event) (State, []Action) {
 	case Drifted:
 		t.drifted(e.Slot)
 	case Restored:
-		t.restored(e.Slot)
+		t.restored(e.Slot, e.Release)
 	case SelfTested:
 		t.selfTested(e.OK)
 	case Identified:

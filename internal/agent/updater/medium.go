@@ -2,6 +2,7 @@ package updater
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 )
 
@@ -22,7 +23,6 @@ type medium struct {
 	free    chan []byte
 	work    chan job
 	done    chan struct{}
-	end     int64 // of what was last written
 	ahead   *ahead
 
 	// of the goroutine
@@ -79,13 +79,23 @@ func (m *medium) run() {
 	defer close(m.done)
 	for j := range m.work {
 		if j.reply != nil {
-			m.flush()
+			m.safely(m.flush)
 			j.reply <- m.err
 			continue
 		}
-		m.put(j)
+		m.safely(func() { m.put(j) })
 		m.free <- j.b
 	}
+}
+
+// safely makes an error of a panic: this runs in PID 1, and somebody waits.
+func (m *medium) safely(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.err = fmt.Errorf("write the partition: %v", v)
+		}
+	}()
+	f()
 }
 
 // put writes a piece. Zeros are kept back, so that a long range of them is one
@@ -195,7 +205,7 @@ func (a *ahead) run(d *device, off int64) {
 		}
 		start := off - skip
 		b := buf[:min(piece-start%piece, d.size-start)]
-		err := d.read(b, start)
+		err := readSafely(d, b, start)
 		select {
 		case a.ready <- filled{b[skip:], buf, err}:
 		case <-a.stop:
@@ -208,8 +218,21 @@ func (a *ahead) run(d *device, off int64) {
 	}
 }
 
+// readSafely makes an error of a panic.
+func readSafely(d *device, b []byte, off int64) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("read the partition: %v", v)
+		}
+	}()
+	return d.read(b, off)
+}
+
 func (a *ahead) read(b []byte) (n int, err error) {
 	for n < len(b) {
+		if a.have.err != nil { // its bytes were not read
+			return n, a.have.err
+		}
 		if len(a.have.b) == 0 {
 			if a.have.buf != nil {
 				a.free <- a.have.buf
@@ -218,9 +241,7 @@ func (a *ahead) read(b []byte) (n int, err error) {
 			if a.have, ok = <-a.ready; !ok {
 				return n, io.EOF
 			}
-			if a.have.err != nil {
-				return n, a.have.err
-			}
+			continue
 		}
 		k := copy(b[n:], a.have.b)
 		a.have.b = a.have.b[k:]

@@ -25,14 +25,14 @@ func (u *Updater) Offer(o updateapi.Offer) (updateapi.Progress, error) {
 func (u *Updater) offer(r *accept.Release, o updateapi.Offer) (updateapi.Progress, error) {
 	s := u.m.Keeper.State()
 	u.mu.Lock()
-	if p := u.update; p != nil && p.content.Image == r.Content.Image && p.content.Root == r.Content.Root {
+	if p := u.update; p != nil && same(p.content, r.Content) {
 		p.approve = p.approve || o.Approve
 		defer u.mu.Unlock()
 		return u.progress(s), nil
 	}
 	u.mu.Unlock()
-	if !u.writing.TryLock() {
-		return updateapi.Progress{}, busy("another update is being written")
+	if err := u.take(); err != nil {
+		return updateapi.Progress{}, err
 	}
 	defer u.writing.Unlock()
 	if done, err := u.nothingToWrite(s, r, o); done || err != nil {
@@ -49,6 +49,24 @@ func (u *Updater) offer(r *accept.Release, o updateapi.Offer) (updateapi.Progres
 	return u.answer(), nil
 }
 
+// same says whether two contents have the same bytes.
+func same(a, b slot.Content) bool { return a.Image == b.Image && a.Root == b.Root }
+
+// take takes the lock of who writes, unless a reset was ordered: what that is for
+// must not be exchanged before it comes.
+func (u *Updater) take() error {
+	if !u.writing.TryLock() {
+		return busy("another update is being written")
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.resets {
+		u.writing.Unlock()
+		return busy("the machine resets")
+	}
+	return nil
+}
+
 func busy(why string) error { return refuse(updateapi.Busy, "try again later", "%s", why) }
 
 func (u *Updater) answer() updateapi.Progress {
@@ -59,13 +77,12 @@ func (u *Updater) answer() updateapi.Progress {
 
 // nothingToWrite is for a release that runs already, or is written already.
 func (u *Updater) nothingToWrite(s slot.State, r *accept.Release, o updateapi.Offer) (bool, error) {
-	same := func(c slot.Content) bool { return c.Image == r.Content.Image && c.Root == r.Content.Root }
 	switch {
 	case s.Phase == slot.Armed || s.Phase == slot.Trying:
 		return false, busy("a trial of version " + s.Of(s.Candidate).Version + " is under way")
-	case s.Running == s.Good && same(s.Of(s.Good)) && s.Of(s.Good).Condition == slot.Good:
+	case s.Running == s.Good && same(s.Of(s.Good), r.Content) && s.Of(s.Good).Condition == slot.Good:
 		return true, nil
-	case same(s.Of(s.Candidate)) && s.Of(s.Candidate).Condition == slot.Ready && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
+	case same(s.Of(s.Candidate), r.Content) && s.Of(s.Candidate).Condition == slot.Ready && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
 		if o.Approve {
 			u.tryIt()
 		}
@@ -135,17 +152,29 @@ func (u *Updater) open(p *update) error {
 }
 
 // Approve implements updates.Client.
-func (u *Updater) Approve() (updateapi.Progress, error) { return u.reset(slot.Approve) }
+func (u *Updater) Approve() (updateapi.Progress, error) { return u.reset(slot.Approve, nil) }
+
+// approve is Approve of this content and no other.
+func (u *Updater) approve(c slot.Content) (updateapi.Progress, error) {
+	return u.reset(slot.Approve, &c)
+}
 
 // Rollback implements updates.Client.
-func (u *Updater) Rollback() (updateapi.Progress, error) { return u.reset(slot.Rollback) }
+func (u *Updater) Rollback() (updateapi.Progress, error) { return u.reset(slot.Rollback, nil) }
 
 // reset hands an event to the state machine that ends in a reset. What it will
 // say is known before: it is a pure function. So the answer reaches whoever
 // asked.
-func (u *Updater) reset(kind slot.Kind) (updateapi.Progress, error) {
-	if err := u.ready(); err != nil {
+func (u *Updater) reset(kind slot.Kind, want *slot.Content) (updateapi.Progress, error) {
+	if u.m.Keeper == nil {
+		return updateapi.Progress{}, u.able()
+	}
+	if err := u.take(); err != nil {
 		return updateapi.Progress{}, err
+	}
+	defer u.writing.Unlock()
+	if s := u.m.Keeper.State(); want != nil && !same(s.Of(s.Candidate), *want) {
+		return updateapi.Progress{}, busy("another version has come to the other slot")
 	}
 	return u.order(kind)
 }
@@ -157,6 +186,7 @@ func (u *Updater) tryIt() {
 	}
 }
 
+// order is called with writing held.
 func (u *Updater) order(kind slot.Kind) (updateapi.Progress, error) {
 	next, acts := slot.Rules{}.Next(u.m.Keeper.State(), slot.Event{Kind: kind})
 	if !slices.ContainsFunc(acts, func(a slot.Action) bool { return a.Do == slot.Reset }) {
@@ -178,6 +208,10 @@ func (u *Updater) order(kind slot.Kind) (updateapi.Progress, error) {
 	time.AfterFunc(u.grace, func() {
 		u.guard(kind.String(), func() {
 			defer u.settle()
+			if s := u.m.Keeper.State(); kind == slot.Approve && !same(s.Of(s.Candidate), next.Of(next.Candidate)) {
+				u.m.Problem("%s: another version than the approved one is in the other slot", kind)
+				return
+			}
 			if err := u.m.Keeper.Handle(slot.Event{Kind: kind}); err != nil {
 				u.m.Problem("%s: %v", kind, err)
 			}
@@ -193,20 +227,16 @@ func (u *Updater) settle() {
 	u.resets = false
 }
 
-// ready is able, and no slot is being written.
-func (u *Updater) ready() error {
-	if u.m.Keeper == nil {
-		return u.able()
-	}
-	if !u.writing.TryLock() {
-		return busy("an update is being written")
-	}
-	u.writing.Unlock()
-	return nil
-}
-
 // Override implements updates.Client.
+//
+// The version waits for an approval then: one from before it was rejected does
+// not count.
 func (u *Updater) Override(o updateapi.Override) (updateapi.Progress, error) {
+	if u.m.Keeper != nil {
+		if s := u.m.Keeper.State(); s.Of(s.Candidate).Version == o.Version {
+			u.unapprove()
+		}
+	}
 	return u.tell(slot.Event{Kind: slot.Override, Release: slot.Content{Version: o.Version}})
 }
 

@@ -19,9 +19,8 @@ import (
 
 // puller follows the assignments of the server.
 type puller struct {
-	u    *Updater
-	r    *accept.Release // the last one that was accepted, without its manifest
-	said string          // the last line of the log, so that none is there twice
+	u *Updater
+	r *accept.Release // the last one that was accepted, without its manifest
 }
 
 // pull asks for the assignment again and again, until the context ends.
@@ -78,7 +77,7 @@ func (p *puller) round(ctx context.Context) (a updateapi.Assignment, err error) 
 		p.u.say("the server withholds a release: %s: %s", a.Withheld.Code, a.Withheld.Detail)
 	}
 	if a.Release == "" {
-		p.u.remember(false)
+		p.u.remember(false, func(slot.Content) bool { return true })
 		return a, nil
 	}
 	return a, p.follow(ctx, l, a)
@@ -141,15 +140,15 @@ func (p *puller) manifest(ctx context.Context, l *link, a updateapi.Assignment) 
 func (p *puller) approve(a updateapi.Assignment) {
 	s := p.u.m.Keeper.State()
 	c := s.Of(s.Candidate)
-	if s.Candidate == slot.None || c.Image != p.r.Content.Image || c.Root != p.r.Content.Root {
+	if s.Candidate == slot.None || !same(c, p.r.Content) {
 		return
 	}
-	p.u.remember(a.Approved)
+	p.u.remember(a.Approved, func(x slot.Content) bool { return same(x, c) })
 	switch {
 	case !a.Approved && s.Phase == slot.Staged:
 		p.u.say("version %s waits for its approval", c.Version)
 	case a.Approved && s.Phase == slot.Staged:
-		if _, err := p.u.Approve(); err != nil {
+		if _, err := p.u.approve(c); err != nil {
 			p.u.say("try version %s: %v", c.Version, err)
 		}
 	}

@@ -24,7 +24,8 @@ func (u *Updater) rearm(ctx context.Context) {
 		if !u.owesTry() || time.Since(began) < u.pause(u.m.Keeper.State().Cause) {
 			continue
 		}
-		if _, err := u.Approve(); err != nil && err.Error() != said {
+		s := u.m.Keeper.State()
+		if _, err := u.approve(s.Of(s.Candidate)); err != nil && err.Error() != said {
 			said = err.Error()
 			u.m.Logf("update: try again: %v", err)
 		}
@@ -45,6 +46,9 @@ func (u *Updater) pause(c slot.Cause) time.Duration {
 // owesTry says whether what waits in the other slot was approved.
 func (u *Updater) owesTry() bool {
 	s := u.m.Keeper.State()
+	if s.Phase == slot.Rejected {
+		u.unapprove() // who takes it off the list has not approved it
+	}
 	if s.Phase != slot.Staged && (s.Phase != slot.Failed || s.TriesLeft == 0) {
 		return false
 	}
@@ -52,13 +56,32 @@ func (u *Updater) owesTry() bool {
 	return k.Approved && k.is(s.Candidate, s.Of(s.Candidate))
 }
 
-// remember keeps what the server says about trying what waits in the other slot.
-// An operator's approval stays what it is.
-func (u *Updater) remember(approved bool) {
+// unapprove forgets the approval of a version that is rejected.
+func (u *Updater) unapprove() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.m.Keeper.State()
+	k := parseKept(u.m.Keeper.Progress())
+	if s.Phase != slot.Rejected || !k.Approved || !k.is(s.Candidate, s.Of(s.Candidate)) {
+		return
+	}
+	k.Approved = false
+	if err := u.m.Keeper.SaveProgress(k.marshal()); err != nil {
+		u.m.Logf("update: forget the approval: %v", err)
+	}
+}
+
+// remember keeps what the server says about trying what waits in the other slot,
+// which must not be exchanged meanwhile. An operator's approval stays what it is.
+func (u *Updater) remember(approved bool, is func(slot.Content) bool) {
+	if !u.writing.TryLock() {
+		return // the next round says it again
+	}
+	defer u.writing.Unlock()
 	s := u.m.Keeper.State()
 	k := parseKept(u.m.Keeper.Progress())
 	was := k.Approved && k.is(s.Candidate, s.Of(s.Candidate))
-	if s.Candidate == slot.None || was == approved || !approved && !k.Server {
+	if s.Candidate == slot.None || !is(s.Of(s.Candidate)) || was == approved || !approved && !k.Server {
 		return
 	}
 	p := &update{target: s.Candidate, content: s.Of(s.Candidate), approve: approved, server: true}

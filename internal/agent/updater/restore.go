@@ -27,7 +27,7 @@ func (u *Updater) restore(a slot.Action) {
 		return
 	}
 	u.m.Logf("update: version %s was copied to %s", c.Version, a.Slot)
-	if err := u.m.Keeper.Handle(slot.Event{Kind: slot.Restored, Slot: a.Slot}); err != nil {
+	if err := u.m.Keeper.Handle(slot.Event{Kind: slot.Restored, Slot: a.Slot, Release: c}); err != nil {
 		u.m.Problem("restore %s: %v", a.Slot, err)
 	}
 }

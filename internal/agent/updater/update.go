@@ -61,6 +61,10 @@ func (p *update) keep() []byte {
 	if len(p.parts) > 0 {
 		k.Part, k.From, k.Head = p.parts[0].Name, p.from, p.head
 	}
+	return k.marshal()
+}
+
+func (k kept) marshal() []byte {
 	b, err := json.Marshal(k)
 	if err != nil {
 		return nil // of numbers and bytes: does not happen

@@ -17,8 +17,8 @@ func (u *Updater) Write(part string, from int64, coding string, body io.Reader) 
 	if err := u.able(); err != nil {
 		return updateapi.Progress{}, err
 	}
-	if !u.writing.TryLock() {
-		return updateapi.Progress{}, busy("another update is being written")
+	if err := u.take(); err != nil {
+		return updateapi.Progress{}, err
 	}
 	defer u.writing.Unlock()
 	p, err := u.next(part, from)
@@ -181,7 +181,7 @@ func (u *Updater) written(p *update) (updateapi.Progress, error) {
 	}
 	e := slot.Event{Kind: slot.Written, OK: true}
 	if p.recover {
-		e = slot.Event{Kind: slot.Restored, Slot: p.target}
+		e = slot.Event{Kind: slot.Restored, Slot: p.target, Release: p.content}
 	}
 	u.m.Logf("update: version %s is on %s", p.content.Version, p.target)
 	if err := u.m.Keeper.Handle(e); err != nil {
