@@ -13,7 +13,7 @@ import (
 // stick, once.
 func TestUpdateFromStick(t *testing.T) {
 	needs(t, "amd64")
-	f := newFoundry(t, "update: {=update: {usb: true, ;driver: virtio_net=mac: \"02:00:00:00:00:99\";modules: [virtio]=kernel: {package: linux-image-amd64}\nmodules: [virtio, usb]")
+	f := newFoundry(t, "update: {=update: {usb: true, ;driver: virtio_net=mac: \"02:00:00:00:00:99\";modules: [virtio]=kernel: {package: linux-image-amd64}\nmodules: [virtio, usb];slot: 64M=slot: 96M")
 	b := newBox(t, f, f.release(t, "1.0.0", ""), nil)
 	stick := filepath.Join(t.TempDir(), "stick")
 	if err := errors.Join(os.WriteFile(stick, nil, 0o644), os.Truncate(stick, 64<<20)); err != nil {
