@@ -37,8 +37,9 @@ type supervisor struct {
 	plan     *supervise.Plan
 	resolve  func(appliance.Service) (proc.Command, error)
 	events   chan supervise.Event
-	done     chan struct{}      // closed when a Shutdown is complete
-	pings    chan chan struct{} // answered by the loop, which shows that it runs
+	launches chan supervise.Action // starts that touch the data, one after the other
+	done     chan struct{}         // closed when a Shutdown is complete
+	pings    chan chan struct{}    // answered by the loop, which shows that it runs
 
 	mu    sync.Mutex
 	state supervise.State
@@ -57,7 +58,7 @@ func newSupervisor(m *Machine, services []appliance.Service) (*supervisor, error
 	}
 	return &supervisor{
 		m: m, services: services, plan: plan, state: plan.Initial(),
-		events: make(chan supervise.Event, 16), done: make(chan struct{}), pings: make(chan chan struct{}),
+		events: make(chan supervise.Event, 16), launches: make(chan supervise.Action, len(services)), done: make(chan struct{}), pings: make(chan chan struct{}),
 		procs: make([]*proc.Process, len(services)),
 	}, nil
 }
@@ -82,9 +83,11 @@ func unit(s appliance.Service) supervise.Unit {
 	return u
 }
 
-// run is the loop: one event, its actions, then the next. It ends with the
-// completed shutdown.
+// run is the loop: one event, its actions, then the next. It waits for no disk,
+// because the watchdog is fed only while it answers. It ends with the completed
+// shutdown.
 func (s *supervisor) run() {
+	s.m.spawn("service start", s.launchInTurn)
 	s.apply(supervise.Event{Kind: supervise.Tick})
 	for {
 		timer := s.timer()
@@ -156,7 +159,7 @@ func (s *supervisor) report(before, after supervise.State, now time.Duration) {
 func (s *supervisor) do(a supervise.Action) {
 	switch a.Do {
 	case supervise.Start:
-		s.start(a)
+		s.begin(a)
 	case supervise.Probe:
 		s.m.spawn("health check", func() { s.probe(a) })
 	case supervise.Term:
@@ -176,21 +179,52 @@ func (s *supervisor) send(ev supervise.Event) {
 	}
 }
 
+// tell hands an event to the loop and waits until it takes it, so that events of
+// one run stay in order. It is not for the loop itself.
+func (s *supervisor) tell(ev supervise.Event) {
+	select {
+	case s.events <- ev:
+	case <-s.done:
+	}
+}
+
+// begin starts a service beside the loop: its disk may be slow, or a large state
+// directory has to be given to another user. State directories may lie in each
+// other, so those services start in the order of the plan.
+func (s *supervisor) begin(a supervise.Action) {
+	if s.services[a.Unit].StateDirectory == "" {
+		s.m.spawn("service start", func() { s.start(a) })
+		return
+	}
+	s.launches <- a // there is room: a unit has one start at a time
+}
+
+func (s *supervisor) launchInTurn() {
+	for {
+		select {
+		case a := <-s.launches:
+			s.start(a)
+		case <-s.done:
+			return
+		}
+	}
+}
+
 func (s *supervisor) start(a supervise.Action) {
 	p, err := s.launch(a.Unit)
 	if err != nil {
-		s.send(supervise.Event{Kind: supervise.StartFailed, Unit: a.Unit, Run: a.Run, Detail: err.Error()})
+		s.tell(supervise.Event{Kind: supervise.StartFailed, Unit: a.Unit, Run: a.Run, Detail: err.Error()})
 		return
 	}
 	s.mu.Lock()
 	s.procs[a.Unit] = p
 	s.mu.Unlock()
 	s.m.log.Printf("service %s started, pid %d", s.services[a.Unit].Name, p.PID)
-	s.send(supervise.Event{Kind: supervise.Started, Unit: a.Unit, Run: a.Run})
+	s.tell(supervise.Event{Kind: supervise.Started, Unit: a.Unit, Run: a.Run})
 	s.m.spawn("service wait", func() {
 		<-p.Done
 		p.Clean()
-		s.send(supervise.Event{Kind: supervise.Exited, Unit: a.Unit, Run: a.Run, OK: p.OK(), Detail: p.Exit()})
+		s.tell(supervise.Event{Kind: supervise.Exited, Unit: a.Unit, Run: a.Run, OK: p.OK(), Detail: p.Exit()})
 	})
 }
 
@@ -205,6 +239,9 @@ func (s *supervisor) launch(i int) (*proc.Process, error) {
 	}
 	if err := s.m.placeSecrets(svc, int(c.UID), int(c.GID)); err != nil {
 		return nil, err
+	}
+	if s.snapshot().Stopping { // after it nobody waits for a new process; one that is on its way is asked to stop
+		return nil, errors.New("the machine stops")
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
