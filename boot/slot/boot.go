@@ -103,7 +103,7 @@ func (t *step) onGood(b Boot) {
 
 // judge looks back at a trial that did not end in a bless.
 func (t *step) judge(b Boot) {
-	e, found := strongest(b.Evidence, t.Seen)
+	e, found := strongest(b.Evidence, t.Candidate, t.Seen)
 	switch {
 	case found:
 		t.blame(t.Candidate, e.Cause, e.Detail)
@@ -137,7 +137,7 @@ func (t *step) see(e Evidence) {
 // when there is too much. Boots without evidence never count: power cycles
 // alone must not change a slot (rauc#490, meta-balena#2301).
 func (t *step) crashed(b Boot) bool {
-	e, found := strongest(b.Evidence, t.Seen)
+	e, found := strongest(b.Evidence, t.Good, t.Seen)
 	if !found || t.Of(t.Good.Other()).Condition != Good {
 		return false
 	}
@@ -159,6 +159,7 @@ func (t *step) crashed(b Boot) bool {
 	t.leave(t.Good.Other(), Crashes, e.Cause.String())
 	t.addRejection(t.Of(t.Culprit), Crashes)
 	t.do(Action{Do: SetNext, Slot: t.Good})
+	t.do(Action{Do: EraseEvidence}) // the other slot would count what is left of it
 	t.report("%s failed %d times: going back to version %s", t.Culprit, t.rules.Crashes+1, t.Of(t.Good).Version)
 	t.do(Action{Do: Reset})
 	return true
@@ -223,11 +224,14 @@ func (v View) holds(x Slot) bool {
 func (t *step) try(b Boot) {
 	t.Phase = Trying
 	t.Attempt++
-	if e, ok := strongest(b.Evidence, t.Seen); ok {
+	if e, ok := strongest(b.Evidence, t.Candidate, t.Seen); ok {
 		t.see(e) // of an earlier boot: not this trial's
 	}
 	t.do(Action{Do: StartWatchdog})
 	t.save()
+	if len(b.Evidence) > 0 {
+		t.do(Action{Do: EraseEvidence}) // Seen holds one of it only
+	}
 	if b.View.Next != None && t.Means == Firmware { // it is for the firmware to delete: else the try would repeat itself
 		t.do(Action{Do: SetNext})
 		t.report("the firmware did not delete BootNext")

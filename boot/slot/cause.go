@@ -76,6 +76,7 @@ func (c Cause) Text() string {
 // Evidence is one trace that a boot left behind and a later one found.
 type Evidence struct {
 	Cause  Cause
+	Slot   Slot   // that left it; None: the trace does not say
 	Detail string // one line, for people
 	// ID tells one trace from another (the hash of a pstore record), so that
 	// one which could not be erased is counted once. 0: the trace cannot be
@@ -83,9 +84,13 @@ type Evidence struct {
 	ID uint64
 }
 
-// strongest returns the most exact evidence that was not counted before.
-func strongest(all []Evidence, seen uint64) (best Evidence, ok bool) {
+// strongest returns the most exact evidence that may be of slot x and was not
+// counted before.
+func strongest(all []Evidence, x Slot, seen uint64) (best Evidence, ok bool) {
 	for _, e := range all {
+		if e.Slot != None && e.Slot != x {
+			continue
+		}
 		if e.Cause == NoCause || e.Cause >= causes || e.ID != 0 && e.ID == seen {
 			continue
 		}

@@ -75,14 +75,62 @@ func TestNothingLoads(t *testing.T) {
 
 func TestStrongestEvidence(t *testing.T) {
 	all := []Evidence{{Cause: Hang}, {Cause: Panic, ID: 7}, {Cause: InitExit, ID: 8}, {Cause: NoCause}, {Cause: causes + 3}}
-	if e, ok := strongest(all, 0); !ok || e.Cause != InitExit {
+	if e, ok := strongest(all, A, 0); !ok || e.Cause != InitExit {
 		t.Errorf("strongest = %s", e.Cause)
 	}
-	if e, ok := strongest(all, 8); !ok || e.Cause != Panic {
+	if e, ok := strongest(all, A, 8); !ok || e.Cause != Panic {
 		t.Errorf("without the one that was counted: %s", e.Cause)
 	}
-	if _, ok := strongest(nil, 0); ok {
+	if _, ok := strongest(nil, A, 0); ok {
 		t.Error("evidence of nothing")
+	}
+}
+
+// Evidence that names its slot counts against no other: not against a trial that
+// the power ended before its start, and not against the slot that a trial fell
+// back to.
+func TestEvidenceOfTheOtherSlot(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.stage(v2)
+	m.give(Event{Kind: Approve})
+	m.vars.next, m.reset = None, false // the good slot came up instead, and fell
+	m.evidence = []Evidence{{Cause: CorruptRoot, Slot: A, ID: 7}}
+	m.power()
+	if s := m.state; s.Phase != Failed || s.Cause != LostBeforeInit || s.TriesLeft != 3 {
+		t.Errorf("a trial is judged by the good slot's end: %s %s, %d tries left", s.Phase, s.Cause, s.TriesLeft)
+	}
+	m.update(v3)
+	m.evidence = []Evidence{{Cause: Panic, Slot: A, ID: 8}}
+	m.power()
+	if s := m.state; s.Good != B || s.Failures != 0 || len(m.evidence) != 0 {
+		t.Errorf("%s counts what slot a has left: %d failures; %v stays", s.Good, s.Failures, m.evidence)
+	}
+}
+
+// What a slot leaves behind twice over is not counted against the next one.
+func TestEvidenceDoesNotFollow(t *testing.T) {
+	two := func(i int) []Evidence {
+		return []Evidence{{Cause: InitExit, ID: uint64(10 + i)}, {Cause: Panic, ID: uint64(100 + i)}}
+	}
+	m := newMachine(t, Firmware)
+	m.update(v2)
+	for i := range 4 {
+		m.evidence = two(i)
+		m.power()
+	}
+	m.want(A, "1.0", CrashLoop)
+	if s := m.state; s.Failures != 0 || s.Cause != Crashes || s.Culprit != B {
+		t.Errorf("%s is blamed for %s, %d failures", s.Culprit, s.Cause, s.Failures)
+	}
+	m.stage(v3)
+	m.give(Event{Kind: Approve})
+	m.evidence = two(9)
+	m.behave["3.0"] = LostBeforeInit
+	m.reset, m.log = false, nil
+	m.boot(B) // its trial begins, and the power goes
+	m.power()
+	if s := m.state; s.Cause != PowerCut {
+		t.Errorf("the trial ended by %s", s.Cause)
 	}
 }
 

@@ -73,7 +73,7 @@ func (r Record) Evidence(seq uint64) *slot.Evidence {
 		return nil
 	}
 	reason, _, _ := strings.Cut(r.Text, "\n")
-	return &slot.Evidence{Cause: r.Cause, Detail: line(reason), ID: identify("record", strconv.FormatUint(seq, 10), r.Text)}
+	return &slot.Evidence{Cause: r.Cause, Slot: r.Slot, Detail: line(reason), ID: identify("record", strconv.FormatUint(seq, 10), r.Text)}
 }
 
 // causeOf finds a cause by its name. One that only a newer version knows is a

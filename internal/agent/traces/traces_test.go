@@ -104,6 +104,9 @@ func TestRecord(t *testing.T) {
 	if e == nil || e.Cause != slot.InitExit || e.Detail != "panic in boot: oh" || e.ID == 0 {
 		t.Errorf("evidence %+v", e)
 	}
+	if e.Slot != slot.B {
+		t.Errorf("the evidence is of %s", e.Slot)
+	}
 	if got.Evidence(8).ID == e.ID || got.Evidence(7).ID != e.ID {
 		t.Error("the ID does not tell two boots from each other")
 	}
