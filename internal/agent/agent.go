@@ -17,6 +17,7 @@ package agent
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/cmdline"
@@ -79,6 +80,8 @@ type Machine struct {
 	measured  measure.Log // what this init has extended
 	secrets   secretStore
 	runtime   string // "" = runDir
+
+	crashing atomic.Bool // crash was called; who holds mu then may be gone
 
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status

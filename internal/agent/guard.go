@@ -30,6 +30,8 @@ func (m *Machine) spawn(name string, f func()) { go m.guard(name, f) }
 // crash is the end of a machine whose init cannot go on. It does not return.
 // It uses as little as possible: the log may be what broke.
 func (m *Machine) crash(text string) {
+	m.crashing.Store(true)
+	endBy(crashTime, func() { _ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) })
 	fmt.Fprintf(os.Stderr, "\r\n%s: %s\r\n", self, text)
 	kmsg(text)
 	m.keepEvidence(slot.InitExit, text)
@@ -39,6 +41,10 @@ func (m *Machine) crash(text string) {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {} // the kernel refused; never return into broken code
 }
+
+// crashTime is how long a crash may take to keep what it knows: the disk may be
+// what it crashed of.
+const crashTime = 30 * time.Second
 
 // kmsg writes text to the kernel log, from where pstore keeps it over a reset.
 // A record of /dev/kmsg is at most 1 KiB.

@@ -127,6 +127,9 @@ func (m *Machine) isJudged() bool {
 // Nothing here asks disks or network, because a blessed version must not fall with
 // them; a trial may, by its looks at health.
 func (m *Machine) alive() string {
+	if m.crashing.Load() {
+		return "init has crashed"
+	}
 	m.mu.Lock() // who holds it forever has stopped everything
 	super, stopping, since := m.super, m.stopping, m.dog.since
 	m.mu.Unlock()

@@ -50,6 +50,11 @@ func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
 	super := m.super
 	m.stopping = true
 	m.mu.Unlock()
+	cmd := unix.LINUX_REBOOT_CMD_RESTART
+	if r.power {
+		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	endBy(stopTime(super), func() { _ = m.end(cmd) })
 	if super != nil {
 		super.shutdown(super.stopLimit())
 	}
@@ -59,16 +64,35 @@ func (m *Machine) shutdown(r stopRequest, cancel context.CancelFunc) {
 	m.unmountData()
 	m.log.Printf("%s now", verb)
 	m.log.Flush()
-	cmd := unix.LINUX_REBOOT_CMD_RESTART
-	if r.power {
-		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
-		m.disarmWatchdog()
-	}
-	if err := unix.Reboot(cmd); err != nil {
+	if err := m.end(cmd); err != nil {
 		m.log.Printf("reboot: %v", err)
 		m.log.Flush()
 	}
 	time.Sleep(5 * time.Second)
+}
+
+// end gives the machine to the kernel. It returns only when that refuses.
+func (m *Machine) end(cmd int) error {
+	if cmd == unix.LINUX_REBOOT_CMD_POWER_OFF {
+		m.disarmWatchdog()
+	}
+	return unix.Reboot(cmd)
+}
+
+// endBy calls end after limit, whatever init waits for by then: sync(2) and an
+// unmount never return from a disk that does not answer, and a machine without a
+// watchdog would stay there for ever.
+func endBy(limit time.Duration, end func()) { time.AfterFunc(limit, end) }
+
+// stopGrace is what a stop may take beyond the services.
+const stopGrace = time.Minute
+
+// stopTime is the longest time that an orderly stop of the machine can take.
+func stopTime(super *supervisor) time.Duration {
+	if super == nil {
+		return stopGrace
+	}
+	return super.stopLimit() + stopGrace
 }
 
 // endProcesses ends what is not a service: orphans and health checks. -1 is

@@ -115,15 +115,9 @@ func (t *trial) isLate(now time.Duration) bool {
 	return t.on && now-t.lookedAt > lookLimit
 }
 
-// stopGrace is what a stop may take beyond the services.
-const stopGrace = time.Minute
-
 // stopsInTime bounds the end of the machine: it is fed that long, and no longer.
 func (t *trial) stopsInTime(super *supervisor, now time.Duration) string {
-	limit := stopGrace
-	if super != nil {
-		limit += super.stopLimit()
-	}
+	limit := stopTime(super)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stopAt == 0 {
