@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"regexp"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/hostclient"
@@ -99,6 +101,10 @@ func explainHost(host string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	}
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) && unknown.IsNotFound {
+		return &ui.Error{Err: err, Hint: "is it spelled right? An address does as well: ADDRESS or ADDRESS:PORT"}
+	}
 	return &ui.Error{Err: err, Hint: "is the machine up, and is this its management port? The port of a recipe without management: is " + hostclient.DefaultPort + "; ingot run prints another"}
 }
 
@@ -112,6 +118,10 @@ func codeOf(e *updateapi.Error) int {
 	return ui.CodeError
 }
 
+// wordHost stands in a machine's hints where its own name belongs: it does not know
+// by which it was asked.
+var wordHost = regexp.MustCompile(`\bHOST\b`)
+
 func refusedHint(host string, e *updateapi.Error) string {
 	switch {
 	case e.Code == updateapi.IsRejected:
@@ -119,7 +129,7 @@ func refusedHint(host string, e *updateapi.Error) string {
 	case e.Code == updateapi.Untrusted && e.Hint == "":
 		return "ingot sign it with the keys that the machine's image trusts (trust.image)"
 	case e.Hint != "":
-		return e.Hint
+		return wordHost.ReplaceAllLiteralString(e.Hint, host)
 	case e.Code == updateapi.NotAllowed:
 		return "ingot why " + host
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/hostclient"
+	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/source"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/updateapi"
@@ -23,7 +27,7 @@ type updateCmd struct {
 	Override  bool          `help:"Although it failed on this host before."`
 	Wait      time.Duration `default:"15m" help:"How long to wait for the verdict of the trial; 0: not at all (default ${default})."`
 
-	USB string `name:"usb" placeholder:"DEVICE|DIR" help:"Write the release to a stick for a host without a network instead." type:"path"`
+	USB string `name:"usb" placeholder:"DEVICE|DIR|FILE.img" help:"Write the release to a stick for a host without a network instead: a device, the directory where one is mounted, or a disk image, which is made when it is not there." type:"path"`
 	Yes bool   `help:"With --usb: the device is meant, do not ask."`
 }
 
@@ -57,11 +61,18 @@ func (c *updateCmd) Run(v *verb) error {
 		return err
 	}
 	start := time.Now()
-	p, sent, err := client.Push(v.ctx, r, hostclient.PushOptions{Override: c.Override, Approve: !c.StageOnly, Sending: c.sending(v), Retry: func(err error) {
-		v.ui.Say("the transfer was cut, it goes on: %v", err)
+	p, sent, err := client.Push(v.ctx, r, hostclient.PushOptions{Override: c.Override, Approve: !c.StageOnly, Sending: c.sending(v), Retry: func(answered bool, why error) {
+		if answered {
+			v.ui.Say("the transfer was cut, it goes on: %v", why)
+		} else {
+			v.ui.Say("%s does not answer, asked again: %v", c.Host, why)
+		}
 	}})
 	if err != nil {
 		return c.explain(err)
+	}
+	if sent.Bytes > 0 {
+		v.ui.Say("slot %s is written and read back", p.Slot)
 	}
 	out := &updateResult{Host: c.Host, Version: r.Version, Slot: p.Slot, Sent: sent, Seconds: time.Since(start).Seconds()}
 	return c.finish(v, client, r, out)
@@ -69,14 +80,33 @@ func (c *updateCmd) Run(v *verb) error {
 
 func (c *updateCmd) validate() error {
 	switch {
-	case (c.Host == "") == (c.USB == ""):
+	case c.Host != "" && c.USB != "":
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("both a host (%s) and --usb were given: a release goes to one of them", c.Host), Hint: "leave one away; several machines: one ingot update each, or one stick for all"}
+	case c.Host == "" && c.USB == "":
 		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("name a host, or --usb a stick"), Hint: "ingot update HOST --image SET --keys DIR"}
 	case c.Wait < 0:
 		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--wait=%v: a time is not negative", c.Wait)}
 	case c.Yes && c.USB == "":
 		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--yes is for --usb")}
+	case c.USB != "" && c.forHosts() != "":
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("%s is for a host, not for --usb", c.forHosts())}
 	}
 	return nil
+}
+
+// forHosts is a flag that means nothing for a stick; empty: none was given.
+func (c *updateCmd) forHosts() string {
+	switch {
+	case c.StageOnly:
+		return "--stage-only"
+	case len(c.Base) > 0:
+		return "--base"
+	case c.Override:
+		return "--override"
+	case c.HostKey != "":
+		return "--host-key"
+	}
+	return ""
 }
 
 // release opens the set; patches are kept in the cache.
@@ -90,17 +120,36 @@ func (c *updateCmd) release() (*hostclient.Release, error) {
 	case errors.Is(err, hostclient.ErrUnsigned):
 		return nil, &ui.Error{Code: ui.CodeRefused, Err: err, Hint: "no machine takes it: ingot build --keys DIR, or ingot sign"}
 	case err != nil:
-		return nil, noArtifact(err)
+		return nil, noSet(err)
 	}
 	return r, nil
 }
 
-// sending draws how far a part is.
+// noSet explains a path that is no image set.
+func noSet(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return &ui.Error{Err: err, Hint: "name the folder that ingot build printed (OUT/NAME-VERSION), not a file in it"}
+	case errors.Is(err, fs.ErrNotExist):
+		return &ui.Error{Err: err, Hint: "name an image set: OUT/NAME-VERSION as ingot build prints it, with its " + release.EnvelopeName}
+	}
+	return err
+}
+
+// sending draws how far a part is, and says once what is sent: into a pipe nothing
+// is drawn.
 func (c *updateCmd) sending(v *verb) func(part, coding string, done, total int64) {
+	var said sync.Map
 	return func(part, coding string, done, total int64) {
 		compare, name := "compare with what the host has", "send "+part
+		what := "the " + part
 		if coding == updateapi.CodingDelta {
-			name = "send the changes of the " + part
+			name, what = "send the changes of the "+part, "the changes of the "+part
+		}
+		if total > 0 {
+			if _, again := said.LoadOrStore(what, true); !again {
+				v.ui.Say("sends %s: %s", what, ui.Size(total))
+			}
 		}
 		if coding == updateapi.CodingDelta && total == 0 { // a patch is being made
 			name = compare

@@ -76,7 +76,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	if c.o.Key = strings.ToLower(strings.ReplaceAll(o.Key, ":", "")); c.o.Key != "" && !isDigest(c.o.Key) {
-		return nil, fmt.Errorf("key %.80q of the host: want a SHA-256 of 64 hexadecimal digits", o.Key)
+		return nil, &DigestError{o.Key}
 	}
 	dialer := &net.Dialer{Timeout: dialTime, ControlContext: giveUp}
 	transport := func(t *tls.Config) http.RoundTripper {
@@ -86,6 +86,19 @@ func New(o Options) (*Client, error) {
 	c.operator = &http.Client{Transport: transport(c.config()), CheckRedirect: stay}
 	c.plain = &http.Client{Transport: transport(nil), CheckRedirect: stay, Timeout: 30 * time.Second}
 	return c, nil
+}
+
+// DigestError says that a key of a host was not named by a whole SHA-256.
+type DigestError struct{ Key string }
+
+// Error implements error.
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("key %.80q of the host: want a SHA-256 of 64 hexadecimal digits", e.Key)
+}
+
+// Hint says where it is read.
+func (e *DigestError) Hint() string {
+	return `all 64 digits count: they are in the newest line "operators are answered with the key" on the machine's console, and management.key of its /v1/status`
 }
 
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

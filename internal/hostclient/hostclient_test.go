@@ -380,7 +380,7 @@ func TestResume(t *testing.T) {
 	l := start(t, hosttest.Options{Listener: cutter})
 	r := l.release(t, far, hostclient.ReleaseOptions{})
 	var why []error
-	_, sent, err := l.client(t, nil).Push(t.Context(), r, hostclient.PushOptions{Retry: func(err error) { why = append(why, err) }})
+	_, sent, err := l.client(t, nil).Push(t.Context(), r, hostclient.PushOptions{Retry: func(_ bool, err error) { why = append(why, err) }})
 	if err != nil || sent.Retries == 0 || len(why) != sent.Retries {
 		t.Fatalf("%+v %v %v", sent, why, err)
 	}
@@ -399,7 +399,7 @@ func TestGivesUp(t *testing.T) {
 	l := start(t, hosttest.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	tries := 0
-	_, _, err = c.Push(ctx, l.release(t, two, hostclient.ReleaseOptions{}), hostclient.PushOptions{Retry: func(error) {
+	_, _, err = c.Push(ctx, l.release(t, two, hostclient.ReleaseOptions{}), hostclient.PushOptions{Retry: func(bool, error) {
 		if tries++; tries == 2 {
 			cancel()
 		}

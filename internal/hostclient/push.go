@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
@@ -18,13 +20,15 @@ type PushOptions struct {
 	// Sending is told what is sent: how many of the bytes of a part, of which total
 	// are to be sent, and in which coding. It may be nil.
 	Sending func(part, coding string, done, total int64)
-	// Retry is told why a transfer goes on from where it was cut. It may be nil.
-	Retry func(error)
+	// Retry is told why a transfer goes on from where it was cut, or, when the machine
+	// has not answered yet, why it is asked again. It may be nil.
+	Retry func(answered bool, why error)
 }
 
 // Tries of a transfer. What brings the machine further begins them anew.
 const (
 	maxTries  = 8
+	deafTries = 2 // where nobody listens, and nothing was ever answered
 	firstWait = time.Second
 	maxWait   = 15 * time.Second
 )
@@ -35,6 +39,7 @@ type pushing struct {
 	r     *Release
 	o     PushOptions
 	wait  time.Duration   // the first between two tries
+	heard bool            // the machine has answered an offer
 	whole map[string]bool // parts for which no patch was taken
 	wrong map[string]int  // how often a part did not arrive as it was signed
 	sent  Sent
@@ -63,12 +68,12 @@ func (p *pushing) run(ctx context.Context) (*updateapi.Progress, error) {
 		if err == nil {
 			return progress, nil
 		}
-		if tries++; tries >= maxTries || !p.again(err) {
+		if tries++; tries >= p.limit(err) || !p.again(err) {
 			return nil, err
 		}
 		p.sent.Retries++
 		if p.o.Retry != nil {
-			p.o.Retry(err)
+			p.o.Retry(p.heard, err)
 		}
 		select {
 		case <-time.After(min(p.wait<<(tries-1), maxWait)):
@@ -78,11 +83,26 @@ func (p *pushing) run(ctx context.Context) (*updateapi.Progress, error) {
 	}
 }
 
+// limit is how often is tried what ended with err. A host that never answered may
+// be a wrong name or port: whoever typed it is told soon.
+func (p *pushing) limit(err error) int {
+	var name *net.DNSError
+	switch {
+	case p.heard:
+		return maxTries
+	case errors.As(err, &name) && name.IsNotFound:
+		return 1
+	case name != nil, errors.Is(err, syscall.ECONNREFUSED):
+		return deafTries
+	}
+	return maxTries
+}
+
 // once offers the release and sends what is wanted, until nothing is or
 // something goes wrong.
 func (p *pushing) once(ctx context.Context, last *updateapi.Want, tries *int) (*updateapi.Progress, error) {
 	progress, err := p.c.Offer(ctx, updateapi.Offer{Manifest: p.r.Envelope, Override: p.o.Override, Approve: p.o.Approve})
-	if err != nil {
+	if p.heard = p.heard || err == nil || is[*updateapi.Error](err); err != nil {
 		return p.begun(ctx, err)
 	}
 	for len(progress.Wants) > 0 {
