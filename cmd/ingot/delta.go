@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -54,6 +55,9 @@ func (c *deltaCmd) Run(v *verb) error {
 		return explainDisk(c.New, err)
 	}
 	defer new.Close()
+	if sameRelease(old, new) {
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("make delta: %s and %s are the same release", old.Path, new.Path), Hint: "ingot delta OLD NEW: first what machines run, then what they are to run"}
+	}
 	if err := fits(old, new); err != nil {
 		return err
 	}
@@ -89,6 +93,16 @@ func (c *deltaCmd) stem(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(c.Out, slotDelta), rootDelta)
 }
 
+// sameRelease says whether both are one file or folder, or sets with the same content.
+func sameRelease(old, new *slotdisk.Parts) bool {
+	a, err := os.Stat(old.Path)
+	b, berr := os.Stat(new.Path)
+	if err == nil && berr == nil && os.SameFile(a, b) {
+		return true
+	}
+	return old.SlotSHA256 != "" && old.SlotSHA256 == new.SlotSHA256 && old.RootSHA256 == new.RootSHA256
+}
+
 // fits refuses what no machine would take.
 func fits(old, new *slotdisk.Parts) error {
 	refuse := func(hint, format string, args ...any) error {
@@ -121,7 +135,7 @@ func (j patching) make(v *verb) (patch, error) {
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(j.path), ".ingot-delta-")
 	if err != nil {
-		return p, err
+		return p, noFolder(j.path, err)
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
@@ -150,6 +164,19 @@ func (j patching) make(v *verb) (patch, error) {
 		return p, err
 	}
 	return p, os.Rename(tmp.Name(), j.path)
+}
+
+// noFolder names the folder instead of the temporary file that could not be made in it.
+func noFolder(path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = &fs.PathError{Op: p.Op, Path: filepath.Dir(path), Err: p.Err}
+	}
+	out := &ui.Error{Err: fmt.Errorf("make delta: %w", err)}
+	if errors.Is(err, fs.ErrNotExist) {
+		out.Hint = "make the folder first, or name another with -o"
+	}
+	return out
 }
 
 // check holds the images against their manifests, and applies the patch: what is

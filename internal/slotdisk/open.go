@@ -82,6 +82,17 @@ func (d *Disk) Part(role string) *io.SectionReader {
 	return p.Section(d.file)
 }
 
+// KindError says that a path is neither a file nor a block device.
+type KindError struct{ Path string }
+
+// Error implements error.
+func (e *KindError) Error() string {
+	return fmt.Sprintf("open %s: neither a file nor a block device", e.Path)
+}
+
+// Hint says what to name instead.
+func (e *KindError) Hint() string { return "name a disk, a disk image, an image set or a host" }
+
 // imageOf is the raw disk of an image set, or the path itself.
 func imageOf(path string) (string, error) {
 	info, err := os.Stat(path)
@@ -103,7 +114,7 @@ func openFile(path string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	if m := info.Mode(); !m.IsRegular() && (m&os.ModeDevice == 0 || m&os.ModeCharDevice != 0) {
-		return nil, 0, fmt.Errorf("open %s: neither a file nor a block device", path)
+		return nil, 0, &KindError{path}
 	}
 	f, err := os.Open(path)
 	if err != nil {

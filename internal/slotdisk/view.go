@@ -33,6 +33,8 @@ type View struct {
 	Copies   []Copy   `json:"copies"`              // of the journal
 	From     string   `json:"variables,omitempty"` // where Entries come from; empty: no variables were looked at
 	Problems []string `json:"problems,omitempty"`
+
+	known bool // the journal names the good slot
 }
 
 // Copy is one of the two copies of the journal.
@@ -77,6 +79,9 @@ func (d *Disk) View(o Options) View {
 		next = d.firmware(o.Variables, arch).View()
 	}
 	v.Slots = slots.Describe(s, journal)
+	if journal == slot.JournalLost && !v.known {
+		v.Good = "" // where the machine begins to try, no more
+	}
 	if o.Variables != nil {
 		v.From, v.Entries = o.Variables.From, o.Variables.store.Snapshot()
 		for _, x := range next.Order {
@@ -151,8 +156,13 @@ func (d *Disk) state(v *View, seen [2]found) (s slot.State, journal slot.Journal
 		journal = slot.JournalLost
 		v.problem("journal: %v", err)
 	}
+	v.known = s.Good != slot.None
 	if journal != slot.JournalRead {
-		s.Record = rebuilt(cmp.Or(s.Good, slot.A), seen)
+		condition := slot.Good // as a disk is flashed: one release, in both slots
+		if journal == slot.JournalLost {
+			condition = slot.Ready // what was on trial looks just like what is good
+		}
+		s.Record = rebuilt(cmp.Or(s.Good, slot.A), condition, seen)
 	}
 	if s.Rejections, err = d.rejections(part); err != nil {
 		v.problem("list of rejected versions: %v", err)
@@ -184,7 +194,7 @@ func (d *Disk) rejections(part *io.SectionReader) ([]slot.Rejection, error) {
 }
 
 // rebuilt is a record made of the slots' own words.
-func rebuilt(good slot.Slot, seen [2]found) slot.Record {
+func rebuilt(good slot.Slot, condition slot.Condition, seen [2]found) slot.Record {
 	r := slot.Record{Good: good}
 	for i, f := range seen {
 		c := &r.Slots[i]
@@ -192,7 +202,7 @@ func rebuilt(good slot.Slot, seen [2]found) slot.Record {
 			continue
 		}
 		*c = slot.Content{Version: f.spec.Version, Image: f.image, Root: f.root, Epoch: uint32(f.spec.SecurityEpoch),
-			Schema: uint16(f.spec.Data.Schema), Accepts: uint16(f.spec.Data.Accepts), Condition: slot.Good}
+			Schema: uint16(f.spec.Data.Schema), Accepts: uint16(f.spec.Data.Accepts), Condition: condition}
 	}
 	return r
 }
@@ -233,6 +243,10 @@ func (v *View) explain(s slot.State, journal slot.JournalState, variables bool, 
 	if s.Running == slot.None && len(why) > 0 && strings.HasPrefix(why[0], "runs: ") {
 		why = slices.Clone(why)
 		why[0] = "runs: not known, this is a disk and no running machine"
+	}
+	if i := slices.IndexFunc(why, func(line string) bool { return strings.HasPrefix(line, "fallback: ") }); i >= 0 && journal == slot.JournalLost {
+		why = slices.Clone(why)
+		why[i] = "fallback: not known, because no journal says which slots were ever good"
 	}
 	head := []string{}
 	switch journal {
