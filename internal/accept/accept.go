@@ -14,7 +14,7 @@
 //
 // Memory: Accept allocates ten times the envelope in all (TestMemory: 240 MB for
 // 24 MB, a manifest of 100,000 files; half a megabyte for hello's) and keeps the
-// manifest's fields only. What a machine reads is bounded by updateapi.MaxRequest.
+// manifest's fields only. What a machine reads is bounded by dsse.MaxEnvelope.
 package accept
 
 import (

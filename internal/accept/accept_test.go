@@ -297,3 +297,21 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A machine whose partition is not found takes nothing for it.
+func TestNoPartition(t *testing.T) {
+	m := target()
+	r := &Release{Parts: []Part{{Name: "slot", Size: 4 * mib}}}
+	if err := m.fitSizes(r); err != nil {
+		t.Error(err)
+	}
+	m.Size = func(role string) int64 {
+		if role == "slot-b" {
+			return 0
+		}
+		return 4 * mib
+	}
+	if err := m.fitSizes(r); err == nil {
+		t.Error("slot-b is not there, and the release is taken")
+	}
+}

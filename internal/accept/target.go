@@ -81,7 +81,11 @@ func (t *Target) fitSizes(r *Release) error {
 			continue
 		}
 		for _, role := range p.roles {
-			if size := t.Size(role); size != 0 && size != r.Parts[i].Size {
+			size := t.Size(role)
+			if size == 0 {
+				return refuse(updateapi.Mismatched, wrongMachine, "the release has a partition %s, and it is not found here", role)
+			}
+			if size != r.Parts[i].Size {
 				return refuse(updateapi.Mismatched, wrongMachine, "%s of the release has %d bytes, here it has %d", role, r.Parts[i].Size, size)
 			}
 		}

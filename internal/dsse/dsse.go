@@ -34,9 +34,10 @@ const (
 
 // Bounds of an envelope.
 const (
-	// MaxEnvelope is the largest envelope that Parse reads, in bytes: the manifest
-	// of an appliance with 100,000 files is 20 MB.
-	MaxEnvelope = 64 << 20
+	// MaxEnvelope is the largest envelope that is read or made, in bytes, on
+	// machines too: the manifest of an appliance with 100,000 files is 20 MB, and
+	// 27 MB in here.
+	MaxEnvelope = 32 << 20
 	// MaxSignatures is the largest number of signatures in one envelope.
 	MaxSignatures = 64
 
@@ -197,4 +198,20 @@ func (e *Envelope) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("encode envelope: %d bytes, at most %d", b.Len(), MaxEnvelope)
 	}
 	return b.Bytes(), nil
+}
+
+// ErrOther means that an envelope carries something else than it lies beside.
+var ErrOther = errors.New("the envelope carries another payload")
+
+// Carries says whether an envelope carries these bytes. Signatures are not looked
+// at.
+func Carries(envelope, payload []byte) error {
+	e, err := Parse(envelope)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(e.Payload, payload) {
+		return ErrOther
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ingot-os/ingot/internal/depot"
+	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
@@ -48,9 +49,12 @@ func OpenRelease(dir string, o ReleaseOptions) (*Release, error) {
 		return nil, err
 	}
 	r := &Release{Name: set.Manifest.Name, Version: set.Manifest.Version, parts: partsOf(set), bases: map[string]depot.Part{}, patches: o.Patches != ""}
-	r.Envelope, err = regular.Read(filepath.Join(dir, release.EnvelopeName), updateapi.MaxRequest/2)
+	r.Envelope, err = regular.Read(filepath.Join(dir, release.EnvelopeName), dsse.MaxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrUnsigned
+	}
+	if err == nil {
+		err = carries(dir, r.Envelope)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read release %s: %w", dir, err)
@@ -68,6 +72,19 @@ func OpenRelease(dir string, o ReleaseOptions) (*Release, error) {
 	r.beside(dir)
 	r.depot, err = depot.New(depot.Options{Dir: o.Patches})
 	return r, err
+}
+
+// carries compares the manifest that is signed with the one that says where the
+// parts lie.
+func carries(dir string, envelope []byte) error {
+	manifest, err := regular.Read(filepath.Join(dir, release.ManifestName), dsse.MaxEnvelope)
+	if err != nil {
+		return err
+	}
+	if err := dsse.Carries(envelope, manifest); err != nil {
+		return fmt.Errorf("%w: %s beside %s: %w", ErrUnsigned, release.EnvelopeName, release.ManifestName, err)
+	}
+	return nil
 }
 
 // partsOf are the parts of an image set, as its slot a has them.

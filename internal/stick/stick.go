@@ -24,6 +24,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/slotdisk"
@@ -37,9 +38,6 @@ const (
 
 // window is that of the streams, in bytes: what every decoder has to have.
 const window = 8 << 20
-
-// maxEnvelope bounds the signed manifest, in bytes.
-const maxEnvelope = 128 << 20
 
 // ErrUnsigned means that a set has no signed manifest.
 var ErrUnsigned = errors.New("the image set is not signed")
@@ -79,12 +77,19 @@ func Prepare(ctx context.Context, dir string, told func(done, total int64)) (*Fo
 	if err != nil {
 		return nil, err
 	}
-	envelope, err := regular.Read(filepath.Join(dir, release.EnvelopeName), maxEnvelope)
+	envelope, err := regular.Read(filepath.Join(dir, release.EnvelopeName), dsse.MaxEnvelope)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read %s: %w", dir, ErrUnsigned)
 	}
 	if err != nil {
 		return nil, err
+	}
+	manifest, err := regular.Read(filepath.Join(dir, release.ManifestName), dsse.MaxEnvelope)
+	if err != nil {
+		return nil, err
+	}
+	if err := dsse.Carries(envelope, manifest); err != nil {
+		return nil, fmt.Errorf("read %s: %w: %s beside %s: %w", dir, ErrUnsigned, release.EnvelopeName, release.ManifestName, err)
 	}
 	parts, err := slotdisk.OpenParts(dir)
 	if err != nil {

@@ -61,7 +61,7 @@ func (u *UI) slots(s *updateapi.Slots, journal []string) error {
 		lines = append(lines, "boot entries: none seen")
 	}
 	for _, l := range append(lines, s.Entries...) {
-		if err := u.Print("%s", l); err != nil {
+		if err := u.Print("%s", printable(l)); err != nil {
 			return err
 		}
 	}
@@ -105,7 +105,7 @@ func (u *UI) Why(lines []string) error {
 		}{lines})
 	}
 	for _, l := range lines {
-		if err := u.Print("%s", l); err != nil {
+		if err := u.Print("%s", printable(l)); err != nil {
 			return err
 		}
 	}

@@ -56,8 +56,8 @@ const (
 )
 
 // MaxRequest bounds a body that is not the bytes of a part, in bytes: a manifest
-// with the signatures of many and its base64.
-const MaxRequest = 32 << 20
+// with the signatures of many (dsse.MaxEnvelope) in base64.
+const MaxRequest = 43 << 20
 
 // Offer asks a machine to take a release.
 type Offer struct {

@@ -94,6 +94,10 @@ func (f *FS) Content(i Item) (tree.Blob, error) {
 	return b, nil
 }
 
+// maxRuns bounds the pieces of a chain: a file of 4 GiB in clusters that do not
+// follow each other would be a million of them.
+const maxRuns = 65536
+
 // follow is the chain from a cluster, of at most limit bytes; a loop is longer
 // than any limit.
 func (f *FS) follow(what string, c uint32, limit int64) ([]run, error) {
@@ -107,8 +111,10 @@ func (f *FS) follow(what string, c uint32, limit int64) ([]run, error) {
 		}
 		if k := len(runs) - 1; k >= 0 && runs[k].first+runs[k].n == c {
 			runs[k].n++
-		} else {
+		} else if len(runs) < maxRuns {
 			runs = append(runs, run{c, 1})
+		} else {
+			return nil, bad(f.fatOff+4*int64(c), "FAT", "%s: chain has more than %d pieces", what, maxRuns)
 		}
 		next, err := f.next(c)
 		if err != nil {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Pace of a request's body: so much has to come while the server has waited for
-// so long altogether. The time in which a handler does something else, such as
+// Pace of a body: so much has to come while its reader has waited for so long
+// altogether. The time in which a handler does something else, such as
 // writing to a disk, does not count. So a sender of one byte now and then holds
 // its place for half a minute, and one with 2 kB/s uploads for as long as it takes.
 const (

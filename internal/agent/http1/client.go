@@ -20,6 +20,7 @@ type Client struct {
 	br   *bufio.Reader
 	host string
 	done bool
+	pace time.Duration // 0: paceTime
 }
 
 // NewClient speaks over an open connection to a host ("example.com:8443").

@@ -1,22 +1,24 @@
 package http1
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
 )
 
-// silence is how long a client waits for the next bytes of an answer that it
-// reads piece by piece.
+// silence is how long a client waits for the head of an answer that it reads
+// piece by piece. For the body it waits as a server does: see paceTime.
 const silence = 30 * time.Second
 
 // Answer is an answer whose body is read as it comes.
 type Answer struct {
 	Status int
 	Length int64     // of the body in bytes; -1: not said
-	Body   io.Reader // ends with an error when it is cut, silent for 30 s, or when the context ends
+	Body   io.Reader // ends with an error when it is cut, ErrSlow, or when the context ends
 
 	c     *Client
 	stop  func() bool
@@ -41,7 +43,7 @@ func (c *Client) Get(ctx context.Context, path string) (*Answer, error) {
 
 func (a *Answer) get(ctx context.Context, path string) error {
 	c := a.c
-	if err := push(ctx, c.conn); err != nil {
+	if err := push(ctx, c.conn, silence); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ingot\r\nAccept: */*\r\n\r\n", path, c.host); err != nil {
@@ -57,7 +59,7 @@ func (a *Answer) get(ctx context.Context, path string) error {
 	} else if h.chunked {
 		a.Length = -1
 	}
-	a.Body = &streamed{ctx: ctx, conn: c.conn, r: h.body(c.br), ended: &a.ended}
+	a.Body = &streamed{ctx: ctx, conn: c.conn, r: h.body(c.br), ended: &a.ended, pace: cmp.Or(c.pace, paceTime)}
 	a.ended = a.Length == 0
 	c.done = c.done || h.close || h.open()
 	return nil
@@ -65,8 +67,8 @@ func (a *Answer) get(ctx context.Context, path string) error {
 
 // push moves the connection's deadline. The order matters: a context that ends
 // after the check finds the deadline moved already, and moves it back itself.
-func push(ctx context.Context, conn net.Conn) error {
-	conn.SetDeadline(time.Now().Add(silence))
+func push(ctx context.Context, conn net.Conn, d time.Duration) error {
+	conn.SetDeadline(time.Now().Add(d))
 	return ctx.Err()
 }
 
@@ -80,25 +82,38 @@ func (a *Answer) Close() {
 	a.c.conn.SetDeadline(time.Time{})
 }
 
-// streamed is a body with a deadline for each read.
+// streamed is a body that has to come at a pace: a server that sends a byte now
+// and then would hold an update for ever.
 type streamed struct {
 	ctx   context.Context
 	conn  net.Conn
 	r     io.Reader
 	ended *bool
+	pace  time.Duration
+
+	waited time.Duration // since so many bytes came:
+	came   int
 }
 
 // Read implements io.Reader.
 func (s *streamed) Read(b []byte) (int, error) {
-	if err := push(s.ctx, s.conn); err != nil {
+	start := time.Now()
+	if err := push(s.ctx, s.conn, s.pace-s.waited); err != nil {
 		return 0, err
 	}
 	n, err := s.r.Read(b)
+	s.waited += time.Since(start)
+	if s.came += n; s.came >= paceBytes {
+		s.came, s.waited = 0, 0
+	}
+	var timeout net.Error
 	switch {
 	case err == io.EOF:
 		*s.ended = true
 	case err != nil && s.ctx.Err() != nil:
 		err = s.ctx.Err() // more to the point than "i/o timeout"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		err = ErrSlow
 	}
 	return n, err
 }

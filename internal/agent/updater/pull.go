@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/accept"
+	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
@@ -119,7 +120,7 @@ func (p *puller) manifest(ctx context.Context, l *link, a updateapi.Assignment) 
 	if b, err := hex.DecodeString(a.Release); err != nil || len(b) != len(slot.Digest{}) {
 		return fmt.Errorf("the server assigns %.80q, which is no digest", a.Release)
 	}
-	envelope, err := l.fetch(ctx, updateapi.ReleasesPath+"/"+a.Release+"/manifest", updateapi.MaxRequest)
+	envelope, err := l.fetch(ctx, updateapi.ReleasesPath+"/"+a.Release+"/manifest", dsse.MaxEnvelope)
 	if err != nil {
 		return fmt.Errorf("fetch the manifest of version %.64q: %w", a.Version, err)
 	}

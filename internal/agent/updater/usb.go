@@ -15,6 +15,7 @@ import (
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/accept"
+	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/partition/fat"
@@ -156,8 +157,8 @@ func (s *sticks) bundle(v *fat.FS, dir fat.Item) (*bundle, error) {
 	if !ok {
 		return nil, nil
 	}
-	if i.Size > updateapi.MaxRequest {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", i.Name, i.Size, updateapi.MaxRequest)
+	if i.Size > dsse.MaxEnvelope {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are read", i.Name, i.Size, dsse.MaxEnvelope)
 	}
 	envelope, err := whole(v, i)
 	if err != nil {
