@@ -22,7 +22,7 @@ func (t *step) astray(b Boot) {
 
 // takeOver makes the running slot good because the good one does not start.
 func (t *step) takeOver(b Boot) {
-	cause := t.writeOff()
+	cause := t.whyNot()
 	c := t.Of(b.Running)
 	switch {
 	case t.usable(b.Running) == nil:
@@ -33,17 +33,18 @@ func (t *step) takeOver(b Boot) {
 		t.Arms++
 		t.try(b)
 	default:
+		t.set(t.Good, Damaged) // nothing is left but to write it again
 		t.dirty = true
 		t.recover("neither slot is good")
 	}
 }
 
-// writeOff marks the good slot as one that does not start.
-func (t *step) writeOff() Cause {
+// whyNot is why the good slot does not start. Where its bytes were looked at and
+// are right it stays a way back: the firmware, or the machine, may be at fault.
+func (t *step) whyNot() Cause {
 	if t.Of(t.Good).Condition == Damaged {
 		return CorruptPE
 	}
-	t.set(t.Good, Damaged)
 	return Unloadable
 }
 

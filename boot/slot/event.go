@@ -38,6 +38,7 @@ type Event struct {
 	Detail  string
 	Uptime  time.Duration // since this boot began
 	Action  Action
+	Err     error    // of Undone: ErrDigest and ErrRefused are told from others
 	Rest    []Action // those after Action that were not begun
 }
 

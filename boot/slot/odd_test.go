@@ -2,6 +2,7 @@ package slot
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,49 @@ func TestEvidenceDoesNotFollow(t *testing.T) {
 		t.Errorf("the trial ended by %s", s.Cause)
 	}
 }
+
+// A launch that fails condemns a good slot only when its bytes were seen to be
+// wrong, and none at all when nothing can be launched here.
+func TestLaunchFails(t *testing.T) {
+	for _, tt := range []struct {
+		err       error
+		good      Slot
+		condition Condition // of slot b, which was good
+		launches  int
+	}{
+		{ErrRefused, B, Good, 1},
+		{errors.New("out of memory"), B, Good, 2},
+		{ErrDigest, A, Damaged, 2},
+	} {
+		s := State{Record: Record{Good: B, Means: Selector, Slots: [2]Content{{Version: "1", Image: Digest{1}, Condition: Good}, {Version: "2", Image: Digest{2}, Condition: Good}}}}
+		var m refusing
+		m.err = tt.err
+		var did []string
+		h := Host{Actuators: [3]Actuator{nil, &m, nil}, Do: func(a Action) error { did = append(did, a.Do.String()); return nil }}
+		s, _ = h.Handle(s, Event{Kind: Booted, Boot: Boot{}})
+		if s.Good != tt.good || s.Slots[1].Condition != tt.condition || m.launches != tt.launches {
+			t.Errorf("%v: good %s, slot b %s, %d launches, %v", tt.err, s.Good, s.Slots[1].Condition, m.launches, did)
+		}
+		if tt.err == ErrRefused && !slices.Equal(did, []string{"report"}) {
+			t.Errorf("where nothing can be launched: %v", did)
+		}
+	}
+	s := State{Running: A, Record: Record{Good: A, Candidate: B, Phase: Armed, Launched: true, Arms: 1, TriesLeft: 3, Slots: [2]Content{{Version: "1", Condition: Good}, {Version: "2", Condition: Ready}}}}
+	s, _ = Rules{}.Next(s, Event{Kind: Undone, Action: Action{Do: Launch, Slot: B}, Err: ErrRefused})
+	if s.Phase != Staged || s.Arms != 0 || s.TriesLeft != 3 {
+		t.Errorf("a try that the machine cannot make: %s, %d starts, %d tries left", s.Phase, s.Arms, s.TriesLeft)
+	}
+}
+
+// refusing launches nothing.
+type refusing struct {
+	err      error
+	launches int
+}
+
+func (*refusing) SetDefault(_, _ Slot) error { return nil }
+func (*refusing) SetNext(Slot) error         { return nil }
+func (r *refusing) Launch(Slot) error        { r.launches++; return r.err }
 
 // The journal alone keeps a version rejected when the list cannot be written.
 func TestListNotWritten(t *testing.T) {

@@ -5,6 +5,10 @@ import (
 	"fmt"
 )
 
+// ErrRefused means that nothing can be launched here, whatever is in the slot:
+// Secure Boot, a kernel that is locked down, or one without kexec.
+var ErrRefused = errors.New("no slot can be started from here")
+
 // Actuator makes the next boots start a slot. There are three, one for each
 // Means; for the selector and the server SetDefault and SetNext have nothing to
 // do, because the journal is what they act on.
@@ -15,7 +19,8 @@ type Actuator interface {
 	// SetNext starts s at the next boot only; None takes that back.
 	SetNext(s Slot) error
 	// Launch starts s now. It returns only when that is not possible, except
-	// on a server.
+	// on a server. ErrRefused: no fault of the slot; ErrDigest: its bytes are
+	// wrong. Any other error condemns no bytes that were good.
 	Launch(s Slot) error
 }
 
@@ -46,7 +51,7 @@ func (h Host) Handle(s State, e Event) (State, error) {
 			return s, errors.Join(errs...)
 		}
 		s.Record = durable
-		e = Event{Kind: Undone, Action: acts[failed], Rest: acts[failed+1:], Detail: err.Error()}
+		e = Event{Kind: Undone, Action: acts[failed], Rest: acts[failed+1:], Err: err, Detail: err.Error()}
 	}
 	return s, errors.Join(append(errs, errors.New("perform actions: too many failed"))...)
 }

@@ -1,5 +1,7 @@
 package slot
 
+import "errors"
+
 // undone goes on after an action that failed.
 func (t *step) undone(e Event) {
 	t.report("%s: %s", e.Action.Do, e.Detail)
@@ -9,7 +11,7 @@ func (t *step) undone(e Event) {
 	case TakeLock:
 		t.disarm()
 	case Launch:
-		t.notLaunched(e.Action.Slot, e.Detail)
+		t.notLaunched(e.Action.Slot, e)
 	case RaiseFloor:
 		t.FloorTried = true
 	case WriteJournal, WriteRejected:
@@ -57,23 +59,59 @@ func (t *step) disarm() {
 	t.save()
 }
 
-// notLaunched is for a slot that the selector could not load.
-func (t *step) notLaunched(x Slot, detail string) {
+// notLaunched is for a slot that the selector could not load. Only one whose
+// bytes were seen to be wrong is damaged.
+func (t *step) notLaunched(x Slot, e Event) {
+	if errors.Is(e.Err, ErrDigest) && t.Of(x).Condition == Good {
+		t.set(x, Damaged)
+		t.dirty = true
+	}
+	defer t.flush()
 	switch {
+	case errors.Is(e.Err, ErrRefused):
+		t.notHere(x)
 	case x == t.Candidate && t.Phase == Armed:
-		t.blame(x, CorruptPE, detail)
+		t.blame(x, CorruptPE, e.Detail)
 		t.reject()
 		if t.Running != t.Good {
 			t.do(Action{Do: Launch, Slot: t.Good})
 		}
 	case x != t.Good:
+		t.nothingStarts()
 	case t.Running == None:
-		t.set(x, Damaged)
+		t.launchOther()
+	default:
+		t.takeOver(Boot{Running: t.Running})
+	}
+}
+
+// notHere takes back the try of a machine that can start nothing.
+func (t *step) notHere(x Slot) {
+	if x == t.Candidate && t.Phase == Armed {
+		t.Phase, t.Launched = Staged, false
+		t.Arms--
+		t.save()
+	}
+}
+
+// launchOther is for the selector, when the good slot does not start. It stays
+// the good one until its bytes are seen to be wrong, or the other slot runs and
+// cannot start it either.
+func (t *step) launchOther() {
+	x := t.Good.Other()
+	switch {
+	case t.Of(t.Good).Condition == Damaged:
 		if t.findGood() {
 			t.do(Action{Do: Launch, Slot: t.Good})
 		}
+	case t.usable(x) == nil:
+		t.do(Action{Do: Launch, Slot: x})
 	default:
-		t.set(x, Damaged)
-		t.takeOver(Boot{Running: t.Running})
+		t.nothingStarts()
 	}
+}
+
+func (t *step) nothingStarts() {
+	t.Recovering = true
+	t.report("neither slot starts, and %s has the right bytes, or cannot be read", t.Good)
 }

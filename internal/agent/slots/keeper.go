@@ -53,7 +53,7 @@ func New(o Options) *Keeper {
 		k.told = append(k.told, f)
 	}
 	k.host = slot.Host{Rules: o.Rules, Do: k.do, Actuators: [3]slot.Actuator{
-		slot.Firmware: seen{k, o.Firmware}, slot.Selector: o.Selector, slot.Netboot: nowhere{},
+		slot.Firmware: seen{k, o.Firmware}, slot.Selector: checked{k, o.Selector}, slot.Netboot: nowhere{},
 	}}
 	return k
 }

@@ -92,6 +92,48 @@ func TestRottenGoodSlot(t *testing.T) {
 	}
 }
 
+// TestPinnedFirmware: firmware that insists on the slot before gets it, and the
+// other one, whose bytes are right, stays a way back.
+func TestPinnedFirmware(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	for range 3 {
+		r.boot("slot-a")
+	}
+	if s := r.k.State(); s.Good != slot.A || s.Cause != slot.Unloadable || s.Slots[1].Condition != slot.Good {
+		t.Errorf("%s is good, %s: slot b is %s", s.Good, s.Cause, s.Slots[1].Condition)
+	}
+}
+
+// TestRottenUnderKexec: a slot that kexec does not start is read before it is
+// written off.
+func TestRottenUnderKexec(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	r.give(slot.Event{Kind: slot.SelfTested})
+	r.break_("2.0", slot.CorruptPE) // its bytes are right
+	if _, kexec := r.boot(""); kexec != "slot-a" {
+		t.Errorf("the selector starts %q", kexec)
+	}
+	if s := r.k.durable; s.Slots[1].Condition != slot.Good {
+		t.Errorf("%s is good, slot b is %s", s.Good, s.Slots[1].Condition)
+	}
+	r.boot("slot-a")
+	if s := r.k.State(); s.Good != slot.A || s.Slots[1].Condition != slot.Good {
+		t.Errorf("%s is good, slot b is %s", s.Good, s.Slots[1].Condition)
+	}
+	r.put("slot-a", make([]byte, slotSize))
+	r.break_("2.0", slot.NoCause)
+	if _, kexec := r.boot(""); kexec != "slot-b" {
+		t.Errorf("the selector starts %q", kexec)
+	}
+	if s := r.k.durable; s.Good != slot.B || s.Slots[0].Condition != slot.Damaged {
+		t.Errorf("%s is good, slot a is %s", s.Good, s.Slots[0].Condition)
+	}
+}
+
 // TestBothSlotsBad: P21. The selector waits until somebody can write a slot.
 func TestBothSlotsBad(t *testing.T) {
 	r := newRack(t)

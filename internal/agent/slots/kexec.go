@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ingot-os/ingot/boot/slot"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,9 +40,9 @@ func Kexec(dir string, kernel, initrd []byte, cmdline string, flush func()) erro
 func refused(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOKEY), errors.Is(err, unix.EKEYREJECTED), errors.Is(err, unix.EBADMSG):
-		return fmt.Errorf("%w: Secure Boot has locked this kernel down and it does not trust the signature of the other: repair the boot variables, or turn Secure Boot off", err)
+		return fmt.Errorf("%w: %w: Secure Boot has locked this kernel down and it does not trust the signature of the other: repair the boot variables, or turn Secure Boot off", slot.ErrRefused, err)
 	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("%w: this kernel is built without kexec_file_load", err)
+		return fmt.Errorf("%w: %w: this kernel is built without kexec_file_load", slot.ErrRefused, err)
 	}
 	return err
 }

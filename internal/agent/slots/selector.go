@@ -42,7 +42,7 @@ const Argument = "ingot.slot="
 // Launch implements slot.Actuator.
 func (s Selector) Launch(x slot.Slot) error {
 	if s.Refuse != nil {
-		return fmt.Errorf("start %s by kexec: %w", x, s.Refuse)
+		return fmt.Errorf("start %s by kexec: %w: %w", x, slot.ErrRefused, s.Refuse)
 	}
 	p, size, err := s.Open(x.Role())
 	if err != nil {
@@ -80,4 +80,27 @@ func (s Selector) launch(x slot.Slot, i *image) error {
 	}
 	i.bytes = nil // as large as the image: kernel and initramfs are copied once more
 	return s.Exec(parts[0], parts[1], line+" "+Argument+letter(x))
+}
+
+// checked looks at a slot that could not be launched: what is written off must
+// have been read.
+type checked struct {
+	k *Keeper
+	Selector
+}
+
+func (c checked) Launch(x slot.Slot) error {
+	err := c.Selector.Launch(x)
+	if err == nil || errors.Is(err, slot.ErrRefused) {
+		return err
+	}
+	want := c.k.durable.Of(x).Image
+	got, e := c.k.sum(x.Role(), 0)
+	if e == nil && got != want && want != (slot.Digest{}) {
+		return errors.Join(err, slot.ErrDigest)
+	}
+	if want == (slot.Digest{}) && e == nil && c.k.verify(x, want) != nil {
+		return errors.Join(err, slot.ErrDigest) // flashed, and without a boot file
+	}
+	return err
 }
