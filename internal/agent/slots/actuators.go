@@ -2,6 +2,7 @@ package slots
 
 import (
 	"errors"
+	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
 )
@@ -23,18 +24,48 @@ type seen struct {
 }
 
 func (s seen) SetDefault(first, second slot.Slot) error {
-	defer s.k.look()
+	defer s.k.see()
 	return s.f.SetDefault(first, second)
 }
 
 func (s seen) SetNext(x slot.Slot) error {
-	defer s.k.look()
+	defer s.k.see()
 	return s.f.SetNext(x)
 }
 
 func (s seen) Launch(x slot.Slot) error { return s.f.Launch(x) }
 
-func (k *Keeper) look() {
+// lookAge is how old what is told of the firmware's variables may be. Anybody may
+// ask for the slots, and reading the variables can take firmware a second.
+const lookAge = 5 * time.Second
+
+// looked is what was last read of the firmware's variables.
+type looked struct {
+	entries []string
+	at      time.Time
+	changes uint64 // events until then
+}
+
+// look reads the firmware's variables, once for all who ask within lookAge, and
+// again after an event.
+func (k *Keeper) look() []string {
+	k.looking.Lock()
+	defer k.looking.Unlock()
+	k.mu.Lock()
+	last, changes := k.looked, k.changes
+	k.mu.Unlock()
+	if !last.at.IsZero() && last.changes == changes && time.Since(last.at) < lookAge {
+		return last.entries
+	}
+	v, entries := k.o.Firmware.View(), k.o.Firmware.Vars.Snapshot()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.view, k.looked = v, looked{entries, time.Now(), changes}
+	return entries
+}
+
+// see reads what the variables say of the slots.
+func (k *Keeper) see() {
 	v := k.o.Firmware.View()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/ingot-os/ingot/boot/slot"
@@ -41,17 +42,17 @@ type Keeper struct {
 	kept     kept
 	fill     func(slot.Action)
 	waiting  *slot.Action // a Recover that nobody was there for
-	told     []func(updateapi.Slots)
+	report   func(updateapi.Slots) // of OnReport
 	last     updateapi.Slots
 	checking bool
+	looking  sync.Mutex // one look at the variables at a time
+	looked   looked
+	changes  uint64 // events that were handled
 }
 
 // New returns the keeper of a machine. Nothing is read before Boot.
 func New(o Options) *Keeper {
 	k := &Keeper{o: o}
-	if f := o.Hooks.Report; f != nil {
-		k.told = append(k.told, f)
-	}
 	k.host = slot.Host{Rules: o.Rules, Do: k.do, Actuators: [3]slot.Actuator{
 		slot.Firmware: seen{k, o.Firmware}, slot.Selector: checked{k, o.Selector}, slot.Netboot: nowhere{},
 	}}
@@ -82,6 +83,9 @@ func (k *Keeper) Handle(e slot.Event) error {
 		k.identifyNow()
 	}
 	err := k.handle(e)
+	k.mu.Lock()
+	k.changes++
+	k.mu.Unlock()
 	k.watch()
 	k.tell()
 	return err
@@ -124,21 +128,23 @@ func (k *Keeper) OnFill(f func(slot.Action)) {
 	}
 }
 
-// OnReport registers who is told after each change. f must return at once, and
-// not call Handle.
+// OnReport registers who is told after each change, instead of who was before: an
+// update client that begins anew is one. f must return at once, and not call
+// Handle.
 func (k *Keeper) OnReport(f func(updateapi.Slots)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.told = append(k.told, f)
+	k.report = f
 }
 
 // tell calls who wants to know when something has changed.
 func (k *Keeper) tell() {
 	now := k.Brief()
 	k.mu.Lock()
-	same, told := reflect.DeepEqual(now, k.last), k.told
+	same, told := reflect.DeepEqual(now, k.last), []func(updateapi.Slots){k.o.Hooks.Report, k.report}
 	k.last = now
 	k.mu.Unlock()
+	told = slices.DeleteFunc(told, func(f func(updateapi.Slots)) bool { return f == nil })
 	if same || len(told) == 0 {
 		return
 	}

@@ -33,9 +33,9 @@ const maxWhy = 20
 
 // Slots describes the slots for people and servers.
 func (k *Keeper) Slots() updateapi.Slots {
-	k.look()
+	entries := k.look()
 	out := k.Brief()
-	out.Entries = k.o.Firmware.Vars.Snapshot()
+	out.Entries = entries
 	return out
 }
 
