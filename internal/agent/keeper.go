@@ -39,9 +39,10 @@ func (m *Machine) bootSlots() {
 	})
 }
 
-// withoutKeeper lets the good slot run when judging the boot panics: a reset would
-// lead to the same panic again. On any other slot the panic ends the boot, and the
-// firmware goes back to the good one.
+// withoutKeeper lets what runs go on when judging the boot panics: a reset would
+// lead to the same panic again, also on the fallback of a good slot that does not
+// load (P20) and in the selector. On a slot that is tried the panic ends the boot,
+// and the firmware goes back to the good one.
 func (m *Machine) withoutKeeper(running slot.Slot, judge func()) {
 	defer func() {
 		v := recover()
@@ -49,7 +50,7 @@ func (m *Machine) withoutKeeper(running slot.Slot, judge func()) {
 			return
 		}
 		journal, _, err := m.loadState(state.Journal)
-		if err == nil && slot.GoodOf(journal) != running {
+		if err == nil && isTried(journal, running) {
 			panic(v)
 		}
 		m.mu.Lock()
@@ -59,6 +60,18 @@ func (m *Machine) withoutKeeper(running slot.Slot, judge func()) {
 		m.log.Printf("%s", debug.Stack())
 	}()
 	judge()
+}
+
+// isTried reports whether a journal says that a slot is on trial. One that cannot
+// be read, or not without a panic, says so of none.
+func isTried(journal []byte, running slot.Slot) (tried bool) {
+	defer func() {
+		if recover() != nil {
+			tried = false
+		}
+	}()
+	r, err := slot.Parse(journal)
+	return err == nil && (r.Phase == slot.Armed || r.Phase == slot.Trying) && r.Candidate == running
 }
 
 // newKeeper makes the keeper of this machine's slots, for a boot of one of them

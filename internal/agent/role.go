@@ -155,7 +155,8 @@ func (m *Machine) enterRole(part string) {
 		b.Path = systemdBoot // its menu lists the image that lies on the ESP (S21)
 	case part == partESP:
 		b.Path = roleSelector
-		err := m.selectSlot()
+		err := errors.New("no slot was chosen")
+		m.withoutKeeper(slot.None, func() { err = m.selectSlot() })
 		b.Role = roleAppliance
 		m.problem("select a slot: %v: going on from the ESP", err)
 	default:
