@@ -2,7 +2,6 @@ package updater
 
 import (
 	"context"
-	"sync"
 
 	"github.com/ingot-os/ingot/internal/accept"
 	"github.com/ingot-os/ingot/internal/agent/manage"
@@ -13,15 +12,16 @@ import (
 // or the listener does.
 func Run(ctx context.Context, m updates.Machine) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	u := New(m)
+	defer func() { // after a panic, too: whoever begins anew must be alone
+		cancel()
+		u.wait()
+	}()
 	if u.broken != nil {
 		m.Problem("update: %v", u.broken)
 	}
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
 	start := func(what string, f func(context.Context)) {
-		tasks.Go(func() { u.guard(what, func() { f(ctx) }) })
+		u.tasks.Go(func() { u.guard(what, func() { f(ctx) }) })
 	}
 	if u.broken == nil && accept.IsTest(m.Spec.Trust) {
 		u.say("this machine trusts TEST keys: it is for dev and test only")
@@ -39,5 +39,13 @@ func Run(ctx context.Context, m updates.Machine) {
 		}
 	}
 	manage.Run(ctx, m, u)
-	cancel()
+}
+
+// wait waits for all that was begun. What the keeper asks for later is for the
+// client that begins then; until it does, it is done here.
+func (u *Updater) wait() {
+	u.asking.Lock()
+	u.ended = true
+	u.asking.Unlock()
+	u.tasks.Wait()
 }

@@ -48,8 +48,10 @@ type Updater struct {
 	tap     func(role string, off int64, b []byte) // sees what reaches the disk, for tests
 
 	said   string       // what was last told of servers and sticks
-	asking sync.Mutex   // of fill alone: the keeper holds its own lock when it takes it
+	asking sync.Mutex   // of these alone: the keeper holds its own lock when it takes it
 	fill   *slot.Action // the last Fill or Recover of the keeper
+	ended  bool         // Run has: nothing is added to tasks
+	tasks  sync.WaitGroup
 }
 
 // grace is the time between an answer and the reset that it announces.
@@ -121,7 +123,12 @@ func (u *Updater) asked(a slot.Action) {
 	defer u.asking.Unlock()
 	u.fill = &a
 	if a.Do == slot.Recover {
-		go u.guard("restore "+a.Slot.String(), func() { u.restore(a) })
+		restore := func() { u.guard("restore "+a.Slot.String(), func() { u.restore(a) }) }
+		if u.ended {
+			go restore()
+			return
+		}
+		u.tasks.Go(restore)
 	}
 }
 

@@ -29,17 +29,32 @@ import (
 type sticks struct {
 	u          *Updater
 	sysfs, dev string
-	seen       map[string]bool // block devices that were looked at
+	seen       map[string]int64 // size of the block devices that were looked at
+	failed     map[string]int   // how often in a row a release could not be written
 }
+
+// Of media whose release could not be taken: another update was being written, or
+// this one failed. The first passes by itself.
+const (
+	againUSB = 30 * time.Second
+	triesUSB = 3
+)
 
 // lookUSB is the time between two looks when the kernel tells nothing.
 const lookUSB = 5 * time.Second
 
+func newSticks(u *Updater, sysfs, dev string) *sticks {
+	return &sticks{u: u, sysfs: sysfs, dev: dev, seen: map[string]int64{}, failed: map[string]int{}}
+}
+
 // usb takes newer releases from sticks until the context ends.
 func (u *Updater) usb(ctx context.Context) {
-	s := &sticks{u: u, sysfs: "/sys", dev: "/dev", seen: map[string]bool{}}
+	s := newSticks(u, "/sys", "/dev")
 	for ctx.Err() == nil {
-		s.look()
+		if s.look() {
+			sleep(ctx, againUSB)
+			continue
+		}
 		if u.m.Wait == nil {
 			sleep(ctx, lookUSB)
 			continue
@@ -52,13 +67,13 @@ func (u *Updater) usb(ctx context.Context) {
 func (s *sticks) changed() bool { return !maps.Equal(s.present(), s.seen) }
 
 // present lists the block devices behind USB, whole disks and partitions.
-func (s *sticks) present() map[string]bool {
-	out := map[string]bool{}
+func (s *sticks) present() map[string]int64 {
+	out := map[string]int64{}
 	entries, _ := os.ReadDir(filepath.Join(s.sysfs, "class/block"))
 	for _, e := range entries {
 		path, err := os.Readlink(filepath.Join(s.sysfs, "class/block", e.Name()))
-		if err == nil && strings.Contains(path, "/usb") && s.size(e.Name()) > 0 {
-			out[e.Name()] = true
+		if size := s.size(e.Name()); err == nil && strings.Contains(path, "/usb") && size > 0 {
+			out[e.Name()] = size
 		}
 	}
 	return out
@@ -77,33 +92,58 @@ func (s *sticks) size(name string) int64 {
 	return n * 512 // always, whatever the disk's sectors
 }
 
-// look reads what was plugged in since the last look.
-func (s *sticks) look() {
+// look reads what was plugged in since the last look, and says whether some of it
+// has to be looked at again.
+func (s *sticks) look() (again bool) {
 	now := s.present()
+	maps.DeleteFunc(s.failed, func(name string, _ int) bool { return now[name] == 0 })
 	for _, name := range slices.Sorted(maps.Keys(now)) {
-		if !s.seen[name] {
-			s.u.guard("read "+name, func() { s.open(name) })
+		if s.seen[name] == now[name] {
+			continue
+		}
+		var err error
+		s.u.guard("read "+name, func() { err = s.open(name) })
+		if s.retries(name, err) {
+			delete(now, name)
+			again = true
 		}
 	}
 	s.seen = now
+	return again
+}
+
+// retries says whether what could not be taken is tried again.
+func (s *sticks) retries(name string, err error) bool {
+	var own *updateapi.Error
+	switch {
+	case !errors.As(err, &own):
+	case own.Code == updateapi.Busy:
+		return true
+	case own.Code == updateapi.Failed:
+		s.failed[name]++
+		return s.failed[name] < triesUSB
+	}
+	delete(s.failed, name)
+	return false
 }
 
 // open looks at one device. What is no FAT32 volume is none of our business: a
 // whole disk, a keyboard's memory, the machine's own boot disk.
-func (s *sticks) open(name string) {
+func (s *sticks) open(name string) error {
 	f, err := os.Open(filepath.Join(s.dev, name))
 	if err != nil {
 		s.u.say("stick %s: %v", name, err)
-		return
+		return nil
 	}
 	defer f.Close()
 	volume, err := fat.Open(f, s.size(name))
 	if err != nil {
-		return
+		return nil
 	}
-	if err := s.read(name, volume); err != nil {
+	if err = s.read(name, volume); err != nil {
 		s.u.say("stick %s: %v", name, err)
 	}
+	return err
 }
 
 // bundle is a release on a stick.
@@ -135,8 +175,7 @@ func (s *sticks) read(name string, v *fat.FS) error {
 	if best == nil {
 		return nil
 	}
-	s.u.say("stick %s: version %s is taken", name, best.release.Version)
-	if err := s.take(v, best); err != nil {
+	if err := s.take(name, v, best); err != nil {
 		return fmt.Errorf("%s: %w", best.folder, err)
 	}
 	s.u.say("stick %s: version %s is written", name, best.release.Version)
@@ -188,8 +227,11 @@ func (s *sticks) newer(st slot.State, r *accept.Release) error {
 }
 
 // take writes a bundle, and lets the machine try it.
-func (s *sticks) take(v *fat.FS, b *bundle) error {
+func (s *sticks) take(name string, v *fat.FS, b *bundle) error {
 	p, err := s.u.offer(b.release, updateapi.Offer{Approve: true})
+	if err == nil {
+		s.u.say("stick %s: version %s is taken", name, b.release.Version)
+	}
 	for err == nil && len(p.Wants) > 0 {
 		p, err = s.part(v, b, p.Wants[0].Part)
 	}

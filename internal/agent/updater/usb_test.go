@@ -13,6 +13,7 @@ import (
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/release"
+	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/partition/fat"
 	"github.com/ingot-os/ingot/partition/tree"
 )
@@ -55,7 +56,7 @@ func stickOf(t *testing.T, files map[string][]byte) []byte {
 
 // port is a USB port of the bench.
 func (b *bench) port() *sticks {
-	return &sticks{u: b.updater, sysfs: filepath.Join(b.dir, "sys"), dev: filepath.Join(b.dir, "dev"), seen: map[string]bool{}}
+	return newSticks(b.updater, filepath.Join(b.dir, "sys"), filepath.Join(b.dir, "dev"))
 }
 
 // plug makes a medium appear.
@@ -204,5 +205,37 @@ func TestStickRefused(t *testing.T) {
 	s.look()
 	if b.startable("slot-b") || !strings.Contains(fmt.Sprint(b.log), "does not hold what was signed") || b.keeper.resets != 0 {
 		t.Errorf("other bytes than those that were signed: %v", b.log)
+	}
+}
+
+// A stick that came while another update was being written is read when that has
+// ended, and one under the same name with another size at once.
+func TestStickAgain(t *testing.T) {
+	b := newBench(t)
+	s := b.port()
+	volume := stickOf(t, b.bundleOf(newer(), signer()))
+	b.plug(s, "sda1", "usb1", make([]byte, mib))
+	if s.look() || s.changed() {
+		t.Error("an empty medium is looked at again")
+	}
+	b.pull(s, "sda1")
+	b.plug(s, "sda1", "usb2", volume)
+	if !s.changed() {
+		t.Error("another medium under the same name is not noticed")
+	}
+	b.updater.writing.Lock()
+	if !s.look() || !s.changed() {
+		t.Errorf("it is not looked at again: %v", b.log)
+	}
+	b.updater.writing.Unlock()
+	if s.look() {
+		t.Errorf("%v", b.log)
+	}
+	<-b.keeper.reset
+	b.holds("slot-b", fresh.slot)
+	for i, want := range []bool{true, true, false} { // a disk that takes nothing
+		if s.retries("sdb", refuse(updateapi.Failed, "", "x")) != want {
+			t.Errorf("try %d", i)
+		}
 	}
 }
