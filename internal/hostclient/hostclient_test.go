@@ -392,7 +392,21 @@ func TestResume(t *testing.T) {
 
 // TestGivesUp: a machine that is gone is tried again, and not for ever.
 func TestGivesUp(t *testing.T) {
-	c, err := hostclient.New(hostclient.Options{Host: "127.0.0.1:1", Certificate: acme().operator(t), Key: strings.Repeat("a", 64)})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	c, err := hostclient.New(hostclient.Options{Host: ln.Addr().String(), Certificate: acme().operator(t), Key: strings.Repeat("a", 64)})
 	if err != nil {
 		t.Fatal(err)
 	}
