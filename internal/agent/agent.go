@@ -72,6 +72,7 @@ type Machine struct {
 	judged  chan struct{} // closed when it is known what runs, and as which machine
 	trial   trial         // of this boot; see trial.go
 	dog     guardian
+	hangs   kernelWatch
 	found   lookback      // what an earlier boot left behind
 	volume  volume.Volume // the encrypted data partition, once it is open
 

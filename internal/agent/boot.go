@@ -55,15 +55,14 @@ func (m *Machine) boot() {
 	m.readSpec()
 	m.setClock()
 	m.startDevices()
-	if m.spec.Update != nil {
-		m.spawn("watchdog", m.armWatchdog)
-	}
+	m.beginJudging()
 	m.spawn("TPM", m.hideTPM)
 	m.spawn("power button", m.watchPower)
 	m.spawn("listener", m.listen)
 	m.findRole()
 	m.readFloor()
 	m.bootSlots()
+	m.endJudging()
 	m.endKexec()
 	m.writeSchema()
 	file := m.loadMachine()

@@ -19,6 +19,7 @@ type trial struct {
 	running slot.Slot // set before any service; None from RAM or the ESP
 
 	mu       sync.Mutex
+	begun    bool // this boot is a trial, or was one
 	on       bool // from RunChecks to StopWatchdog
 	deferred bool // the data's format must not change yet
 	before   *baseline.State
@@ -47,29 +48,51 @@ func letter(s string) slot.Slot {
 	return slot.None
 }
 
-// hangs are the kernel's own watches over itself. A trial that trips one is over;
-// a blessed version may have a slow disk without falling back for it.
-var hangs = []string{"kernel/hung_task_panic", "kernel/softlockup_panic", "kernel/hardlockup_panic"}
+// beginJudging covers the part of a boot in which nobody knows yet whether it is a
+// trial. It is for images that take updates.
+func (m *Machine) beginJudging() {
+	if m.spec.Update == nil {
+		return
+	}
+	m.watchKernel()
+	m.spawn("watchdog", m.armWatchdog)
+}
 
-func (m *Machine) watchKernel(on string) {
-	for _, name := range hangs {
-		err := os.WriteFile("/proc/sys/"+name, []byte(on), 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.log.Printf("%v", err)
-		}
+// endJudging lets the kernel of a good slot have its slow disk again.
+func (m *Machine) endJudging() {
+	m.trial.mu.Lock()
+	begun := m.trial.begun
+	m.trial.mu.Unlock()
+	if !begun {
+		m.unwatchKernel()
+	}
+}
+
+func (m *Machine) watchKernel() {
+	if err := m.hangs.begin(); err != nil {
+		m.log.Printf("watch the kernel: %v", err)
+	}
+}
+
+func (m *Machine) unwatchKernel() {
+	if err := m.hangs.end(); err != nil {
+		m.log.Printf("stop watching the kernel: %v", err)
 	}
 }
 
 // startTrial is the first thing that a version on trial does.
 func (m *Machine) startTrial() error {
+	m.trial.mu.Lock()
+	m.trial.begun = true
+	m.trial.mu.Unlock()
+	m.watchKernel()
 	m.armWatchdog()
-	m.watchKernel("1")
 	return nil // without a watchdog the trial goes on; status and why say so
 }
 
 // endTrial follows the bless. The watchdog stays armed and is fed while init lives.
 func (m *Machine) endTrial() error {
-	m.watchKernel("0")
+	m.unwatchKernel()
 	m.trial.mu.Lock()
 	defer m.trial.mu.Unlock()
 	m.trial.on = false
