@@ -190,7 +190,7 @@ func (t *step) reconcile(v View) {
 		return
 	}
 	stale := v.Next != None && t.Phase != Armed
-	wrong := !v.holds(t.Good)
+	wrong := !v.Holds(t.Good)
 	if wrong {
 		t.Heals++
 		t.dirty = true
@@ -213,9 +213,9 @@ func (t *step) reconcile(v View) {
 	}
 }
 
-// holds says whether the variables start x by default and the other slot when
+// Holds says whether the variables start x by default and the other slot when
 // x does not load.
-func (v View) holds(x Slot) bool {
+func (v View) Holds(x Slot) bool {
 	return v.Entries && len(v.Order) >= 2 && v.Order[0] == x && v.Order[1] == x.Other()
 }
 

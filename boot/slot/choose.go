@@ -79,7 +79,7 @@ func (s State) MayReplaceSelector(v View) error {
 		return errors.New("this machine starts through the selector")
 	case s.Running == None || s.Running != s.Good || s.Phase == Trying || s.Phase == Armed:
 		return fmt.Errorf("%s does not run, or a trial is under way", s.Good)
-	case !v.holds(s.Good) || v.Next != None:
+	case !v.Holds(s.Good) || v.Next != None:
 		return errors.New("the boot entries are not in order")
 	}
 	return nil

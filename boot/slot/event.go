@@ -62,6 +62,7 @@ type Boot struct {
 	Content  Content // of the running slot; used when the journal is gone
 	Trusted  bool    // a signed manifest names Content
 	Counter  uint32  // floor by the TPM, 0 without
+	Resets   int     // that the selector has made without a journal since a slot ran
 	Polluted bool    // another program ran before this one (S7)
 }
 

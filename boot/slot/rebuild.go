@@ -34,11 +34,12 @@ func (t *step) guess(b Boot) {
 	}
 	t.Good = x
 	switch {
-	case b.Damaged[x.index()], t.Means == Firmware && b.View.holds(x):
+	case b.Damaged[x.index()], t.Means == Firmware && b.View.Holds(x):
 		t.recover("neither slot starts, and there is no journal")
-	case t.Means == Firmware:
+	case t.Means == Firmware && b.Resets < t.rules.Bounces:
 		t.start(x)
-	default:
+	default: // the firmware has forgotten what it was told
+		t.Means = max(t.Means, Selector)
 		t.do(Action{Do: Launch, Slot: x})
 	}
 }

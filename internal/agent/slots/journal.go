@@ -27,6 +27,7 @@ func (k *Keeper) Boot() error {
 			return err
 		}
 	}
+	k.forgetResets()
 	err = k.handle(slot.Event{Kind: slot.Booted, Boot: b})
 	k.selfTest(b)
 	k.watch()
@@ -38,6 +39,8 @@ func (k *Keeper) Boot() error {
 func (k *Keeper) load() (slot.State, slot.Boot, error) {
 	b := slot.Boot{Running: k.o.Running, View: k.o.Firmware.View(), Content: k.o.Release, Polluted: k.o.Polluted}
 	var s slot.State
+	k.readKept()
+	b.Resets = k.resets()
 	journal, err := k.region(state.Journal)
 	switch {
 	case errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged):
@@ -55,7 +58,6 @@ func (k *Keeper) load() (slot.State, slot.Boot, error) {
 		}
 	}
 	k.readRejections(&s)
-	k.readKept()
 	if h := k.o.Hooks; b.Running != slot.None && h.Evidence != nil {
 		b.Evidence = h.Evidence()
 	}
@@ -99,20 +101,50 @@ func (k *Keeper) selfTest(b slot.Boot) {
 	}
 }
 
+// maxResets bounds the resets towards a slot that does not come up, where the
+// journal does not count them.
+const maxResets = 2
+
 // startGood is for a selector that does not understand the journal, or may not do
-// what it says: the first byte names the good slot in every version.
+// what it says: the first byte names the good slot in every version. Firmware that
+// has the right entries and starts the ESP would do so again after a reset, and so
+// would one that forgets them each time.
 func (k *Keeper) startGood(x slot.Slot, cause error) error {
 	k.o.Problem("selector: %v: %s starts next, by the firmware", cause, x)
 	f := k.o.Firmware
+	again := !f.View().Holds(x) && k.resets() < maxResets
 	err := f.SetDefault(x, x.Other())
-	if err == nil {
+	if err == nil && again {
 		err = f.SetNext(x)
 	}
-	if err == nil {
+	if err == nil && again {
+		err = k.countReset()
+	}
+	if err == nil && again {
 		k.o.Reset("to " + x.String())
 		return nil
 	}
 	return errors.Join(err, k.o.Selector.Launch(x))
+}
+
+// resets are those of the selector since a slot ran.
+func (k *Keeper) resets() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept.Resets
+}
+
+// countReset counts one of the selector. One that cannot be counted is not made.
+func (k *Keeper) countReset() error { return k.save(func(d *kept) { d.Resets++ }) }
+
+// forgetResets is for a slot that runs.
+func (k *Keeper) forgetResets() {
+	if k.o.Running == slot.None || k.resets() == 0 {
+		return
+	}
+	if err := k.save(func(d *kept) { d.Resets = 0 }); err != nil {
+		k.o.Problem("forget the resets of the selector: %v", err)
+	}
 }
 
 func (k *Keeper) readRejections(s *slot.State) {
@@ -174,6 +206,7 @@ func (k *Keeper) writeRejected(list []slot.Rejection) error {
 type kept struct {
 	Progress json.RawMessage `json:"progress,omitempty"`
 	Baseline json.RawMessage `json:"baseline,omitempty"`
+	Resets   int             `json:"resets,omitempty"` // of the selector without a journal that it may follow
 }
 
 func (k *Keeper) readKept() {

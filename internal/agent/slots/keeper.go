@@ -190,6 +190,11 @@ func (k *Keeper) do(a slot.Action) error {
 			return h.RaiseFloor(a.Floor)
 		}
 	case slot.Reset:
+		if k.o.Running == slot.None && k.found != slot.JournalRead {
+			if err := k.countReset(); err != nil {
+				return err
+			}
+		}
 		k.o.Reset(k.resetReason())
 	case slot.Report:
 		k.o.Logf("slots: %s", a.Detail)
