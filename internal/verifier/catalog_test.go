@@ -43,17 +43,22 @@ func writeSet(t testing.TB, dir string, ref attest.Reference, key *ecdsa.Private
 	}
 	files := map[string]string{release.ManifestName: string(manifest), reference.FileName: string(document)}
 	if key != nil {
-		signer, err := dsse.NewSigner(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		envelope, err := dsse.Sign(dsse.TypeManifest, manifest, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[release.EnvelopeName] = string(envelope)
+		files[release.EnvelopeName] = signedManifest(t, manifest, key)
 	}
 	writeFiles(t, dir, files)
+}
+
+func signedManifest(t testing.TB, manifest []byte, key *ecdsa.PrivateKey) string {
+	t.Helper()
+	signer, err := dsse.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := dsse.Sign(dsse.TypeManifest, manifest, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(envelope)
 }
 
 func trustIn(keys ...*ecdsa.PrivateKey) (t verify.Trust) {

@@ -18,7 +18,6 @@ import (
 	"github.com/ingot-os/ingot/attest/pcr"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/depot"
-	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/reference"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
@@ -105,15 +104,7 @@ func (m made) write(t testing.TB, dir string, key *ecdsa.PrivateKey) string {
 		files[x.Stem()+".img"] = string(disk)
 	}
 	if !m.unsigned {
-		signer, err := dsse.NewSigner(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		envelope, err := dsse.Sign(dsse.TypeManifest, manifest, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[release.EnvelopeName] = string(envelope)
+		files[release.EnvelopeName] = signedManifest(t, manifest, key)
 	}
 	writeFiles(t, dir, files)
 	return audit.Sum(manifest).String()

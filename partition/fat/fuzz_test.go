@@ -52,8 +52,10 @@ func (s squeezed) ReadAt(b []byte, off int64) (int, error) {
 	return s.patched.ReadAt(b, off)
 }
 
-func FuzzTree(f *testing.F) {
-	const size, part = 34 << 20, 16 << 10
+// seedVolume is what squeezed wants of a good volume, and where its table and its
+// first cluster are.
+func seedVolume(f *testing.F, size int64) (seed []byte, fatOff, dataOff int64) {
+	const part = 16 << 10
 	m, err := Plan(sampleTree(f), options(size))
 	if err != nil {
 		f.Fatal(err)
@@ -62,10 +64,15 @@ func FuzzTree(f *testing.F) {
 	if _, err := m.WriteTo(&raw); err != nil {
 		f.Fatal(err)
 	}
-	fatOff, dataOff := m.fatOff(0), m.clusterOff(2)
-	seed := append([]byte{}, raw.Bytes()[:part]...)
+	fatOff, dataOff = m.fatOff(0), m.clusterOff(2)
+	seed = append(seed, raw.Bytes()[:part]...)
 	seed = append(seed, raw.Bytes()[fatOff:fatOff+part]...)
-	seed = append(seed, raw.Bytes()[dataOff:dataOff+4*part]...)
+	return append(seed, raw.Bytes()[dataOff:dataOff+4*part]...), fatOff, dataOff
+}
+
+func FuzzTree(f *testing.F) {
+	const size, part = 34 << 20, 16 << 10
+	seed, fatOff, dataOff := seedVolume(f, size)
 	f.Add(seed)
 	f.Add(seed[:part])
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -85,19 +85,8 @@ func TestListAgreesWithTree(t *testing.T) {
 
 // FuzzList: no volume makes a directory or file endless, or leaves the volume.
 func FuzzList(f *testing.F) {
-	const size, part = 34 << 20, 16 << 10
-	m, err := Plan(sampleTree(f), options(size))
-	if err != nil {
-		f.Fatal(err)
-	}
-	var raw bytes.Buffer
-	if _, err := m.WriteTo(&raw); err != nil {
-		f.Fatal(err)
-	}
-	fatOff, dataOff := m.fatOff(0), m.clusterOff(2)
-	seed := append([]byte{}, raw.Bytes()[:part]...)
-	seed = append(seed, raw.Bytes()[fatOff:fatOff+part]...)
-	seed = append(seed, raw.Bytes()[dataOff:dataOff+4*part]...)
+	const size = 34 << 20
+	seed, fatOff, dataOff := seedVolume(f, size)
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := Open(squeezed{patched{b, size}, fatOff, dataOff}, size)
