@@ -33,9 +33,34 @@ type BootFile struct {
 }
 
 // Check says why firmware does not start the file: CorruptPE or WrongSignature;
-// nil when there is no reason to be seen. Errors of the medium are a reason, too:
-// firmware meets them as well.
+// nil when there is no reason to be seen. What cannot be read is no reason: it
+// would reject a version for one error of the medium. Such a trial is lost, and
+// made once more.
 func (b BootFile) Check() *slot.Evidence {
+	medium := &medium{r: b.Slot}
+	b.Slot = medium
+	e := b.judge()
+	if medium.err != nil {
+		return nil
+	}
+	return e
+}
+
+// medium remembers that a read failed.
+type medium struct {
+	r   io.ReaderAt
+	err error
+}
+
+func (m *medium) ReadAt(p []byte, off int64) (int, error) {
+	n, err := m.r.ReadAt(p, off)
+	if err != nil && err != io.EOF { // behind the end is only what the bytes name
+		m.err = err
+	}
+	return n, err
+}
+
+func (b BootFile) judge() *slot.Evidence {
 	file, size, err := b.find()
 	var image *pe.File
 	if err == nil {
