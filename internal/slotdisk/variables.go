@@ -1,6 +1,7 @@
 package slotdisk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,9 +85,10 @@ func (v *Variables) Close() error {
 }
 
 // running is the slot that this machine was started from, by the stub's word
-// (LoaderDevicePartUUID of the boot loader interface).
+// (StubDevicePartUUID, which stubs before version 257 do not set; a boot loader in
+// front of them sets LoaderDevicePartUUID to its own partition).
 func (d *Disk) running(v *Variables) slot.Slot {
-	id, err := gpt.ParseGUID(v.store.Text("LoaderDevicePartUUID"))
+	id, err := gpt.ParseGUID(cmp.Or(v.store.Text("StubDevicePartUUID"), v.store.Text("LoaderDevicePartUUID")))
 	if err != nil {
 		return slot.None
 	}

@@ -202,7 +202,7 @@ func rebuilt(good slot.Slot, condition slot.Condition, seen [2]found) slot.Recor
 			continue
 		}
 		*c = slot.Content{Version: f.spec.Version, Image: f.image, Root: f.root, Epoch: uint32(f.spec.SecurityEpoch),
-			Schema: uint16(f.spec.Data.Schema), Accepts: uint16(f.spec.Data.Accepts), Condition: condition}
+			Schema: uint16(f.spec.Data.Schema), Accepts: uint16(max(f.spec.Data.Accepts, f.spec.Data.Schema)), Condition: condition}
 	}
 	return r
 }
