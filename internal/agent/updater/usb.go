@@ -168,7 +168,7 @@ func (s *sticks) read(name string, v *fat.FS) error {
 		switch {
 		case err != nil:
 			s.u.say("stick %s: %s: %v", name, item.Name, err)
-		case b != nil && (best == nil || b.release.Manifest.Epoch > best.release.Manifest.Epoch):
+		case b != nil && (best == nil || later(b.release.Manifest.Epoch, b.release.Version, best.release.Manifest.Epoch, best.release.Version)):
 			best = b
 		}
 	}
@@ -218,12 +218,45 @@ func (s *sticks) newer(st slot.State, r *accept.Release) error {
 		return nil
 	case st.IsRejected(r.Content):
 		return fmt.Errorf("version %s failed on this machine before", r.Version)
-	case r.Manifest.Epoch <= s.u.m.Spec.Epoch:
+	case !later(r.Manifest.Epoch, r.Version, s.u.m.Spec.Epoch, s.u.m.Spec.Version):
 		return fmt.Errorf("version %s is not newer than %s, which runs", r.Version, s.u.m.Spec.Version)
 	case st.Phase == slot.Failed && st.Of(st.Candidate).Image == r.Content.Image:
 		return fmt.Errorf("version %s: its trial has failed, and is made again when its time comes", r.Version)
 	}
 	return nil
+}
+
+// later orders releases by the time of their inputs, and those of one lock by their
+// versions: a number in them counts by its value, as people read it.
+func later(epoch int64, version string, than int64, other string) bool {
+	if epoch != than {
+		return epoch > than
+	}
+	for version != "" && other != "" {
+		var a, b string
+		a, version = run(version)
+		b, other = run(other)
+		if a == b {
+			continue
+		}
+		x, errX := strconv.ParseUint(a, 10, 64)
+		y, errY := strconv.ParseUint(b, 10, 64)
+		if errX == nil && errY == nil && x != y {
+			return x > y
+		}
+		return a > b
+	}
+	return version != "" && other == ""
+}
+
+// run splits a text behind its first digits, or what comes before digits.
+func run(s string) (first, rest string) {
+	digit := func(c byte) bool { return c >= '0' && c <= '9' }
+	n := 1
+	for n < len(s) && digit(s[n]) == digit(s[0]) {
+		n++
+	}
+	return s[:n], s[n:]
 }
 
 // take writes a bundle, and lets the machine try it.
