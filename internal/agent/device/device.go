@@ -69,6 +69,7 @@ func New(o Options) (*Manager, error) {
 	}
 	defer f.Close()
 	m.aliases, err = ReadAliases(f)
+	m.loader.resolve = m.aliases.Match
 	return m, err
 }
 

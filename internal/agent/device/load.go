@@ -19,7 +19,9 @@ import (
 type loader struct {
 	dir     string // lib/modules/RELEASE
 	modules map[string]*module
-	insert  func(path string) error // init of a module file; another one in tests
+	pre     map[string][]string        // modules.softdep: names or aliases to load before, if there are any
+	resolve func(name string) []string // the modules behind an alias
+	insert  func(path string) error    // init of a module file; another one in tests
 }
 
 // module is a line of modules.dep, or one that is built into the kernel and
@@ -32,8 +34,8 @@ type module struct {
 // newLoader reads modules.dep and modules.builtin of a directory. A machine
 // without them gets a loader that knows no module.
 func newLoader(dir string) (*loader, error) {
-	l := &loader{dir: dir, modules: map[string]*module{}, insert: insert}
-	for name, add := range map[string]func(string){"modules.dep": l.addDep, "modules.builtin": l.addBuiltin} {
+	l := &loader{dir: dir, modules: map[string]*module{}, pre: map[string][]string{}, insert: insert}
+	for name, add := range map[string]func(string){"modules.dep": l.addDep, "modules.builtin": l.addBuiltin, "modules.softdep": l.addSoftdep} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return l, err
@@ -56,6 +58,25 @@ func (l *loader) addDep(line string) {
 		m.deps = append(m.deps, moduleName(d))
 	}
 	l.modules[moduleName(path)] = m
+}
+
+// addSoftdep takes "softdep ext4 pre: crypto-crc32c post: x" (modprobe.d(5)). PID 1
+// answers no request_module of the kernel, so what a module asks for when it is used
+// has to be there before: Debian's generic kernel has the checksums of ext4 in
+// modules, its cloud kernel has them built in. What is to come after is not needed.
+func (l *loader) addSoftdep(line string) {
+	f := strings.Fields(line)
+	if len(f) < 2 || f[0] != "softdep" {
+		return
+	}
+	pre := false
+	for _, word := range f[2:] {
+		if strings.HasSuffix(word, ":") {
+			pre = word == "pre:"
+		} else if pre {
+			l.pre[moduleName(f[1])] = append(l.pre[moduleName(f[1])], word)
+		}
+	}
 }
 
 func (l *loader) addBuiltin(path string) {
@@ -100,6 +121,9 @@ func (l *loader) closure(name string, seen map[string]bool, order []*module) ([]
 		return order, nil
 	}
 	seen[name] = true
+	for _, soft := range l.pre[name] {
+		order = l.wish(soft, seen, order)
+	}
 	for _, d := range m.deps {
 		var err error
 		if order, err = l.closure(d, seen, order); err != nil {
@@ -107,6 +131,26 @@ func (l *loader) closure(name string, seen map[string]bool, order []*module) ([]
 		}
 	}
 	return append(order, m), nil
+}
+
+// wish appends the modules behind a soft dependency. What is missing, or does not
+// load on this machine (a checksum by another processor's instructions), is passed
+// over.
+func (l *loader) wish(name string, seen map[string]bool, order []*module) []*module {
+	names := []string{moduleName(name)}
+	if l.resolve != nil {
+		names = append(names, l.resolve(name)...)
+	}
+	for _, n := range names {
+		more, err := l.closure(n, seen, nil)
+		if err != nil {
+			continue
+		}
+		for _, m := range more {
+			order = append(order, &module{load: func() error { _ = m.load(); return nil }})
+		}
+	}
+	return order
 }
 
 // insert gives a module file to the kernel. One that is loaded already is fine.

@@ -55,6 +55,38 @@ func TestLoadInOrder(t *testing.T) {
 	}
 }
 
+// TestLoadSoftly: what a module will ask the kernel for is loaded before it, by its
+// alias, and nothing of that is needed to load.
+func TestLoadSoftly(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "modules.dep"), "ext4.ko: jbd2.ko\njbd2.ko:\ncrc32c_intel.ko:\ncrc32c-generic.ko: base.ko\nbase.ko:\nlater.ko:\n")
+	write(t, filepath.Join(dir, "modules.builtin"), "")
+	write(t, filepath.Join(dir, "modules.softdep"), "# c\nsoftdep ext4 pre: crypto-crc32c nowhere post: later\nsoftdep jbd2 pre: ext4\n")
+	l, err := newLoader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.resolve = func(name string) []string {
+		if name == "crypto-crc32c" {
+			return []string{"crc32c_intel", "crc32c_generic"}
+		}
+		return nil
+	}
+	var order []string
+	l.insert = func(path string) error {
+		if order = append(order, filepath.Base(path)); filepath.Base(path) == "crc32c_intel.ko" {
+			return errors.New("no such device")
+		}
+		return nil
+	}
+	if err := l.Load("ext4"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"crc32c_intel.ko", "base.ko", "crc32c-generic.ko", "jbd2.ko", "ext4.ko"}; !slices.Equal(order, want) {
+		t.Errorf("inserted %q, want %q", order, want)
+	}
+}
+
 // TestLoadCycle: depmod makes none, but PID 1 must not wait for ever.
 func TestLoadCycle(t *testing.T) {
 	l, inserted := recorded(t, "a.ko: b.ko\nb.ko: a.ko\n", "")
