@@ -19,7 +19,7 @@ package kmod
 var Groups = map[string][]string{
 	"virtio": {
 		"virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng",
-		"qemu_fw_cfg", "i6300esb", "pvpanic_pci", "pvpanic_mmio",
+		"qemu_fw_cfg", "pvpanic_pci", "pvpanic_mmio",
 	},
 	"vm": {
 		"virtio_scsi", "virtio_balloon", "vmw_vsock_virtio_transport", "virtiofs", "vmw_pvscsi", "vmxnet3", "hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils", "pci_hyperv", "xen_blkfront", "xen_netfront",
