@@ -41,7 +41,7 @@ type Keeper struct {
 	view     slot.View
 	kept     kept
 	fill     func(slot.Action)
-	waiting  *slot.Action // a Recover that nobody was there for
+	waiting  *slot.Action          // a Recover that nobody was there for
 	report   func(updateapi.Slots) // of OnReport
 	last     updateapi.Slots
 	checking bool
