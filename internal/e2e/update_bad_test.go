@@ -38,7 +38,7 @@ func TestBadReleases(t *testing.T) {
 		{"hang after arming", f.build(t, f.faulted(t, "2.0.2", "armed")), slot.Hang, fallsBack, false},
 		{"init exits", f.build(t, f.faulted(t, "2.0.3", "exit")), slot.InitExit, fallsBack, false},
 		{"unhealthy", f.release(t, "2.0.4", "-mode\", fine=-mode\", unhealthy"), slot.Unhealthy, fallsBack, false},
-		{"corrupt PE", f.forged(t, f.release(t, "2.0.5", ""), func(img *os.File) { breakPE(t, img) }), slot.CorruptPE, []string{"slot-b!", "slot-a"}, true},
+		{"corrupt PE", f.forged(t, f.release(t, "2.0.5", ""), func(img *os.File) { breakPE(t, img) }), slot.CorruptPE, []string{"slot-a"}, true}, // OVMF passes over a file that is no program, and says nothing
 		{"network dead", f.release(t, "2.0.6", "driver: virtio_net=mac: \"02:00:00:00:00:99\""), slot.NetworkDead, fallsBack, false},
 		{"data full", f.release(t, "2.0.7", "-mode\", fine=-mode\", fill"), slot.DataFull, fallsBack, false},
 		{"clock 1970", f.release(t, "2.0.8", "-mode\", fine=-mode\", clock;stateDirectory: tally=stateDirectory: tally\n    capabilities: [SYS_TIME, DAC_OVERRIDE]"), slot.ClockWrong, fallsBack, false},

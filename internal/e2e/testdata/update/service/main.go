@@ -32,7 +32,8 @@ func main() {
 	case "unhealthy":
 		sick.Store(true)
 	case "clock":
-		err := syscall.Settimeofday(&syscall.Timeval{})
+		// Linux refuses a time that lies before its own start.
+		err := syscall.Settimeofday(&syscall.Timeval{Sec: 24 * 60 * 60})
 		log.Printf("the clock is set to %s: %v", time.Now().UTC(), err)
 	}
 	if *mode != "fill" {
