@@ -28,6 +28,7 @@ var layers = [][]string{
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls", "boot/slot",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
 		"attest/pcr", "attest/phase", "attest/statement", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
+		"pxe/netboot",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild", "attest/tpm",
@@ -59,7 +60,7 @@ const compositionLayer = 4
 // that speak about trees or stand on another format. Of these, one may import
 // those before it.
 var pureOrder = []string{"partition/tree", "partition/blocks", "boot/cmdline", "partition/gpt", "boot/pe", "boot/pkcs7", "boot/efivar",
-	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote", "attest/statement"}
+	"boot/authenticode", "boot/esl", "attest/pcr", "attest/eventlog", "attest/quote", "attest/statement", "pxe/netboot"}
 
 // pureRoots are chapter roots that are as pure as layer 0.
 var pureRoots = []string{"attest"}
