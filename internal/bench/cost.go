@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -30,14 +29,18 @@ type job struct {
 
 // do runs the job and measures it.
 func (j job) do(ctx context.Context) (cost, error) {
-	cmd := exec.CommandContext(ctx, j.args[0], j.args[1:]...)
+	cmd, peak, err := under(ctx, j.args)
+	if err != nil {
+		return cost{}, err
+	}
+	defer peak.Close()
 	cmd.Dir, cmd.Env = j.dir, append(os.Environ(), j.env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	begin := time.Now()
-	err := cmd.Run()
+	err = cmd.Run()
 	c := cost{wall: time.Since(begin), output: out.String()}
 	if ctx.Err() != nil {
 		return c, ctx.Err()
@@ -49,10 +52,8 @@ func (j job) do(ctx context.Context) (cost, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s: %w: %s", strings.Join(j.args, " "), err, lastLines(errs.String()+out.String(), 12))
 	}
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.memory = u.Maxrss << 10 // getrusage(2): KiB
-	}
-	return c, nil
+	c.memory, err = readPeak(peak)
+	return c, err
 }
 
 func lastLines(s string, n int) string {

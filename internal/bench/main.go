@@ -32,6 +32,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == underFlag {
+		os.Exit(beParent(os.Args[2:]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere} {
