@@ -33,18 +33,18 @@ func (k *check) drivers() {
 			image, err := e.Image()
 			switch {
 			case err == nil && hasNode(image.Path, nodeMedia, nodeDrive, nodeCD):
-				k.at(e, BootEarly, "%s from %.200s, digest %s", e.Type, image.Path, e.Digest(k.bank))
+				k.at(e, BootEarly, "%s from %.200s, digest %x", e.Type, image.Path, []byte(e.Digest(k.bank)))
 			case k.accepted(i):
 			case err == nil && ofFirmware(image.Path):
 				roms = append(roms, e)
 			default:
-				k.note(FirmwareForeign, i, "%s, %s, digest %s", e.Type, origin(image.Path, err), e.Digest(k.bank))
+				k.note(FirmwareForeign, i, "%s, %s, digest %x", e.Type, origin(image.Path, err), []byte(e.Digest(k.bank)))
 			}
 		}
 	}
 	for _, e := range roms {
 		image, _ := e.Image()
-		k.note(FirmwareDriver, int(e.PCR), "%s of %.200s, digest %s", e.Type, image.Path, e.Digest(k.bank))
+		k.note(FirmwareDriver, int(e.PCR), "%s of %.200s, digest %x", e.Type, image.Path, []byte(e.Digest(k.bank)))
 	}
 }
 
