@@ -1,73 +1,87 @@
 package updateapi
 
-// NetbootPath is where a machine that was started over the network tells how it
-// is (POST, Netboot -> NetbootAnswer), with the certificate that it got with a
-// trusted verdict: first as soon as it has that, then whenever its health
-// changes, and at least once in NetbootAnswer.Interval. A server that serves no
-// boots answers 404 with request.unknown: then nothing is to be told.
-const NetbootPath = "/v1/netboot"
+// On a server, for attested machines that were booted over the network and keep
+// nothing of themselves:
+//
+//	POST /v1/boot   BootReport -> BootOrder
+//
+// The server has the slots of such a machine (internal/netslot): it learns here that
+// a release runs and how, and says when the machine is to start again. The machine
+// reports once in Interval, and at once when it becomes healthy or stops to be.
+const BootPath = "/v1/boot"
 
-// Tickets that a machine may find in NetbootAnswer.
-const (
-	TicketInstall = "install"
-	TicketRescue  = "rescue"
-	TicketMemtest = "memtest"
-	TicketRelease = "release" // one boot of a release
-)
+// MaxBootReport bounds a BootReport in bytes: it has the end of a log.
+const MaxBootReport = 96 << 10
 
-// Netboot is what a machine says that was started over the network. What it
-// runs the server knows from the verdict; names here are for people.
-type Netboot struct {
-	Name    string `json:"name"`    // of the appliance
-	Version string `json:"version"` // that runs
-	// Boot tells this boot from others: /proc/sys/kernel/random/boot_id.
-	Boot string `json:"boot"`
-	// MACs are those of its Ethernet links, 52:54:00:12:34:56; the link that it was
-	// started over first, where that is known. At most 32.
-	MACs []string `json:"macs"`
-	// UUID, Serial and Asset are those of SMBIOS (product_uuid, product_serial,
-	// chassis_asset_tag of /sys/class/dmi/id); empty: none.
-	UUID   string `json:"uuid,omitempty"`
-	Serial string `json:"serial,omitempty"`
-	Asset  string `json:"asset,omitempty"`
-	// From is what runs: "ram", or "disk" after a start from the disk that an
-	// install ticket has written.
-	From string `json:"from"`
+// BootReport is how a machine that runs from memory is. Which release it runs is
+// for the verdict to say: name, version and build are what the image calls
+// itself.
+type BootReport struct {
+	// Boot is of this boot alone: 32 hex digits by chance. A report with another one
+	// comes from after a reset.
+	Boot    string `json:"boot"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Build   string `json:"build"`
+	// How the firmware came by the image: pxe, http, ram (it does not say), or disk.
+	Path string   `json:"path"`
+	MACs []string `json:"macs,omitempty"` // of its Ethernet links, with colons
+	UUID string   `json:"uuid,omitempty"` // of the machine's SMBIOS table; empty: none, or not one of its own
 
-	Uptime  float64 `json:"uptime"`  // seconds since this boot began
-	Healthy bool    `json:"healthy"` // services run and their checks hold, now
-	Cause   string  `json:"cause,omitempty"`
-	Detail  string  `json:"detail,omitempty"`
-	// Evidence are traces of earlier boots that this one has found (pstore, the
-	// watchdog's boot status). At most 16.
-	Evidence []NetbootEvidence `json:"evidence,omitempty"`
-
-	// Installed is the version that was written to the disk, read back and made
-	// its boot entry: the install ticket is spent. InstallFailed says why it was
-	// not; the ticket stays until its end.
-	Installed     string `json:"installed,omitempty"`
-	InstallFailed string `json:"installFailed,omitempty"`
-}
-
-// NetbootEvidence is a trace of a boot that failed; Cause is a name of
-// docs/slots.md, ID tells one trace from another (0: it cannot be seen twice).
-type NetbootEvidence struct {
-	Cause  string `json:"cause"`
+	Uptime  float64 `json:"uptime"`  // of this boot, in seconds
+	Healthy float64 `json:"healthy"` // seconds for which everything has been well without a gap; 0: it is not
+	// Cause (slot.Cause as text) and Detail say what is not well.
+	Cause  string `json:"cause,omitempty"`
 	Detail string `json:"detail,omitempty"`
-	ID     uint64 `json:"id,omitempty"`
+	// Evidence is what an earlier boot of this machine left behind.
+	Evidence []BootEvidence `json:"evidence,omitempty"`
+	// Install is how far the install that was ordered is; nil: none was.
+	Install *Installing `json:"install,omitempty"`
+	// Installs says that the image may put itself on a disk of the machine.
+	Installs bool `json:"installs,omitempty"`
 }
 
-// NetbootAnswer is what follows for the machine.
-type NetbootAnswer struct {
-	// Ticket is the kind of the ticket that this boot was made by; empty: none.
-	// With "install" the machine writes its release to the disk that its recipe
-	// names, refuses a disk with a valid journal unless Force, and reports.
-	Ticket string `json:"ticket,omitempty"`
-	Force  bool   `json:"force,omitempty"`
-	// Reset asks the machine to start again: another release waits for it, or the
-	// trial of this one has failed.
-	Reset bool `json:"reset,omitempty"`
-	// Notice is for its console and log.
-	Notice   string  `json:"notice,omitempty"`
-	Interval float64 `json:"interval"` // seconds until it reports again
+// BootEvidence is a trace of a boot that failed.
+type BootEvidence struct {
+	Cause  string `json:"cause"` // slot.Cause as text
+	Detail string `json:"detail,omitempty"`
 }
+
+// BootOrder is what the server wants of the machine.
+type BootOrder struct {
+	// Reset lets the machine start again now: the server has another release for it.
+	Reset bool   `json:"reset,omitempty"`
+	Why   string `json:"why,omitempty"` // for the machine's log
+	// Install is a ticket to put a release on a disk of the machine.
+	Install *InstallTicket `json:"install,omitempty"`
+	// Interval is the time until the next report, in seconds.
+	Interval float64 `json:"interval"`
+}
+
+// InstallTicket allows one install (S18). The server gives it again until the
+// machine has attested from the disk, or it is too old.
+type InstallTicket struct {
+	ID      string `json:"id"`
+	Release string `json:"release"` // digest of its manifest
+	Version string `json:"version,omitempty"`
+	// Force replaces an installed system: a disk whose journal says that one has run
+	// there. Without it only a disk that is empty, or holds what the recipe lets be
+	// wiped, is written.
+	Force bool `json:"force,omitempty"`
+}
+
+// Installing is how far an install is.
+type Installing struct {
+	Ticket string `json:"ticket"`
+	Phase  string `json:"phase"` // see the constants
+	Disk   string `json:"disk,omitempty"`
+	Detail string `json:"detail,omitempty"` // why it is refused or failed
+}
+
+// Phases of an install.
+const (
+	InstallRefused = "refused" // nothing was written, and nothing will be
+	InstallWriting = "writing"
+	InstallFailed  = "failed" // it is tried again
+	InstallDone    = "done"   // the machine starts from the disk next
+)

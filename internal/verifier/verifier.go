@@ -56,6 +56,7 @@ type Options struct {
 	Logger      *slog.Logger  // nil: events are dropped
 	Now         func() time.Time
 	Limits      Limits
+	Netboot     Netboot // of machines that boot over the network; nil: nothing is known of them
 }
 
 // Server answers machines and operators.
