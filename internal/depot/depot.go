@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +51,7 @@ type Part struct {
 type Depot struct {
 	mu    sync.Mutex
 	files map[string]*file
-	look  chan struct{} // one part is checked at a time
+	look  chan struct{} // as many parts are checked at a time as it holds
 
 	patches *patches
 }
@@ -61,11 +62,14 @@ type Options struct {
 	// Count and Bytes bound the patches that are kept; 0 is 64, and 2 GiB.
 	Count int
 	Bytes int64
+	// Checks is how many parts are read at once to be checked; 0 is one: verdicts
+	// need the processor, too.
+	Checks int
 }
 
 // New makes a depot. Its directory is made with mode 0700.
 func New(o Options) (*Depot, error) {
-	d := &Depot{files: map[string]*file{}, look: make(chan struct{}, 1)}
+	d := &Depot{files: map[string]*file{}, look: make(chan struct{}, max(o.Checks, 1))}
 	if o.Dir == "" {
 		return d, nil
 	}
@@ -127,10 +131,34 @@ func (o *Opened) ReadAt(b []byte, off int64) (int, error) {
 	if err == nil && n < len(b) {
 		err = io.EOF
 	}
-	if is, serr := o.f.now(); serr != nil || is != o.f.is {
-		return 0, fmt.Errorf("read %s: %w", o.Path, ErrChanged)
+	if serr := o.Same(); serr != nil {
+		return 0, serr
 	}
 	return n, err
+}
+
+// Same says whether the file is the one that was checked, still: what was read of
+// it before is what the manifest names. Otherwise the error is ErrChanged.
+func (o *Opened) Same() error {
+	if is, err := o.f.now(); err != nil || is != o.f.is {
+		return fmt.Errorf("read %s: %w", o.Path, ErrChanged)
+	}
+	return nil
+}
+
+// File gives the file once more, with a position of its own, for sendfile(2): the
+// part begins at Start in it. What went out counts when Same says so afterwards.
+// The caller closes it.
+func (o *Opened) File() (*os.File, error) {
+	f, _, err := regular.Open(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open image: %w", err)
+	}
+	if is, err := (&file{f: f}).now(); err != nil || is != o.f.is {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", o.Path, ErrChanged)
+	}
+	return f, nil
 }
 
 // Close ends the use of the part.
@@ -215,8 +243,7 @@ func (d *Depot) known(f *file, p Part) *checked {
 	return f.parts[p]
 }
 
-// check reads a part and keeps what came of it. Only one is read at a time:
-// verdicts need the processor, too.
+// check reads a part and keeps what came of it.
 func (d *Depot) check(ctx context.Context, f *file, p Part) (*checked, error) {
 	select {
 	case d.look <- struct{}{}:
@@ -226,6 +253,9 @@ func (d *Depot) check(ctx context.Context, f *file, p Part) (*checked, error) {
 	}
 	if c := d.known(f, p); c != nil { // another has read it meanwhile
 		return c, nil
+	}
+	if err := f.settle(ctx); err != nil {
+		return nil, err
 	}
 	c := &checked{}
 	if c.used, c.err = f.read(ctx, p); ctx.Err() != nil {
@@ -238,6 +268,26 @@ func (d *Depot) check(ctx context.Context, f *file, p Part) (*checked, error) {
 	defer d.mu.Unlock()
 	f.parts[p] = c
 	return c, nil
+}
+
+// tick is the coarsest step of an inode's times: kernels before 6.13 stamp them
+// with the time of the last timer interrupt, of which there are 100 in a second
+// or more.
+const tick = 20 * time.Millisecond
+
+// settle waits until a change of the file would get another time than its last
+// one has: two writes within one step of the clock look like one.
+func (f *file) settle(ctx context.Context) error {
+	age := time.Since(time.Unix(f.is.ctime.Unix()))
+	if age >= tick || age < -tick { // a time ahead of the clock is not told from its changes; waiting would not help
+		return nil
+	}
+	select {
+	case <-time.After(tick - age):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // read gives the length of a part without the zeros at its end.

@@ -15,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
+	"github.com/ingot-os/ingot/internal/bootfiles"
 	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/evidence"
 	"github.com/ingot-os/ingot/internal/reference"
@@ -35,6 +36,9 @@ type Release struct {
 	Arch    string       `json:"arch,omitempty"`
 	Layout  string       `json:"layout,omitempty"` // id of the disk layout
 	Digest  string       `json:"digest"`           // SHA-256 of its manifest
+	// Boot is what machines fetch that boot it over the network; zero for a set
+	// whose manifest names no such files.
+	Boot bootfiles.Set `json:"-"`
 
 	document []byte
 	parsed   attest.Reference
@@ -196,7 +200,11 @@ func load(dir string, trust verify.Trust, unsigned bool) (*Release, error) {
 	if m.Name != r.Name || m.Version != r.Version || int64(m.SecurityEpoch) != r.Epoch {
 		return nil, fmt.Errorf("%s: the manifest is of %s %s with security epoch %d, its reference of %s %s with %d", dir, m.Name, m.Version, m.SecurityEpoch, r.Name, r.Version, r.Epoch)
 	}
-	return &Release{Name: r.Name, Version: r.Version, Epoch: r.Epoch, Dir: dir, Signers: r.Signers, Arch: m.Arch, Layout: m.Disk.Layout, Digest: r.Digest,
+	boot, err := bootfiles.Of(dir, m)
+	if err != nil {
+		boot = bootfiles.Set{} // it has nothing that could be served
+	}
+	return &Release{Boot: boot, Name: r.Name, Version: r.Version, Epoch: r.Epoch, Dir: dir, Signers: r.Signers, Arch: m.Arch, Layout: m.Disk.Layout, Digest: r.Digest,
 		Sum: audit.Sum(document), document: document, parsed: r.Reference, parts: parts(&release.Set{Dir: dir, Manifest: m})}, nil
 }
 
