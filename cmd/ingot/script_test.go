@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ingot-os/ingot/internal/oracle"
 )
 
 // TestScript runs the program as people do: one script or more for each verb,
@@ -24,7 +26,7 @@ import (
 // with a small disk and its lock), product KIND DIR (a finished image set), flipped SET DIR SUFFIX OFFSET (a copy
 // of a set with one bit of one file changed), release SET VERSION KEYS|- (a small
 // image set), machine TRUST [CAUSE] (a machine in this process that takes
-// updates; sets ADDR and KEY), newkey (KEY after a reset).
+// updates; sets ADDR and KEY), newkey (KEY after a reset); conditions [tool:NAME].
 func TestScript(t *testing.T) {
 	f := warm(t)
 	testscript.Run(t, testscript.Params{
@@ -42,6 +44,7 @@ func TestScript(t *testing.T) {
 			}
 			return nil
 		},
+		Condition: hasTool,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "json": jsonHas, "replace": replaceText, "nothing": nothingIn,
 			"hello": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -219,4 +222,18 @@ func commands(block string) (list []string) {
 		}
 	}
 	return list
+}
+
+// hasTool is the condition [tool:NAME]: the program is installed. Where tools are
+// required its absence is an error.
+func hasTool(cond string) (bool, error) {
+	name, ok := strings.CutPrefix(cond, "tool:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	_, err := exec.LookPath(name)
+	if err != nil && oracle.Required() {
+		return false, err
+	}
+	return err == nil, nil
 }

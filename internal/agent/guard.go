@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/power"
 )
 
 var sprintf = fmt.Sprintf
@@ -31,14 +32,14 @@ func (m *Machine) spawn(name string, f func()) { go m.guard(name, f) }
 // It uses as little as possible: the log may be what broke.
 func (m *Machine) crash(text string) {
 	m.crashing.Store(true)
-	endBy(crashTime, func() { _ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) })
+	endBy(crashTime, func() { _ = power.Reboot(unix.LINUX_REBOOT_CMD_RESTART) })
 	fmt.Fprintf(os.Stderr, "\r\n%s: %s\r\n", self, text)
 	kmsg(text)
 	m.keepEvidence(slot.InitExit, text)
 	m.log.Flush()
 	time.Sleep(time.Second) // let a serial line drain
 	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	_ = power.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {} // the kernel refused; never return into broken code
 }
 

@@ -62,6 +62,14 @@ func TestMain(m *testing.M) {
 // machine is a Machine that is not PID 1: it reaps only its own children.
 func testMachine(t *testing.T, services ...appliance.Service) *Machine {
 	t.Helper()
+	m := idleMachine(t, services...)
+	m.startServices()
+	return m
+}
+
+// idleMachine has not started its services yet.
+func idleMachine(t *testing.T, services ...appliance.Service) *Machine {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Machine{log: newLog(), ctx: ctx, reaper: proc.NewReaper(), stop: make(chan stopRequest, 4)}
 	done := make(chan struct{})
@@ -77,7 +85,6 @@ func testMachine(t *testing.T, services ...appliance.Service) *Machine {
 		}
 	}
 	m.spec = appliance.Spec{Name: "test", Version: "1", Services: services, Users: []appliance.User{{Name: "web", UID: 1000}}}
-	m.startServices()
 	return m
 }
 

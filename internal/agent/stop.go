@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/agent/power"
 )
 
 // stopRequest asks for the end of the machine.
@@ -76,7 +78,7 @@ func (m *Machine) end(cmd int) error {
 	if cmd == unix.LINUX_REBOOT_CMD_POWER_OFF {
 		m.disarmWatchdog()
 	}
-	return unix.Reboot(cmd)
+	return power.Reboot(cmd)
 }
 
 // endBy calls end after limit, whatever init waits for by then: sync(2) and an

@@ -45,7 +45,7 @@ func TestListenerWithoutSlots(t *testing.T) {
 		"plain variant": {nil, &slots.Keeper{}, "wrong variant"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := testMachine(t)
+			m := idleMachine(t)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			m.ctx, m.judged, m.options.Update, m.keeper = ctx, make(chan struct{}), c.update, c.keeper

@@ -1,4 +1,4 @@
-// Package power waits for the power button. ACPI machines, the common case,
+// Package power waits for the power button, and ends the machine. ACPI machines, the common case,
 // report it as a generic netlink event of the kernel's button driver
 // (drivers/acpi/event.c, family "acpi_event"): that needs only button.ko, where
 // an input device would need evdev.ko and a search among keyboards.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/power"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ func Kexec(dir string, kernel, initrd []byte, cmdline string, flush func()) erro
 		return fmt.Errorf("load the kernel: %w", refused(err))
 	}
 	flush()
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_KEXEC); err != nil {
+	if err := power.Reboot(unix.LINUX_REBOOT_CMD_KEXEC); err != nil {
 		return fmt.Errorf("jump into the kernel: %w", err)
 	}
 	return errors.New("the jump into the kernel came back")
