@@ -15,9 +15,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/attestd"
+	"github.com/ingot-os/ingot/internal/evidence"
+	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/ui"
-	"github.com/ingot-os/ingot/internal/verifier"
 )
 
 type attestServeCmd struct {
@@ -42,9 +44,6 @@ type attestServeCmd struct {
 	Verbose  bool     `short:"v" help:"Say every verdict, not only what is new."`
 }
 
-// reloadEach is how often directories of releases are looked at.
-const reloadEach = 5 * time.Second
-
 // Run serves until it is interrupted. What it has made in a new state directory
 // is gone when it could not begin.
 func (c *attestServeCmd) Run(v *verb) (err error) {
@@ -64,65 +63,86 @@ func (c *attestServeCmd) Run(v *verb) (err error) {
 			}
 		}()
 	}
-	store, err := fleet.Open(c.State, fleet.Options{})
-	if errors.Is(err, fleet.ErrInUse) {
-		return &ui.Error{Err: err, Hint: "another ingot attest serve is running on it; stop that one, or name another --state"}
-	}
+	store, err := attestd.OpenStore(c.State)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	s := &serving{v: v, c: c, store: store, log: slog.New(v.ui.Events(c.Verbose))}
-	if err := s.setUp(); err != nil {
+	s, err := c.server(v)
+	if err != nil {
 		return err
 	}
-	if err := s.announce(l.Addr()); err != nil {
+	s.Store = store
+	if err := s.SetUp(v.ctx); err != nil {
+		return keysError(err)
+	}
+	if err := c.announce(v, s, l.Addr()); err != nil {
 		return err
 	}
 	began = true
 	ctx, stop := context.WithCancel(v.ctx)
 	defer stop()
-	go s.keepUp(ctx)
-	if err := s.server.Serve(ctx, l); err != nil {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go s.KeepUp(ctx, hup)
+	if err := s.Serve(ctx, l); err != nil {
 		return err
 	}
-	s.log.Info("stopped")
+	s.Log.Info("stopped")
 	return nil
 }
 
+// server is the attestation server that the flags describe.
+func (c *attestServeCmd) server(v *verb) (*attestd.Server, error) {
+	s := &attestd.Server{Options: attestd.Options{
+		State: c.State, Keys: c.Keys, Release: c.Release, Names: c.Name,
+		Interval: c.Interval, Secrets: c.Secrets, EKRoot: c.EKRoot, RequireChain: c.RequireCert, DenyTPM: c.DenyTPM, RevokedEK: c.RevokedEK,
+		Trust: c.Trust, Insecure: c.Insecure, Cert: c.Cert, Key: c.Key,
+		Policy: func() (attest.Policy, error) { return demands(c.Policy, c.Keys) },
+		Log:    slog.New(v.ui.Events(c.Verbose)), Warn: v.ui.Warn, Hint: v.ui.Hint,
+	}}
+	if err := s.CheckIdentity(); err != nil || c.Keys == "" {
+		return s, err
+	}
+	set, err := keys.Open(c.Keys)
+	s.Set = set
+	return s, keysError(err)
+}
+
+// demands are the operator's policy; the Secure Boot keys of the key set are in
+// it unless it names some.
+func demands(policy, set string) (p attest.Policy, err error) {
+	if policy != "" {
+		if p, err = evidence.ReadPolicy(policy); err != nil {
+			return p, err
+		}
+	}
+	if set == "" {
+		return p, nil
+	}
+	return p, (&judgeFlags{Keys: []string{set}}).firmwareKeys(&p)
+}
+
 // announce says what is served, and what an operator does next.
-func (s *serving) announce(a net.Addr) error {
-	hosts, err := s.store.Hosts(s.v.ctx)
+func (c *attestServeCmd) announce(v *verb, s *attestd.Server, a net.Addr) error {
+	hosts, err := s.Store.Hosts(v.ctx)
 	if err != nil {
 		return err
 	}
-	s.v.ui.Serving(s.catalog, hosts)
-	roots := len(s.c.EKRoot)
-	if roots == 0 && !s.v.ui.JSON {
-		s.v.ui.Say("no certificates of TPM makers (--ek-root; none come with ingot): each new host waits for approval")
+	v.ui.Serving(s.Catalog, hosts)
+	if len(c.EKRoot) == 0 && !v.ui.JSON {
+		v.ui.Say("no certificates of TPM makers (--ek-root; none come with ingot): each new host waits for approval")
 	}
 	_, port, err := net.SplitHostPort(a.String())
 	if err != nil {
 		return err
 	}
-	s.log.Info("listening", "on", a.String(), "names", strings.Join(s.names, " "), "id", hex.EncodeToString(s.id), "releases", len(s.catalog.Releases), "hosts", len(hosts), "interval", s.c.Interval.String())
-	if s.c.Keys != "" && !s.v.ui.JSON {
-		s.v.ui.Hint("ingot hosts --server https://%s --keys %s", net.JoinHostPort(s.reachable(), port), s.c.Keys)
+	s.Log.Info("listening", "on", a.String(), "names", strings.Join(s.Names, " "), "id", hex.EncodeToString(s.ID), "releases", len(s.Catalog.Releases), "hosts", len(hosts), "interval", c.Interval.String())
+	if c.Keys != "" && !v.ui.JSON {
+		v.ui.Hint("ingot hosts --server https://%s --keys %s", net.JoinHostPort(s.Reachable(), port), c.Keys)
 	}
 	return nil
-}
-
-// reachable is the name to put into a hint, which is read on this machine.
-func (s *serving) reachable() string {
-	for _, n := range s.names {
-		if ip := net.ParseIP(n); n == "localhost" || ip != nil && ip.IsLoopback() {
-			return n
-		}
-	}
-	if len(s.names) > 0 {
-		return s.names[0]
-	}
-	return "localhost"
 }
 
 // hostName is a name of DNS, or an address.
@@ -142,59 +162,4 @@ func (c *attestServeCmd) validate() error {
 		}
 	}
 	return nil
-}
-
-// keepUp reloads releases when they changed or on SIGHUP, and renews the
-// certificate.
-func (s *serving) keepUp(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	look, renew := time.NewTicker(reloadEach), time.NewTicker(12*time.Hour)
-	defer look.Stop()
-	defer renew.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-renew.C:
-			s.renew()
-		case <-hup:
-			s.reload(ctx)
-		case <-look.C:
-			if verifier.Fingerprint(s.c.Release, s.c.signers()...) != s.seen {
-				s.reload(ctx)
-			}
-		}
-	}
-}
-
-// reload goes on with what there was when a directory cannot be read.
-func (s *serving) reload(ctx context.Context) {
-	if err := s.load(ctx); err != nil {
-		s.log.Error("releases stay as they were", "error", err.Error())
-		s.seen = verifier.Fingerprint(s.c.Release, s.c.signers()...)
-		return
-	}
-	for _, r := range s.catalog.Refused {
-		s.log.Warn("release refused", "dir", r.Dir, "reason", r.Reason)
-	}
-	var list []string
-	for _, r := range s.catalog.Releases {
-		list = append(list, r.Name+" "+r.Version)
-	}
-	s.log.Info("releases", "loaded", len(list), "are", strings.Join(list, "; "))
-}
-
-func (s *serving) renew() {
-	if s.by == nil {
-		return
-	}
-	cert, err := verifier.ServerCertificate(s.c.State, *s.by, s.names, time.Now())
-	if err == nil {
-		err = s.server.SetCertificate(cert)
-	}
-	if err != nil {
-		s.log.Error("certificate is not renewed", "error", err.Error())
-	}
 }

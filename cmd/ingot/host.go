@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/hostclient"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/ui"
@@ -31,7 +32,7 @@ func (f *hostFlags) client(v *verb, host string) (*hostclient.Client, error) {
 	if err != nil {
 		return nil, keysError(err)
 	}
-	by, err := authorityOf(v.ctx, set, keys.Operator)
+	by, err := attestd.Authority(v.ctx, set, keys.Operator)
 	if err != nil {
 		return nil, keysError(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/assign"
+	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/internal/regular"
@@ -138,7 +139,7 @@ func (c *hostsCmd) client(v *verb) (*verifier.Client, error) {
 	if err != nil {
 		return nil, keysError(err)
 	}
-	by, err := authorityOf(v.ctx, set, keys.Operator)
+	by, err := attestd.Authority(v.ctx, set, keys.Operator)
 	if err != nil {
 		return nil, keysError(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/verifier"
 )
@@ -67,8 +68,8 @@ func TestSignersAgain(t *testing.T) {
 			t.Errorf("%s: not seen", path)
 		}
 	}
-	s := &serving{c: &attestServeCmd{Trust: []string{file}}}
-	if err := s.load(t.Context()); err == nil || !strings.Contains(err.Error(), "load keys") {
+	s := &attestd.Server{Options: attestd.Options{Trust: []string{file}}}
+	if _, err := s.LoadTrust(); err == nil || !strings.Contains(err.Error(), "load keys") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -46,7 +46,7 @@ var layers = [][]string{
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release", "internal/depot", "internal/bootfiles",
 		"internal/dsse", "internal/hostclient", "internal/accept", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/fleet", "internal/ear", "internal/evidence", "internal/verifier", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",
 		"internal/qemu", "internal/rig", "internal/smoke",
-		"internal/simhost", "internal/replay", "internal/agent", "internal/hosttest", "internal/slotdisk", "internal/stick", "internal/ui", "internal/powercut", "internal/e2e", "internal/bench",
+		"internal/simhost", "internal/replay", "internal/agent", "internal/hosttest", "internal/slotdisk", "internal/stick", "internal/ui", "internal/attestd", "internal/serve", "internal/powercut", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
 		"cmd/ingot", "cmd/ingot-init", "cmd/ingot-init-fleet",
