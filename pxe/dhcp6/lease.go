@@ -1,0 +1,193 @@
+package dhcp6
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// MaxLeases bounds the addresses that are out at one time, 64 KiB hosts on a boot
+// network: a table of them is about 20 MB.
+const MaxLeases = 65536
+
+// maxProbes bounds the search for a free address: half a millisecond. In a pool of more
+// addresses as many taken ones in a row mean that it is as good as full.
+const maxProbes = 8192
+
+// Pool is the addresses that are given out on one link.
+type Pool struct {
+	Link        netip.Prefix // of the link: relays and interfaces with an address in it
+	First, Last netip.Addr   // both included, of one /64
+}
+
+func (p Pool) check() error {
+	switch {
+	case !p.Link.IsValid() || !p.Link.Addr().Is6() || p.Link.Addr().Is4In6():
+		return fmt.Errorf("pool %s: not a prefix of IPv6 addresses", p.Link)
+	case !p.Link.Contains(p.First) || !p.Link.Contains(p.Last):
+		return fmt.Errorf("pool %s: %s to %s is not inside", p.Link, p.First, p.Last)
+	case high(p.First) != high(p.Last) || low(p.First) > low(p.Last):
+		return fmt.Errorf("pool %s: %s to %s is not a range of one /64", p.Link, p.First, p.Last)
+	}
+	return nil
+}
+
+func (p Pool) contains(a netip.Addr) bool {
+	return a.Is6() && p.First.Compare(a) <= 0 && a.Compare(p.Last) <= 0
+}
+
+// at is the address number n, counted from the first one and around.
+func (p Pool) at(n uint64) netip.Addr {
+	size := low(p.Last) - low(p.First) + 1 // 0: all 2^64
+	if size != 0 {
+		n %= size
+	}
+	b := p.First.As16()
+	binary.BigEndian.PutUint64(b[8:], low(p.First)+n)
+	return netip.AddrFrom16(b)
+}
+
+func (p Pool) size() uint64 { // at least 1; 2^64 counts as one less
+	return max(low(p.Last)-low(p.First), low(p.Last)-low(p.First)+1)
+}
+
+func high(a netip.Addr) uint64 { b := a.As16(); return binary.BigEndian.Uint64(b[:]) }
+func low(a netip.Addr) uint64  { b := a.As16(); return binary.BigEndian.Uint64(b[8:]) }
+
+// Lease is an address that is out.
+type Lease struct {
+	DUID     DUID // empty: declined, so nobody has it
+	IAID     uint32
+	Addr     netip.Addr
+	MAC      netboot.MAC
+	Until    time.Time // end of its valid lifetime
+	Declined bool      // somebody else on the link uses it
+}
+
+type owner struct {
+	duid string
+	iaid uint32
+}
+
+func (l Lease) owner() owner { return owner{string(l.DUID), l.IAID} }
+
+// Leases are the addresses that are out. The zero value is an empty table. Not for
+// concurrent use.
+type Leases struct {
+	byAddr  map[netip.Addr]Lease
+	byOwner map[owner]netip.Addr
+	max     int // 0: MaxLeases
+}
+
+// NewLeases is a table with leases of before, for example from a file. Of two for one
+// address or one owner the last counts, and what is beyond MaxLeases is left out.
+func NewLeases(old []Lease) *Leases {
+	t := &Leases{}
+	for _, l := range old {
+		if t.Len() < t.limit() {
+			t.put(l)
+		}
+	}
+	return t
+}
+
+func (t *Leases) limit() int {
+	if t.max > 0 {
+		return t.max
+	}
+	return MaxLeases
+}
+
+// Len is how many leases there are, ended ones that were not yet swept included.
+func (t *Leases) Len() int { return len(t.byAddr) }
+
+// All are the leases in the order of their addresses.
+func (t *Leases) All() []Lease {
+	out := make([]Lease, 0, len(t.byAddr))
+	for _, l := range t.byAddr {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b Lease) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+func (t *Leases) put(l Lease) {
+	if t.byAddr == nil {
+		t.byAddr, t.byOwner = map[netip.Addr]Lease{}, map[owner]netip.Addr{}
+	}
+	t.drop(l.Addr)
+	if old, ok := t.byOwner[l.owner()]; ok && !l.Declined {
+		t.drop(old)
+	}
+	l.DUID = bytes.Clone(l.DUID) // the caller's is part of a datagram
+	t.byAddr[l.Addr] = l
+	if !l.Declined {
+		t.byOwner[l.owner()] = l.Addr
+	}
+}
+
+func (t *Leases) drop(a netip.Addr) {
+	if l, ok := t.byAddr[a]; ok {
+		delete(t.byAddr, a)
+		if t.byOwner[l.owner()] == a {
+			delete(t.byOwner, l.owner())
+		}
+	}
+}
+
+// of is what an owner has, when it has not ended.
+func (t *Leases) of(o owner, now time.Time) (Lease, bool) {
+	l, ok := t.byAddr[t.byOwner[o]]
+	return l, ok && l.Until.After(now)
+}
+
+// free reports whether an owner may have an address.
+func (t *Leases) free(a netip.Addr, o owner, now time.Time) bool {
+	l, taken := t.byAddr[a]
+	return !taken || !l.Until.After(now) || !l.Declined && l.owner() == o
+}
+
+// room makes place for one more lease, by sweeping those that have ended.
+func (t *Leases) room(now time.Time) bool {
+	if t.Len() < t.limit() {
+		return true
+	}
+	for a, l := range t.byAddr {
+		if !l.Until.After(now) {
+			t.drop(a)
+		}
+	}
+	return t.Len() < t.limit()
+}
+
+// pick is an address for an owner: what it has, what it wishes, else the one that its
+// identifiers hash to or a free one behind it. So a server that has lost its table, and
+// a second server beside it, come to the same address.
+func (t *Leases) pick(p Pool, o owner, wish netip.Addr, reserved func(netip.Addr) bool, now time.Time) (netip.Addr, bool) {
+	ok := func(a netip.Addr) bool { return p.contains(a) && !reserved(a) && t.free(a, o, now) }
+	if l, has := t.of(o, now); has && ok(l.Addr) {
+		return l.Addr, true
+	}
+	if wish.IsValid() && ok(wish) {
+		return wish, true
+	}
+	start := o.hash()
+	for n := uint64(0); n < min(p.size(), maxProbes); n++ {
+		if a := p.at(start%p.size() + n); ok(a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (o owner) hash() uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%d", o.duid, o.iaid)
+	return h.Sum64()
+}
