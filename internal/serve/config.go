@@ -3,12 +3,10 @@ package serve
 import (
 	"fmt"
 	"path/filepath"
-	"reflect"
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/strictyaml"
-	"github.com/ingot-os/ingot/internal/strictyaml/keydoc"
 )
 
 // Config is serve.yaml. Paths in it are relative to the file; Load makes them
@@ -182,9 +180,4 @@ func below(dir, path string) string {
 		return path
 	}
 	return filepath.Join(dir, path)
-}
-
-// Schema returns the JSON Schema of serve.yaml; docs/serve.schema.json is a copy.
-func Schema() []byte {
-	return keydoc.Schema("urn:ingot:serve", "ingot serve configuration (serve.yaml)", reflect.TypeFor[Config](), Keys())
 }

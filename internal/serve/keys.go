@@ -135,8 +135,8 @@ var fileKeys = []strictyaml.Key{
 	{Path: "https", Doc: "The same files over TLS, for UEFI HTTPS Boot. Firmware must have the authority enrolled. [netboot-http.md](netboot-http.md)", Example: "https: {on: true, prefer: true}"},
 	{Path: "https.on", Default: "false", Also: []string{"enabled"}, Doc: "`true` serves HTTPS."},
 	listenKey("https.listen", ":443", "Address and port."),
-	{Path: "https.cert", MinLen: 1, With: "https.key", Default: "one by the boot authority in `state`", Doc: "Certificate with its chain in PEM. Firmware of Debian 12's age takes RSA keys only.", Example: "cert: boot.crt"},
-	{Path: "https.key", MinLen: 1, With: "https.cert", Doc: "Private key of `cert` in PEM.", Example: "key: boot.key"},
+	{Path: "https.cert", MinLen: 1, With: "key", Default: "one by the boot authority in `state`", Doc: "Certificate with its chain in PEM. Firmware of Debian 12's age takes RSA keys only.", Example: "cert: boot.crt"},
+	{Path: "https.key", MinLen: 1, With: "cert", Doc: "Private key of `cert` in PEM.", Example: "key: boot.key"},
 	{Path: "https.prefer", Default: "false", Doc: "`true` gives HTTP Boot clients an address of HTTPS. Firmware without the authority then loads nothing."},
 }
 
@@ -153,8 +153,8 @@ var attestKeys = []strictyaml.Key{
 	{Path: "attest.denyTPM[]", Match: modelText.MatchString, Pattern: modelPattern, Expect: "id: and eight hexadecimal digits, then /MODEL and /VERSION if you like"},
 	{Path: "attest.revokedEK", Doc: "Certificates, or keys in such, that are refused: their SHA-256."},
 	{Path: "attest.revokedEK[]", Match: digestText.MatchString, Pattern: digestPattern, Expect: "a SHA-256 of 64 hexadecimal digits"},
-	{Path: "attest.cert", MinLen: 1, With: "attest.key", Doc: "A certificate of your own with its chain in PEM, instead of one by the key set."},
-	{Path: "attest.key", MinLen: 1, With: "attest.cert", Doc: "Private key of `cert` in PEM."},
+	{Path: "attest.cert", MinLen: 1, With: "key", Doc: "A certificate of your own with its chain in PEM, instead of one by the key set."},
+	{Path: "attest.key", MinLen: 1, With: "cert", Doc: "Private key of `cert` in PEM."},
 	{Path: "metrics", Doc: "Metrics for Prometheus at `/metrics`, and `/healthz`: [serve.md](serve.md) lists them.", Example: `metrics: {listen: "localhost:9445"}`},
 	{Path: "metrics.off", Default: "false", Doc: "`true` serves none."},
 	listenKey("metrics.listen", "localhost:9445", "Address and port. Whoever reaches it learns how many machines boot, and no address of one."),
