@@ -35,7 +35,7 @@ check: ## gofmt, vet, staticcheck, the house rules
 	go test ./internal/house
 
 docs: ## refresh the generated reference pages and schemas
-	go test ./internal/recipe ./internal/machine ./internal/evidence -update
+	go test ./internal/recipe ./internal/machine ./internal/evidence ./internal/serve -update
 
 locks: build ## let the locks of the examples pin this ingot-init
 	@for f in examples/*/*.lock; do bin/ingot lock -f $${f%.lock}.yaml --update ingot; done

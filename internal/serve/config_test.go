@@ -16,7 +16,6 @@ import (
 
 const whole = `# a site
 releases: [releases, /srv/more]
-default: hello
 rules: rules.yaml
 machines: machines
 keys: keys
@@ -96,6 +95,7 @@ var bad = []struct {
 	structural       bool
 }{
 	{"no releases", "default: hello\n", "key releases is missing", true},
+	{"default beside rules", one + "default: a\nrules: r.yaml\n", "default", true},
 	{"unknown key", one + "dchp: {mode: full}\n", `s.yaml:2:1: unknown key "dchp"` + "\nhint: did you mean dhcp:?", true},
 	{"other name", one + "interface: eth0\n", "write interfaces: instead", true},
 	{"unknown below", one + "tftp: {blocksize: 512}\n", `unknown key "blocksize"`, true},
