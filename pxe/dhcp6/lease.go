@@ -24,6 +24,26 @@ const maxProbes = 8192
 type Pool struct {
 	Link        netip.Prefix // of the link: relays and interfaces with an address in it
 	First, Last netip.Addr   // both included, of one /64
+	DNS         []netip.Addr
+	// Lifetimes of addresses, whole seconds (RFC 8415 section 7.7). Default: 1 h, and 2 h,
+	// so that no lease ends while a large image loads.
+	Preferred, Valid time.Duration
+}
+
+const (
+	defaultPreferred = time.Hour
+	defaultValid     = 2 * time.Hour
+)
+
+func (p Pool) lifetimes() (preferred, valid time.Duration) {
+	preferred, valid = p.Preferred, p.Valid
+	if valid <= 0 {
+		valid = max(defaultValid, 2*preferred)
+	}
+	if preferred <= 0 {
+		preferred = min(defaultPreferred, valid/2)
+	}
+	return preferred, valid
 }
 
 func (p Pool) check() error {
@@ -34,6 +54,8 @@ func (p Pool) check() error {
 		return fmt.Errorf("pool %s: %s to %s is not inside", p.Link, p.First, p.Last)
 	case high(p.First) != high(p.Last) || low(p.First) > low(p.Last):
 		return fmt.Errorf("pool %s: %s to %s is not a range of one /64", p.Link, p.First, p.Last)
+	case p.Valid > 0 && p.Valid < p.Preferred:
+		return fmt.Errorf("pool %s: valid %s is shorter than preferred %s", p.Link, p.Valid, p.Preferred)
 	}
 	return nil
 }

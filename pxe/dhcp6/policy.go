@@ -24,15 +24,9 @@ type Config struct {
 	Pools  []Pool
 	// Reserved are addresses that belong to a port, in a pool or not.
 	Reserved map[netboot.MAC]netip.Addr
-	// Lifetimes of addresses. Default: 1 h, and 2 h, so that no lease ends while a large
-	// image loads (RFC 8415 section 7.7 counts in seconds).
-	Preferred, Valid time.Duration
-	DNS              []netip.Addr
 }
 
 const (
-	defaultPreferred = time.Hour
-	defaultValid     = 2 * time.Hour
 	// quarantine is how long a declined address is left alone.
 	quarantine = time.Hour
 	// maxIAs bounds the associations of one client that are answered. Firmware has one.
@@ -61,24 +55,7 @@ func (c Config) Check() error {
 		}
 		seen[a] = true
 	}
-	if c.lifetime() < c.preferred() {
-		errs = append(errs, fmt.Errorf("lifetimes: preferred %s is longer than valid %s", c.preferred(), c.lifetime()))
-	}
 	return errors.Join(errs...)
-}
-
-func (c Config) preferred() time.Duration {
-	if c.Preferred > 0 {
-		return c.Preferred
-	}
-	return defaultPreferred
-}
-
-func (c Config) lifetime() time.Duration {
-	if c.Valid > 0 {
-		return c.Valid
-	}
-	return defaultValid
 }
 
 // Question is a message with what is known of how it came.

@@ -90,11 +90,12 @@ func (t *turn) proxy() Options {
 }
 
 func (t *turn) dns() Options {
-	if len(t.s.DNS) == 0 {
+	p, ok := t.pool()
+	if !ok || len(p.DNS) == 0 {
 		return nil
 	}
 	var b []byte
-	for _, a := range t.s.DNS {
+	for _, a := range p.DNS {
 		x := as16(a)
 		b = append(b, x[:]...)
 	}
@@ -135,7 +136,8 @@ func (t *turn) ias() (out []IANA) {
 func refused(id uint32, s Status) Option { return IANA{ID: id, Status: &s}.Option() }
 
 func (t *turn) granted(id uint32, a netip.Addr) IANA {
-	p, v := t.s.preferred(), t.s.lifetime()
+	pool, _ := t.pool()
+	p, v := pool.lifetimes()
 	return IANA{ID: id, T1: p / 2, T2: p * 4 / 5, Addresses: []Address{{a, p, v}}} // RFC 8415 section 21.4
 }
 
@@ -145,7 +147,9 @@ func (t *turn) keep(id uint32, a netip.Addr) bool {
 	if _, has := t.s.Leases.byAddr[a]; !has && !t.s.Leases.room(t.now) {
 		return false
 	}
-	t.s.Leases.put(Lease{DUID: t.duid, IAID: id, Addr: a, MAC: t.mac, Until: t.now.Add(t.s.lifetime())})
+	pool, _ := t.pool()
+	_, valid := pool.lifetimes()
+	t.s.Leases.put(Lease{DUID: t.duid, IAID: id, Addr: a, MAC: t.mac, Until: t.now.Add(valid)})
 	return true
 }
 
