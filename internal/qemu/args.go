@@ -131,9 +131,11 @@ func (m *Machine) hostForwards() string {
 func (m *Machine) evidence(h handles) []string {
 	var a []string
 	if h.tpm != 0 {
-		device := "tpm-tis"
+		// A command goes into the buffer of a CRB at once, and into the FIFO of a TIS
+		// byte by byte: an emulated boot to HTTP is a second faster.
+		device := "tpm-crb"
 		if m.Arch == ARM64 {
-			device = "tpm-tis-device" // virt has no LPC bus
+			device = "tpm-tis-device" // virt has no CRB in QEMU 7.2
 		}
 		a = append(a, "-chardev", fd("tpm", h.tpm), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", device+",tpmdev=tpm0")
 	}
