@@ -17,10 +17,10 @@ import (
 )
 
 type keysCmd struct {
-	Init   keysInitCmd   `cmd:"" help:"Make a key set: Secure Boot, manifests, TPM policies, management."`
+	Init   keysInitCmd   `cmd:"" help:"Make a key set: Secure Boot, manifests, TPM policies, management, HTTPS Boot."`
 	Add    keysAddCmd    `cmd:"" help:"Add a key that a set of an earlier ingot lacks."`
 	List   keysListCmd   `cmd:"" help:"Print the keys of a set; reads no private key."`
-	Export keysExportCmd `cmd:"" help:"Write certificates, signature lists and .auth files for firmware."`
+	Export keysExportCmd `cmd:"" help:"Write certificates, signature lists and .auth files for firmware, boot-ca for HTTPS Boot."`
 }
 
 type keysInitCmd struct {
@@ -28,7 +28,7 @@ type keysInitCmd struct {
 	Name     string   `default:"ingot" help:"Name of the fleet, in every certificate (default ${default})."`
 	Test     bool     `help:"Mark all keys TEST: they sign for the environments dev and test only."`
 	ImageKey string   `enum:"p256,ed25519" default:"p256" help:"Kind of the key that signs manifests: ${enum}."`
-	PKCS11   []string `name:"pkcs11" sep:"none" placeholder:"PURPOSE=URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI, as pk, kek, db, image, policy, fleet, operator, server or hosts key."`
+	PKCS11   []string `name:"pkcs11" sep:"none" placeholder:"PURPOSE=URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI, as pk, kek, db, image, policy, fleet, operator, server, hosts or boot key."`
 }
 
 // Run makes the keys and says which.
@@ -61,7 +61,7 @@ func (c *keysInitCmd) Run(v *verb) error {
 
 type keysAddCmd struct {
 	Dir     string `arg:"" help:"Key set." type:"path"`
-	Purpose string `arg:"" help:"Purpose of the key, such as hosts."`
+	Purpose string `arg:"" help:"Purpose of the key: hosts or boot."`
 	URI     string `name:"pkcs11" placeholder:"URI" help:"Use a key that is elsewhere, by its pkcs11: or exec: URI."`
 }
 
@@ -120,6 +120,7 @@ func printKeys(v *verb, dir string, set *keys.Set) error {
 var keyUses = map[keys.Purpose]string{
 	keys.PK: "updates of PK and KEK", keys.KEK: "updates of db and dbx", keys.DB: "boot files", keys.Image: "manifests",
 	keys.Policy: "TPM policies", keys.Fleet: "authorities", keys.Operator: "operators", keys.Server: "servers", keys.Hosts: "attested hosts",
+	keys.Boot: "servers of HTTPS Boot",
 }
 
 type keysExportCmd struct {
@@ -148,6 +149,7 @@ func (c *keysExportCmd) Run(v *verb) error {
 			return err
 		}
 	}
+	next(v, "boot-ca.esl, or boot-ca.der in a firmware menu, makes firmware trust your HTTPS Boot server; docs/netboot-http.md")
 	next(v, "enrol db, then KEK, then PK: .auth files by a program, .der files in a firmware menu; docs/signing.md")
 	return nil
 }

@@ -43,7 +43,7 @@ func TestAdd(t *testing.T) {
 	}
 	signs(t, s, Hosts)
 	c := s.Certificate(Hosts)
-	if err := c.CheckSignatureFrom(s.Certificate(Fleet)); err != nil || !IsTest(c) || len(s.Keys) != 9 {
+	if err := c.CheckSignatureFrom(s.Certificate(Fleet)); err != nil || !IsTest(c) || len(s.Keys) != 10 {
 		t.Errorf("%v, %s, %d keys", err, c.Subject, len(s.Keys))
 	}
 	if _, err := Add(context.Background(), dir, Hosts, o); !errors.Is(err, ErrExists) {

@@ -46,16 +46,24 @@ func (s *Set) SecureBootKeys() (k varstore.SecureBootKeys, err error) {
 }
 
 // Export writes everything public into dir, which must not exist and which all
-// may read then: for each of
-// PK, KEK and db a certificate (.der for firmware menus, .pem), a signature list
-// (.esl) and a signed update (.auth, as systemd-boot and firmware enrol it), and
-// the other certificates and public keys as PEM. PK and KEK sign the updates,
-// dated when the set was made, so a second export has the same bytes. It
-// returns the names of the files.
+// may read then: for each of PK, KEK and db a certificate (.der for firmware
+// menus, .pem), a signature list (.esl) and a signed update (.auth, as
+// systemd-boot and firmware enrol it); for the authority of HTTPS Boot the first
+// three as boot-ca, with which firmware trusts the boot server; and the other
+// certificates and public keys as PEM. PK and KEK sign the updates, dated when
+// the set was made, so a second export has the same bytes. It returns the names
+// of the files.
 func (s *Set) Export(ctx context.Context, dir string) ([]string, error) {
 	files, err := s.firmwareFiles(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("export keys: %w", err)
+	}
+	if cert := s.Certificate(Boot); cert != nil { // a set of an earlier ingot has none
+		list, err := s.list(Boot)
+		if err != nil {
+			return nil, fmt.Errorf("export keys: %w", err)
+		}
+		files = append(files, file{bootCA + ".der", cert.Raw, 0o644}, file{bootCA + ".esl", list, 0o644})
 	}
 	for _, k := range s.Keys {
 		block := &pem.Block{Type: "PUBLIC KEY"}
@@ -76,6 +84,9 @@ func (s *Set) Export(ctx context.Context, dir string) ([]string, error) {
 	return names, nil
 }
 
+// bootCA is the name by which people look for what their firmware must trust.
+const bootCA = "boot-ca"
+
 // exportName is the variable's name for the keys of firmware, which
 // systemd-boot expects in this case.
 func exportName(p Purpose) string {
@@ -83,6 +94,9 @@ func exportName(p Purpose) string {
 		if v.purpose == p {
 			return v.name
 		}
+	}
+	if p == Boot {
+		return bootCA
 	}
 	return string(p)
 }

@@ -220,6 +220,8 @@ func (m *maker) template(r role) (*x509.Certificate, error) {
 	switch r.purpose {
 	case Fleet:
 		t.MaxPathLen = 1
+	case Boot: // it issues servers only; firmware must not stumble over a usage, so there is none
+		t.MaxPathLenZero = true
 	case Operator, Server, Hosts:
 		t.NotAfter = from.AddDate(issuedYears, 0, 0)
 		t.MaxPathLenZero = true

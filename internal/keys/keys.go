@@ -69,6 +69,7 @@ const (
 	Operator Purpose = "operator" // issues clients
 	Server   Purpose = "server"   // issues servers
 	Hosts    Purpose = "hosts"    // issues hosts that were attested
+	Boot     Purpose = "boot"     // issues servers that firmware boots from by HTTPS
 )
 
 // Algorithm names a kind of key.
@@ -104,6 +105,10 @@ var roles = []role{
 	{Operator, []Algorithm{P256, RSA2048}, "operator authority", Fleet},
 	{Server, []Algorithm{P256, RSA2048}, "server authority", Fleet},
 	{Hosts, []Algorithm{P256, RSA2048}, "host authority", Fleet},
+	// RSA, because firmware of EDK2 2022.11 takes nothing else; its own root, since
+	// firmware that trusts it must not trust the whole fleet's certificates, and
+	// some takes no certificate but a self-signed one as an authority.
+	{Boot, []Algorithm{RSA2048}, "boot authority", ""},
 }
 
 // Index is keys.json.

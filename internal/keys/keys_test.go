@@ -92,7 +92,7 @@ func signs(t *testing.T, s *Set, p Purpose) {
 
 func TestInit(t *testing.T) {
 	s := open(t, realDir)
-	if len(s.Keys) != 9 || s.Test || s.Name != "acme" || !s.Created.Equal(now.Truncate(time.Second)) || s.Owner.IsZero() {
+	if len(s.Keys) != 10 || s.Test || s.Name != "acme" || !s.Created.Equal(now.Truncate(time.Second)) || s.Owner.IsZero() {
 		t.Errorf("index %+v", s.Index)
 	}
 	for _, k := range s.Keys {
@@ -125,6 +125,9 @@ func TestCertificates(t *testing.T) {
 		if !c.NotBefore.Equal(time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC)) || c.NotAfter.Year() != 2051 || len(c.SerialNumber.Bytes()) != 16 {
 			t.Errorf("%s: %v to %v, serial %x", p, c.NotBefore, c.NotAfter, c.SerialNumber)
 		}
+	}
+	if c := s.Certificate(Boot); c.PublicKeyAlgorithm != x509.RSA || c.CheckSignatureFrom(c) != nil || !c.MaxPathLenZero || c.CheckSignatureFrom(s.Certificate(Fleet)) == nil {
+		t.Errorf("boot: %v, issued by %s, path length %d", c.PublicKeyAlgorithm, c.Issuer, c.MaxPathLen)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate(Fleet))
@@ -280,7 +283,7 @@ func TestSignerRefuses(t *testing.T) {
 func TestExport(t *testing.T) {
 	s, parent := open(t, realDir), t.TempDir()
 	names, err := s.Export(context.Background(), filepath.Join(parent, "one"))
-	if err != nil || len(names) != 9+9 {
+	if err != nil || len(names) != 9+2+10 {
 		t.Fatalf("%q, %v", names, err)
 	}
 	if _, err := s.Export(context.Background(), filepath.Join(parent, "one")); !errors.Is(err, ErrExists) {
@@ -295,6 +298,17 @@ func TestExport(t *testing.T) {
 		if err != nil || err2 != nil || string(a) != string(b) || strings.Contains(string(a), "PRIVATE") {
 			t.Errorf("%s: %v, %v, or exported twice with other bytes", n, err, err2)
 		}
+	}
+	boot, err := os.ReadFile(filepath.Join(parent, "one", "boot-ca.esl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := esl.Parse(boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if certs, err := esl.Certificates(lists); err != nil || len(certs) != 1 || !certs[0].Equal(s.Certificate(Boot)) {
+		t.Errorf("boot-ca.esl: %d certificates, %v", len(certs), err)
 	}
 	k, err := s.SecureBootKeys()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -36,18 +37,48 @@ const (
 // for these names (DNS names and addresses), not by this authority, or ends
 // within 30 days.
 func ServerCertificate(dir string, by Authority, names []string, now time.Time) (tls.Certificate, error) {
-	key, err := serverKey(filepath.Join(dir, "server.key"))
+	c, err := leaf{dir, "server", generateP256, x509.KeyUsageDigitalSignature, now.Add(-backdated)}.by(by, names, now)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+		err = fmt.Errorf("make server certificate: %w", err)
+	}
+	return c, err
+}
+
+// BootCertificate is ServerCertificate for the listener of HTTPS Boot: boot.key
+// and boot.crt in dir. Its key is RSA-2048 and does key exchange, as firmware of
+// EDK2 2022.11 wants it, so it is for nothing else; the certificate begins with
+// its authority's, because clocks of firmware may be slow by years.
+func BootCertificate(dir string, by Authority, names []string, now time.Time) (tls.Certificate, error) {
+	c, err := leaf{dir, "boot", generateRSA, x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, by.Certificate.NotBefore}.by(by, names, now)
+	if err != nil {
+		err = fmt.Errorf("make boot certificate: %w", err)
+	}
+	return c, err
+}
+
+// leaf is a key that stays in a directory, and a certificate for it.
+type leaf struct {
+	dir, name string
+	generate  func() (crypto.Signer, error)
+	usage     x509.KeyUsage
+	from      time.Time
+}
+
+func (l leaf) by(by Authority, names []string, now time.Time) (tls.Certificate, error) {
+	key, err := l.key(filepath.Join(l.dir, l.name+".key"))
+	if err != nil {
+		return tls.Certificate{}, err
 	}
 	c := tls.Certificate{PrivateKey: key}
-	path := filepath.Join(dir, "server.crt")
+	path := filepath.Join(l.dir, l.name+".crt")
 	if c.Leaf = kept(path, key, by, names, now); c.Leaf == nil {
-		if c.Leaf, err = issue(by, key.Public(), serverTemplate(names), now, serverLifetime); err == nil {
+		t := serverTemplate(names)
+		t.KeyUsage, t.NotBefore = l.usage, l.from
+		if c.Leaf, err = issue(by, key.Public(), t, now, serverLifetime); err == nil {
 			err = replace(path, &pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf.Raw}, 0o644)
 		}
 		if err != nil {
-			return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+			return tls.Certificate{}, err
 		}
 	}
 	c.Certificate = [][]byte{c.Leaf.Raw, by.Certificate.Raw}
@@ -66,10 +97,10 @@ func serverTemplate(names []string) *x509.Certificate {
 	return t
 }
 
-func serverKey(path string) (crypto.Signer, error) {
+func (l leaf) key(path string) (crypto.Signer, error) {
 	b, err := regular.Read(path, 1<<16)
 	if errors.Is(err, fs.ErrNotExist) {
-		return newKey(path)
+		return newKey(path, l.generate)
 	}
 	if err != nil {
 		return nil, err
@@ -89,8 +120,12 @@ func serverKey(path string) (crypto.Signer, error) {
 	return signer, nil
 }
 
-func newKey(path string) (crypto.Signer, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func generateP256() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+func generateRSA() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+
+func newKey(path string, generate func() (crypto.Signer, error)) (crypto.Signer, error) {
+	key, err := generate()
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +211,12 @@ func issue(by Authority, key crypto.PublicKey, t *x509.Certificate, now time.Tim
 	serial := random()[:16]
 	serial[0] = serial[0]&0x7f | 0x40 // positive, and always 16 bytes
 	t.SerialNumber = new(big.Int).SetBytes(serial)
-	t.NotBefore, t.NotAfter = now.Add(-backdated), now.Add(lifetime)
-	t.BasicConstraintsValid, t.KeyUsage = true, x509.KeyUsageDigitalSignature
+	if t.NotAfter = now.Add(lifetime); t.NotBefore.IsZero() {
+		t.NotBefore = now.Add(-backdated)
+	}
+	if t.BasicConstraintsValid = true; t.KeyUsage == 0 {
+		t.KeyUsage = x509.KeyUsageDigitalSignature
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, by.Certificate, key, by.Key)
 	if err != nil {
 		return nil, err
