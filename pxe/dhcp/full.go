@@ -53,7 +53,7 @@ func (t *turn) want(a netip.Addr) want {
 func (t *turn) discover(n *network) Output {
 	addr, err := t.s.Leases.choose(n, t.want(t.q.Message.addr(optRequested)), t.now)
 	if err != nil {
-		return Output{Events: []netboot.Event{t.event(netboot.Refused, "dhcp: "+err.Error())}}
+		return Output{Alarm: "full " + n.Prefix.String(), Events: []netboot.Event{t.event(netboot.Refused, "dhcp: "+err.Error())}}
 	}
 	x, ok := t.s.Leases.held(t.client.MAC, n)
 	if !ok || x.Addr != addr || x.Standing != Bound || !t.now.Before(x.Expires) {
@@ -190,7 +190,7 @@ func (t *turn) decline(n *network) Output {
 	detail := fmt.Sprintf("dhcp: %s is somebody else's already, says %s", x.Addr, t.client.MAC)
 	if (t.s.Leases.Count(Declined, t.now)+1)*maxDeclined > max(n.total(), maxDeclined) {
 		t.s.Leases.drop(x.Addr)
-		return Output{Events: []netboot.Event{t.event(netboot.Refused, detail+"; too many say so, it is not kept out")}}
+		return Output{Alarm: "declined", Events: []netboot.Event{t.event(netboot.Refused, detail+"; too many say so, it is not kept out")}}
 	}
 	x.Standing, x.Since, x.Expires = Declined, t.now, t.now.Add(DeclineTime)
 	t.s.Leases.put(x)

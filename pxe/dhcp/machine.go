@@ -30,6 +30,9 @@ type Reply struct {
 type Output struct {
 	Reply  *Reply // nil: nothing is answered
 	Events []netboot.Event
+	// Alarm names what Events are about when one cause makes many of them, whoever asks: it
+	// is enough to tell the first. "" tells each.
+	Alarm string
 	// Durable asks that the leases are kept before Reply leaves: it acknowledges one.
 	Durable bool
 }
@@ -99,7 +102,7 @@ func (s *State) Step(p *Policy, q *Packet, a netboot.Answer, now time.Time) Outp
 	if !l.Ask {
 		a = l.Answer
 	}
-	t := turn{s, p, q, l.Client, kindOf(l.Client), a, now}
+	t := &turn{s, p, q, l.Client, kindOf(l.Client), a, now}
 	var out Output
 	switch {
 	case q.Port == BootPort:
@@ -110,7 +113,8 @@ func (s *State) Step(p *Policy, q *Packet, a netboot.Answer, now time.Time) Outp
 		out = t.proxy()
 	}
 	if t.q.Message.Type() == Discover && (t.kind == pxe || t.kind == http) {
-		out.Events = append([]netboot.Event{t.event(netboot.Asked, t.describe())}, out.Events...)
+		asked := t.event(netboot.Asked, t.describe())
+		out.Events = append([]netboot.Event{asked}, out.Events...)
 	}
 	return out
 }
@@ -120,7 +124,7 @@ func dropped(c netboot.Client, d *Drop, now time.Time) Output {
 	if d.Kind == "other" {
 		return Output{}
 	}
-	return Output{Events: []netboot.Event{{Time: now, Stage: netboot.Refused, MAC: c.MAC, Detail: "dhcp: " + d.Detail}}}
+	return Output{Alarm: d.Kind, Events: []netboot.Event{{Time: now, Stage: netboot.Refused, MAC: c.MAC, Detail: "dhcp: " + d.Detail}}}
 }
 
 // turn is one message on its way through the policy.
