@@ -202,5 +202,7 @@ func (c *Content) Close() error {
 	if c.own == nil {
 		return nil
 	}
-	return c.own.Close()
+	own := c.own
+	c.own = nil
+	return own.Close()
 }
