@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/pxe/netboot"
@@ -87,17 +85,6 @@ func Boots(m Message) bool {
 		}
 	}
 	return false
-}
-
-// URL is where a boot file is, for a server with the base URL base ("tftp://[fd00::1]",
-// "http://[fd00::1]:8080"): what firmware takes in option 59. UEFI firmware resolves no
-// names in tftp URLs and wants an address there (RFC 5970 section 3.1).
-func URL(base, path string) string {
-	parts := strings.Split(path, "/")
-	for i, p := range parts {
-		parts[i] = url.PathEscape(p)
-	}
-	return strings.TrimSuffix(base, "/") + "/" + strings.Join(parts, "/")
 }
 
 // Server answers messages. Make it by New. Not for concurrent use.

@@ -1,0 +1,69 @@
+package dhcpd6
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// link is an interface that machines are answered on.
+type link struct {
+	name  string
+	index int
+	mtu   int
+	mac   netboot.MAC
+}
+
+func findLinks(names []string) (out []link, err error) {
+	for _, name := range names {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("listen for DHCPv6: interface %s: %w", name, err)
+		}
+		l := link{name: name, index: i.Index, mtu: i.MTU}
+		copy(l.mac[:], i.HardwareAddr)
+		if len(l.addrs()) == 0 {
+			return nil, fmt.Errorf("listen for DHCPv6: interface %s has no IPv6 address", name)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// addrs are its addresses as they are now: they may come and go while the server runs.
+func (l link) addrs() (out []netip.Addr) {
+	i, err := net.InterfaceByIndex(l.index)
+	if err != nil {
+		return nil
+	}
+	list, _ := i.Addrs()
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(n.IP); ok && a.Is6() && !a.Is4In6() {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// own is the address that clients of the link reach the server at: one inside the
+// client's own network before any other, never a link-local one.
+func own(addrs []netip.Addr, pools []netip.Prefix) netip.Addr {
+	var found netip.Addr
+	for _, a := range addrs {
+		if a.IsLinkLocalUnicast() || a.IsLoopback() {
+			continue
+		}
+		if slices.ContainsFunc(pools, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return a
+		}
+		if !found.IsValid() {
+			found = a
+		}
+	}
+	return found
+}
