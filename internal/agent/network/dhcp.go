@@ -46,6 +46,7 @@ func (m *Manager) dhcp(ctx context.Context, i int, c appliance.Interface, link n
 			m.Logf("%s: %v", link.Attrs().Name, err)
 		}
 		settled()
+		m.inform(ctx, i, link, l)
 		m.keep(ctx, i, c, link, l)
 	}
 	return ctx.Err()
@@ -63,6 +64,7 @@ type lease struct {
 	rebind  time.Duration // T2
 	server  net.IP
 	base    string // of the server that the machine belongs to (S14)
+	asked   bool   // base is no part of the lease: another server has named it
 }
 
 // minLease keeps a server that says "1 second" from making the machine flood
@@ -156,6 +158,32 @@ func (m *Manager) acquire(ctx context.Context, link netlink.Link) (*lease, error
 	return newLease(raw)
 }
 
+// inform asks the others on the network when the server that has given the address names no
+// base URL: one that gives no addresses (ingot serve beside another DHCP server) answers an
+// INFORM (RFC 2131 section 3.4). An offer of it could not be told from one to take. It asks
+// three times in 7 s, after services have started, and again with each renewal.
+func (m *Manager) inform(ctx context.Context, i int, link netlink.Link, l *lease) {
+	if l.base != "" {
+		return
+	}
+	cl, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(time.Second), nclient4.WithRetry(3))
+	if err != nil {
+		return // the lease is there, and that is what counts
+	}
+	defer cl.Close()
+	q, err := dhcpv4.NewInform(link.Attrs().HardwareAddr, l.addr.IP, modifiers(link)...)
+	if err != nil {
+		return
+	}
+	names := func(r *dhcpv4.DHCPv4) bool {
+		return r.MessageType() == dhcpv4.MessageTypeAck && announced(r.Options.Get(dhcpv4.OptionVendorSpecificInformation)) != ""
+	}
+	if r, err := cl.SendAndRead(ctx, nclient4.DefaultServers, q, names); err == nil {
+		l.base, l.asked = announced(r.Options.Get(dhcpv4.OptionVendorSpecificInformation)), true
+		m.announce(i, l.base)
+	}
+}
+
 func newClient(link netlink.Link) (*nclient4.Client, error) {
 	cl, err := nclient4.New(link.Attrs().Name, nclient4.WithTimeout(2*time.Second), nclient4.WithRetry(3))
 	if err != nil {
@@ -236,10 +264,14 @@ func (m *Manager) keep(ctx context.Context, i int, c appliance.Interface, link n
 	for sleep(ctx, time.Until(start.Add(next))) {
 		renewed, err := m.renew(ctx, link, l)
 		if err == nil {
+			if l.asked && renewed.base == "" {
+				renewed.base, renewed.asked = l.base, true
+			}
 			if err := m.apply(i, c, link, renewed); err != nil {
 				m.Logf("%s: %v", link.Attrs().Name, err)
 			}
 			l, start, next = renewed, time.Now(), renewed.renew
+			m.inform(ctx, i, link, l)
 			continue
 		}
 		m.Logf("%s: renew lease: %v", link.Attrs().Name, err)

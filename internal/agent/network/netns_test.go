@@ -234,6 +234,9 @@ type dhcpd struct {
 	mu    sync.Mutex
 	asked []*dhcpv4.DHCPv4
 	nak   bool
+	// beside leaves naming the base URL to a second server, which gives no addresses and
+	// answers INFORM.
+	beside bool
 }
 
 func serveDHCP(t *testing.T, name string) *dhcpd {
@@ -261,6 +264,10 @@ func (d *dhcpd) handle(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, m)
+	if m.MessageType() == dhcpv4.MessageTypeInform {
+		d.inform(conn, peer, m)
+		return
+	}
 	kind := dhcpv4.MessageTypeOffer
 	if m.MessageType() == dhcpv4.MessageTypeRequest {
 		kind = dhcpv4.MessageTypeAck
@@ -272,11 +279,46 @@ func (d *dhcpd) handle(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
 		dhcpv4.WithServerIP(net.IPv4(192, 0, 2, 1)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(192, 0, 2, 1))),
 		dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithRouter(net.IPv4(192, 0, 2, 1)), dhcpv4.WithDNS(net.IPv4(192, 0, 2, 53)),
 		dhcpv4.WithLeaseTime(600))
-	if err == nil && m.ClassIdentifier() == VendorClass { // a server tells nobody else
+	if err == nil && m.ClassIdentifier() == VendorClass && !d.beside { // a server tells nobody else
 		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte("\x01\x16https://192.0.2.1:9444\xff")))
 	}
 	if err == nil {
 		conn.WriteTo(reply.ToBytes(), peer)
+	}
+}
+
+// inform answers as both servers: the one that has given the address knows no base URL.
+func (d *dhcpd) inform(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+	for _, vendor := range []string{"", "\x01\x16https://192.0.2.2:9444\xff"} {
+		reply, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(dhcpv4.MessageTypeAck), dhcpv4.WithClientIP(m.ClientIPAddr))
+		if err != nil {
+			return
+		}
+		if vendor != "" {
+			reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte(vendor)))
+		}
+		conn.WriteTo(reply.ToBytes(), peer) // both ends of the cable are here: unicast would not go over it
+	}
+}
+
+// A server that gives no addresses, beside the DHCP server that there is, is found, too.
+func TestServerBesideDHCP(t *testing.T) {
+	requireNamespace(t)
+	far := cable(t, "wan0")
+	d := serveDHCP(t, far)
+	d.mu.Lock()
+	d.beside = true
+	d.mu.Unlock()
+	m := start(t, appliance.Interface{Match: appliance.Match{Name: "wan0"}, DHCP: true})
+	deadline := time.Now().Add(10 * time.Second)
+	for m.Server() == "" && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := m.Server(); got != "https://192.0.2.2:9444" {
+		t.Errorf("the announced server is %q", got)
+	}
+	if got := addresses(t, "wan0"); got != "192.0.2.77/24" {
+		t.Errorf("addresses = %s", got)
 	}
 }
 
