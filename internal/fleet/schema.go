@@ -71,6 +71,25 @@ DROP INDEX hosts_ak;
 ALTER TABLE hosts ADD COLUMN ak TEXT; -- as in body: base64
 UPDATE hosts SET ak = json_extract(body, '$.record.akName');
 CREATE UNIQUE INDEX hosts_ak ON hosts (ak);
+`, `
+-- Boots over the network. A machine of boots is a host, or one that has not
+-- attested yet, by its MAC address with colons (which no host's name has).
+CREATE TABLE boots (
+	machine  TEXT PRIMARY KEY,
+	journal  BLOB,             -- of its netboot slots, as package slot encodes it
+	rejected BLOB,
+	body     TEXT NOT NULL     -- JSON: ticket, attempt
+) STRICT, WITHOUT ROWID;
+CREATE TABLE machines (
+	mac  TEXT PRIMARY KEY,     -- twelve digits
+	host TEXT NOT NULL,
+	body TEXT NOT NULL         -- JSON
+) STRICT, WITHOUT ROWID;
+CREATE TABLE timelines (
+	mac  TEXT PRIMARY KEY,     -- twelve digits
+	time INTEGER NOT NULL,     -- Unix milliseconds of the newest step
+	body TEXT NOT NULL         -- JSON
+) STRICT;
 `}
 
 // migrate brings a database to the newest schema.
