@@ -31,7 +31,7 @@ var layers = [][]string{
 		"pxe/netboot", "pxe/dhcp", "pxe/dhcp6",
 	},
 	{ // 1 edges: each wraps one outside thing
-		"partition/erofs", "initramfs/gobuild", "attest/tpm", "pxe/httpboot", "pxe/dhcpd", "pxe/dhcpd6",
+		"partition/erofs", "initramfs/gobuild", "attest/tpm", "pxe/tftp", "pxe/httpboot", "pxe/dhcpd", "pxe/dhcpd6",
 	},
 	{ // 2 chapter roots
 		"initramfs", "partition", "boot", "attest",

@@ -1,0 +1,231 @@
+package tftp
+
+import "time"
+
+// phase is where a transfer is.
+type phase uint8
+
+const (
+	offered  phase = iota // the OACK waits for block 0
+	starting              // content is asked whether it may go out
+	sending
+	over
+)
+
+// kind is what happened to a transfer.
+type kind uint8
+
+const (
+	acked   kind = iota // an ACK came
+	expired             // the deadline passed
+	begun               // content may go out
+	aborted             // the client sent an ERROR
+)
+
+// event is one thing that happened, at a time since some origin.
+type event struct {
+	kind  kind
+	block uint16
+	at    time.Duration
+}
+
+// action is what is to be done after an event.
+type action uint8
+
+const (
+	nothing  action = iota
+	offer           // send the OACK
+	begin           // ask the content whether it may go out
+	send            // send what pull names
+	finished        // the last block was acknowledged
+	probed          // the client left before the first byte
+	broken          // the client left, or is silent
+)
+
+// minWait is the shortest wait for an ACK. Firmware that hashes or copies what it has
+// got is silent for tens of milliseconds; to wait longer than the round trip costs only
+// where a packet was lost.
+const minWait = 250 * time.Millisecond
+
+// sender is one transfer as a state machine without clock or socket: step takes what
+// happened, pull and sent say what goes out. Blocks are counted from 1 without wrapping;
+// on the wire are their lower 16 bits, so after 65,535 comes 0 (what clients that load
+// more than 65,535 blocks expect; no RFC says).
+//
+// The blocks base to base+window-1 may be in flight (RFC 7440 section 4); a window of
+// one is RFC 1350. Three rules keep packets from multiplying:
+//
+//   - A lockstep sender never answers a repeated ACK: the Sorcerer's Apprentice of RFC
+//     1123 section 4.2.3.1.
+//   - With a window a repeated ACK may tell of a gap at its first block, and starts it
+//     anew, but only once, and not when the window before it was sent twice as well:
+//     then the ACK may as well be the echo of that, and answering each echo would
+//     double every window from there on.
+//   - Each wait without progress is twice as long as that before it, up to timeout, and
+//     after retries of them it is over.
+type sender struct {
+	terms
+	wait    time.Duration // for an ACK at most
+	retries int
+
+	phase       phase
+	last        uint64 // number of the last block, which is shorter than the others
+	base        uint64 // first that is not acknowledged
+	next        uint64 // next to go out
+	top         uint64 // highest that ever went out
+	tries       int    // waits since the last progress
+	again, echo bool   // this window went out anew; that before it did
+	timed       bool   // the answer to the window tells the round trip
+	sentAt      time.Duration
+	deadline    time.Duration
+	rtt, jitter time.Duration // RFC 6298
+	resent      uint64        // blocks that went out anew
+}
+
+// newSender is a transfer that begins now; its first action is offer or begin.
+func newSender(t terms, timeout time.Duration, retries int, now time.Duration) (sender, action) {
+	s := sender{terms: t, wait: timeout, retries: retries, base: 1, next: 1, last: uint64(t.size)/uint64(t.block) + 1}
+	if t.timeout > 0 {
+		s.wait = t.timeout
+	}
+	s.deadline = now + s.wait
+	if t.oack == nil {
+		s.phase = starting
+		return s, begin
+	}
+	return s, offer
+}
+
+// step is the transition.
+func (s *sender) step(e event) action {
+	switch {
+	case s.phase == over:
+		return nothing
+	case e.kind == aborted:
+		return s.left()
+	case e.kind == expired:
+		return s.expire(e.at)
+	case e.kind == begun && s.phase == starting:
+		s.phase = sending
+		return send
+	case e.kind == acked && s.phase == offered && e.block == 0:
+		s.phase, s.tries = starting, 0
+		return begin
+	case e.kind == acked && s.phase == sending:
+		return s.ack(e.block, e.at)
+	}
+	return nothing
+}
+
+// left ends what the client has left.
+func (s *sender) left() action {
+	was := s.phase
+	s.phase = over
+	if was == sending {
+		return broken
+	}
+	return probed
+}
+
+// expire is called when the deadline has passed, and may be called before.
+func (s *sender) expire(now time.Duration) action {
+	if s.phase == starting || now < s.deadline {
+		return nothing
+	}
+	if s.tries++; s.tries > s.retries {
+		return s.left()
+	}
+	s.deadline = now + s.patience()
+	if s.phase == offered {
+		return offer
+	}
+	return s.restart(true)
+}
+
+// restart sends the window anew.
+func (s *sender) restart(again bool) action {
+	s.next, s.again = s.base, again
+	return send
+}
+
+func (s *sender) ack(block uint16, now time.Duration) action {
+	n := uint64(block - uint16(s.base-1)) // how many of those in flight; wraps with the numbers
+	switch {
+	case n > s.top-(s.base-1):
+		return nothing // of blocks that are long acknowledged, or were never sent
+	case n == 0:
+		return s.repeated()
+	}
+	s.measure(n, now)
+	s.base += n
+	s.tries = 0
+	if s.base > s.last {
+		s.phase = over
+		return finished
+	}
+	s.echo = s.again
+	return s.restart(s.base < s.next) // a gap in the window: RFC 7440 section 4
+}
+
+// repeated is an ACK of what was acknowledged already.
+func (s *sender) repeated() action {
+	if s.window == 1 || s.next == s.base || s.again || s.echo {
+		return nothing
+	}
+	return s.restart(true)
+}
+
+// measure takes the round trip of a window that was sent once and is acknowledged
+// whole: an answer to what was sent twice tells nothing (Karn).
+func (s *sender) measure(n uint64, now time.Duration) {
+	if !s.timed || s.base+n != s.next {
+		return
+	}
+	r := now - s.sentAt
+	if s.rtt == 0 {
+		s.rtt, s.jitter = r, r/2
+		return
+	}
+	s.jitter += ((s.rtt - r).Abs() - s.jitter) / 4
+	s.rtt += (r - s.rtt) / 8
+}
+
+// patience is how long to wait for an ACK now. A client that named a timeout gets that.
+func (s *sender) patience() time.Duration {
+	if s.timeout > 0 || s.rtt == 0 {
+		return s.wait
+	}
+	return min(s.wait, max(minWait, s.rtt+4*s.jitter)<<s.tries)
+}
+
+// pull names the blocks that may go out: n of them from first.
+func (s *sender) pull() (first uint64, n int) {
+	if s.phase != sending {
+		return 0, 0
+	}
+	end := min(s.base+uint64(s.window), s.last+1)
+	if s.next >= end {
+		return 0, 0
+	}
+	return s.next, int(end - s.next)
+}
+
+// sent tells that n blocks went out.
+func (s *sender) sent(n int, now time.Duration) {
+	if s.next <= s.top {
+		s.resent += min(uint64(n), s.top-s.next+1)
+	}
+	s.next += uint64(n)
+	s.timed = !s.again && s.next > s.top
+	s.top = max(s.top, s.next-1)
+	s.sentAt, s.deadline = now, now+s.patience()
+}
+
+// place is where the bytes of a block are in the file, and how many they are.
+func (s *sender) place(block uint64) (offset int64, length int) {
+	offset = int64(block-1) * int64(s.block)
+	return offset, int(min(int64(s.block), s.size-offset))
+}
+
+// got is how many bytes are acknowledged.
+func (s *sender) got() int64 { return min(s.size, int64(s.base-1)*int64(s.block)) }
