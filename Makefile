@@ -50,8 +50,8 @@ bench-reproduce: tools-test build ## make hello 100 times from nothing, count ot
 bench-powercut: tools-test build ## start 200 states that a power cut leaves of an update; writes docs/powercut.md
 	go run ./internal/bench -powercut $(or $(STATES),200) -seed $(or $(SEED),1)
 
-bench-kill: tools-test build ## kill machines that are being updated 300 times, at random times
-	go run ./internal/bench -kill $(or $(KILLS),300) -seed $(or $(SEED),1)
+bench-kill: tools-test build ## kill machines that are being updated 300 times at random times, then switch a blessed one on 50 times
+	go run ./internal/bench -kill $(or $(KILLS),300) -cycles $(or $(CYCLES),50) -seed $(or $(SEED),1)
 
 bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (root, downloads)
 	$(SUDO) env "PATH=$$PATH" go run ./internal/bench -peers

@@ -96,9 +96,9 @@ func (c *attestServeCmd) Run(v *verb) (err error) {
 // server is the attestation server that the flags describe.
 func (c *attestServeCmd) server(v *verb) (*attestd.Server, error) {
 	s := &attestd.Server{Options: attestd.Options{
-		State: c.State, Keys: c.Keys, Release: c.Release, Names: c.Name,
+		Releases: attestd.Releases{Release: c.Release, Keys: c.Keys, Trust: c.Trust, Insecure: c.Insecure},
+		State:    c.State, Names: c.Name, Cert: c.Cert, Key: c.Key,
 		Interval: c.Interval, Secrets: c.Secrets, EKRoot: c.EKRoot, RequireChain: c.RequireCert, DenyTPM: c.DenyTPM, RevokedEK: c.RevokedEK,
-		Trust: c.Trust, Insecure: c.Insecure, Cert: c.Cert, Key: c.Key,
 		Policy: func() (attest.Policy, error) { return demands(c.Policy, c.Keys) },
 		Log:    slog.New(v.ui.Events(c.Verbose)), Warn: v.ui.Warn, Hint: v.ui.Hint,
 	}}

@@ -29,6 +29,7 @@ type cli struct {
 	Attest     attestCmd     `cmd:"" help:"Prove and judge what a machine has booted, by its TPM."`
 	Verify     verifyCmd     `cmd:"" help:"Check signature, digests and contents of an image set, image or disk."`
 	Scan       scanCmd       `cmd:"" help:"Match what an image set consists of against known vulnerabilities."`
+	Serve      serveCmd      `cmd:"" help:"Serve machines that boot from the network: DHCP, TFTP, HTTP Boot, attestation."`
 	Hosts      hostsCmd      `cmd:"" help:"List the hosts of a server, show one, approve or revoke it."`
 	Flash      flashCmd      `cmd:"" help:"Write an image to a disk."`
 	Delta      deltaCmd      `cmd:"" help:"Make the small patch from one release to the next."`

@@ -68,8 +68,8 @@ func TestSignersAgain(t *testing.T) {
 			t.Errorf("%s: not seen", path)
 		}
 	}
-	s := &attestd.Server{Options: attestd.Options{Trust: []string{file}}}
-	if _, err := s.LoadTrust(); err == nil || !strings.Contains(err.Error(), "load keys") {
+	r := &attestd.Releases{Trust: []string{file}}
+	if _, err := r.Load(); err == nil || !strings.Contains(err.Error(), "load keys") {
 		t.Errorf("got %v", err)
 	}
 }

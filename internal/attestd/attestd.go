@@ -27,17 +27,15 @@ import (
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/verifier"
-	"github.com/ingot-os/ingot/internal/verify"
 )
 
-// Options are what an operator has said. State, Release and Interval are
+// Options are what an operator has said. State, Interval and Policy are
 // required, and Set or Cert with Key.
 type Options struct {
-	State   string
-	Set     *keys.Set // nil: there are no authorities
-	Keys    string    // where Set is; also who signs releases without Trust
-	Release []string
-	Names   []string // of the server; none: those of this host
+	Releases
+	State string
+	Set   *keys.Set // of Keys; nil: there are no authorities
+	Names []string  // of the server; none: those of this host
 
 	Interval     time.Duration
 	Policy       func() (attest.Policy, error) // what else is demanded
@@ -47,16 +45,13 @@ type Options struct {
 	DenyTPM      []string
 	RevokedEK    []string
 
-	Trust     []string
-	Insecure  bool
+	Netboot verifier.Netboot // nil: no machine boots over the network
+
 	Cert, Key string
 
 	Log *slog.Logger
 	// Warn and Hint speak to who starts the server.
 	Warn, Hint func(format string, args ...any)
-	// Setting names a setting as the operator has written it, by the flag of
-	// ingot attest serve; nil: as that flag.
-	Setting func(flag string) string
 }
 
 // Server is an attestation server that is set up.
@@ -71,19 +66,19 @@ type Server struct {
 
 	server *verifier.Server
 	by     *verifier.Authority // of the server's certificate; nil with Cert
-	seen   string              // fingerprint of the releases and their signers
-}
-
-func (s *Server) setting(flag string) string {
-	if s.Setting != nil {
-		return s.Setting(flag)
-	}
-	return "--" + flag
 }
 
 // SetUp makes the server, and loads the releases.
-func (s *Server) SetUp(ctx context.Context) (err error) {
-	o := verifier.Options{Store: s.Store, Interval: s.Interval, Secrets: s.Secrets, Logger: s.Log}
+func (s *Server) SetUp(ctx context.Context) error {
+	if err := s.Assemble(ctx); err != nil {
+		return err
+	}
+	return s.load(ctx)
+}
+
+// Assemble makes the server without releases: give it some by Use.
+func (s *Server) Assemble(ctx context.Context) (err error) {
+	o := verifier.Options{Store: s.Store, Interval: s.Interval, Secrets: s.Secrets, Netboot: s.Netboot, Logger: s.Log}
 	if err := s.identity(ctx, &o); err != nil {
 		return err
 	}
@@ -102,10 +97,8 @@ func (s *Server) SetUp(ctx context.Context) (err error) {
 	if s.Insecure {
 		s.Warn("%s: whoever can write into a release directory decides what is trusted", s.setting("insecure-releases"))
 	}
-	if s.server, err = verifier.New(o); err != nil {
-		return err
-	}
-	return s.load(ctx)
+	s.server, err = verifier.New(o)
+	return err
 }
 
 // makerID is a maker of TPMs (TCG EK Credential Profile, section 3.1.2).
@@ -146,42 +139,23 @@ func (s *Server) secrets() error {
 	return nil
 }
 
-// signers are where the keys are that may sign releases.
-func (o *Options) signers() []string {
-	if len(o.Trust) == 0 && o.Keys != "" {
-		return []string{o.Keys}
-	}
-	return o.Trust
-}
-
-// LoadTrust reads who may sign releases.
-func (s *Server) LoadTrust() (verify.Trust, error) {
-	trust, err := verify.LoadTrust(s.signers()...)
-	if err != nil {
-		return trust, &ui.Error{Err: err, Hint: s.setting("trust") + " takes a directory from ingot keys init or ingot keys export, or a PEM file with public keys"}
-	}
-	return trust, nil
-}
-
-// load reads who may sign releases, and the releases.
+// load reads the releases.
 func (s *Server) load(ctx context.Context) error {
-	seen := s.fingerprint()
-	trust, err := s.LoadTrust()
+	catalog, err := s.Releases.Load()
 	if err != nil {
 		return err
 	}
-	catalog, err := verifier.LoadCatalog(s.Release, trust, s.Insecure)
-	if err != nil {
-		return &ui.Error{Err: err, Hint: s.setting("release") + " names an image set (OUT/NAME-VERSION as ingot build prints it), or a directory of such"}
-	}
-	if err := s.server.SetCatalog(ctx, catalog); err != nil {
+	return s.Use(ctx, catalog)
+}
+
+// Use exchanges the releases that hosts may run.
+func (s *Server) Use(ctx context.Context, c *verifier.Catalog) error {
+	if err := s.server.SetCatalog(ctx, c); err != nil {
 		return err
 	}
-	s.Catalog, s.seen = catalog, seen
+	s.Catalog = c
 	return nil
 }
-
-func (s *Server) fingerprint() string { return verifier.Fingerprint(s.Release, s.signers()...) }
 
 // Serve answers until the context ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.server.Serve(ctx, l) }

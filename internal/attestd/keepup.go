@@ -2,6 +2,7 @@ package attestd
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -23,11 +24,11 @@ func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-renew.C:
-			s.renew()
+			s.Renew()
 		case <-hup:
 			s.Reload(ctx)
 		case <-look.C:
-			if s.fingerprint() != s.seen {
+			if s.Changed() {
 				s.Reload(ctx)
 			}
 		}
@@ -39,20 +40,25 @@ func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 func (s *Server) Reload(ctx context.Context) {
 	if err := s.load(ctx); err != nil {
 		s.Log.Error("releases stay as they were", "error", err.Error())
-		s.seen = s.fingerprint()
 		return
 	}
-	for _, r := range s.Catalog.Refused {
-		s.Log.Warn("release refused", "dir", r.Dir, "reason", r.Reason)
-	}
-	var list []string
-	for _, r := range s.Catalog.Releases {
-		list = append(list, r.Name+" "+r.Version)
-	}
-	s.Log.Info("releases", "loaded", len(list), "are", strings.Join(list, "; "))
+	Tell(s.Log, s.Catalog)
 }
 
-func (s *Server) renew() {
+// Tell writes what releases there are to a log.
+func Tell(log *slog.Logger, c *verifier.Catalog) {
+	for _, r := range c.Refused {
+		log.Warn("release refused", "dir", r.Dir, "reason", r.Reason)
+	}
+	var list []string
+	for _, r := range c.Releases {
+		list = append(list, r.Name+" "+r.Version)
+	}
+	log.Info("releases", "loaded", len(list), "are", strings.Join(list, "; "))
+}
+
+// Renew makes the certificate again when its end is near.
+func (s *Server) Renew() {
 	if s.by == nil {
 		return
 	}
