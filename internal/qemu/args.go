@@ -2,6 +2,8 @@ package qemu
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,6 +16,9 @@ type handles struct {
 	erst               int // file; 0 = none
 	qmp, serial, smoke int // stream sockets
 	tpm                int // control socket of swtpm; 0 = none
+	tap                int // network cable; 0 = QEMU's user network
+
+	options []string // files of Options, in the order of optionNames
 }
 
 // arguments gives QEMU's command line, chosen for a fast start under TCG
@@ -24,7 +29,9 @@ func (m *Machine) arguments(h handles) []string {
 	a := []string{"-nodefaults", "-no-user-config", "-display", "none", "-name", "ingot",
 		"-accel", m.accelerator(), "-machine", m.board(), "-cpu", m.cpu(),
 		"-m", strconv.Itoa(m.Memory), "-smp", strconv.Itoa(m.CPUs)}
-	a = append(a, m.flash(h)...)
+	if !m.BIOS {
+		a = append(a, m.flash(h)...)
+	}
 	a = append(a, "-chardev", fd("qmp", h.qmp), "-mon", "chardev=qmp,mode=control",
 		"-chardev", fd("serial", h.serial), "-serial", "chardev:serial",
 		"-device", "virtio-rng-pci,romfile=",
@@ -34,11 +41,14 @@ func (m *Machine) arguments(h handles) []string {
 		// line, then the other slot) is the guest's own business.
 		"-device", "pvpanic-pci", "-action", "panic=none,watchdog=reset",
 		"-boot", "menu=off")
-	if !m.bare {
+	if m.Image != "" {
 		a = append(a, m.diskArguments(h)...)
-		a = append(a, "-netdev", "user,id=net"+m.hostForwards(), "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	if !m.bare {
+		a = append(a, m.netArguments(h)...)
 	}
 	a = append(a, m.evidence(h)...)
+	a = append(a, m.identity(h)...)
 	if m.NoReboot {
 		a = append(a, "-no-reboot")
 	}
@@ -56,10 +66,13 @@ func (m *Machine) board() string {
 	b := "virt"
 	if m.Arch == AMD64 {
 		smm := "off"
-		if m.Firmware.Secure {
+		if m.Firmware != nil && m.Firmware.Secure {
 			smm = "on"
 		}
 		b = "q35,smm=" + smm + ",hpet=off,i8042=off,vmport=off"
+	}
+	if m.BIOS {
+		return b + ",graphics=off" // SeaBIOS talks on the serial line then
 	}
 	return b + ",pflash0=code,pflash1=vars"
 }
@@ -96,7 +109,8 @@ func (m *Machine) flash(h handles) []string {
 // host's page cache survives QEMU, and nobody relies on the copy after a crash
 // of the host. bootindex makes OVMF connect this disk instead of every device.
 func (m *Machine) diskArguments(h handles) []string {
-	sector := fmt.Sprintf("drive=disk,bootindex=0,logical_block_size=%d,physical_block_size=%[1]d", m.SectorSize)
+	at := m.diskBootIndex()
+	sector := fmt.Sprintf("drive=disk,bootindex=%d,logical_block_size=%d,physical_block_size=%[2]d", at, m.SectorSize)
 	a := []string{"-add-fd", fdset(h.disk),
 		"-blockdev", "driver=file,node-name=disk-file,cache.no-flush=on,discard=unmap,filename=" + fdpath(h.disk),
 		"-blockdev", "driver=" + m.Format + ",node-name=disk,cache.no-flush=on,discard=unmap,file=disk-file"}
@@ -104,15 +118,62 @@ func (m *Machine) diskArguments(h handles) []string {
 	case BusNVMe:
 		return append(a, "-device", "nvme,serial=ingot,"+sector)
 	case BusSATA:
-		return append(a, "-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk,bootindex=0")
+		return append(a, "-device", "ich9-ahci,id=sata", "-device", fmt.Sprintf("ide-hd,bus=sata.0,drive=disk,bootindex=%d", at))
 	case BusSCSI:
 		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", "scsi-hd,bus=scsi.0,"+sector)
 	case BusCD:
-		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", "scsi-cd,bus=scsi.0,drive=disk,bootindex=0")
+		return append(a, "-device", "virtio-scsi-pci,id=scsi,romfile=", "-device", fmt.Sprintf("scsi-cd,bus=scsi.0,drive=disk,bootindex=%d", at))
 	case BusUSB:
 		return append(a, "-device", "qemu-xhci,id=usb", "-device", "usb-storage,bus=usb.0,removable=on,"+sector)
 	}
 	return append(a, "-device", "virtio-blk-pci,romfile=,"+sector)
+}
+
+// diskBootIndex is the disk's place among what is booted.
+func (m *Machine) diskBootIndex() int {
+	if m.Net != nil && m.Net.First {
+		return 1
+	}
+	return 0
+}
+
+// netArguments attaches the network card. It has a bootindex only when it is to be
+// booted: OVMF connects those devices alone, and trying a network costs a minute.
+func (m *Machine) netArguments(h handles) []string {
+	if m.Net == nil {
+		return []string{"-netdev", "user,id=net" + m.hostForwards(), "-device", "virtio-net-pci,netdev=net,romfile="}
+	}
+	card := "virtio-net-pci,netdev=net"
+	if !m.Net.ROM {
+		// Naming one instead is of no use: QEMU gives the default ROM alone the
+		// card's device id, and no firmware runs one with another.
+		card += ",romfile="
+	}
+	if m.Net.MAC != "" {
+		card += ",mac=" + m.Net.MAC
+	}
+	if m.Net.First {
+		card += ",bootindex=0"
+	}
+	return []string{"-netdev", fmt.Sprintf("tap,id=net,fd=%d", h.tap), "-device", card}
+}
+
+// optionNames are the names of Options, in order.
+func (m *Machine) optionNames() []string { return slices.Sorted(maps.Keys(m.Options)) }
+
+// identity is who the machine is, and what its firmware is told.
+func (m *Machine) identity(h handles) []string {
+	var a []string
+	if m.UUID != "" {
+		a = append(a, "-uuid", m.UUID)
+	}
+	if m.SerialNumber != "" {
+		a = append(a, "-smbios", "type=1,serial="+escape(m.SerialNumber))
+	}
+	for i, name := range m.optionNames() {
+		a = append(a, "-fw_cfg", "name="+name+",file="+escape(h.options[i]))
+	}
+	return a
 }
 
 // hostForwards lists the forwarded ports; port 0 lets QEMU take a free one.

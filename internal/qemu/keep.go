@@ -29,8 +29,10 @@ func (m *Machine) keep(private string) (*kept, error) {
 		return nil, fmt.Errorf("create machine directory: %w", err)
 	}
 	var err error
-	if k.vars, err = m.openVars(k.dir); err != nil {
-		return nil, err
+	if !m.BIOS {
+		if k.vars, err = m.openVars(k.dir); err != nil {
+			return nil, err
+		}
 	}
 	if m.Arch != AMD64 {
 		return k, nil

@@ -9,7 +9,8 @@
 // context, or with this program (Linux PR_SET_PDEATHSIG); the copy has no name
 // in any directory, so nothing is left behind either. Guests are amd64 (q35,
 // OVMF) and arm64 (virt, AAVMF); the network is QEMU's user network, reached
-// from 127.0.0.1 only.
+// from 127.0.0.1 only, or a tap device that the caller opens. A machine may have
+// no disk, and an old BIOS, to boot from that network.
 //
 //	vm, err := qemu.Start(ctx, qemu.Machine{Arch: "amd64", Image: "hello.img", TPM: true,
 //		Forwards: []qemu.Forward{{Guest: 8080}}})
@@ -49,10 +50,10 @@ const (
 	AccelTCG = "tcg" // emulation in software
 )
 
-// Machine describes a virtual machine. Arch and Image are required.
+// Machine describes a virtual machine. Arch is required, and Image or Net.
 type Machine struct {
 	Arch  string // AMD64 or ARM64
-	Image string // disk image; never modified
+	Image string // disk image; never modified. Empty: no disk
 	// Format of Image in QEMU's words: "raw" (also when empty), "qcow2", "vpc".
 	// Only a raw image can be grown, or changed by State.
 	Format string
@@ -62,7 +63,8 @@ type Machine struct {
 	DiskSize   int64  // bytes; the copy is grown to it with a hole; 0 or less than the image means as it is
 	// Disk is a file that keeps the disk from run to run; it is copied from
 	// Image when it does not exist. Firmware variables, TPM and ERST are kept
-	// beside it in Disk+".machine/". Empty means a throwaway machine.
+	// beside it in Disk+".machine/", of a machine without an image as well.
+	// Empty means a throwaway machine.
 	Disk string
 
 	Memory   int       // MiB; default 1024
@@ -70,8 +72,17 @@ type Machine struct {
 	TPM      bool      // a TPM 2.0 by swtpm
 	Banks    []uint16  // active PCR banks of a new TPM; default SHA256 alone
 	Forwards []Forward // TCP ports of the guest that are reached from 127.0.0.1
+	Net      *Net      // replaces QEMU's user network: nothing is forwarded then
 	Accel    string    // AccelKVM, AccelTCG, or empty: KVM when the probe succeeds
 	Firmware *Firmware // default: FindFirmware(Arch)
+	BIOS     bool      // amd64 without UEFI: SeaBIOS. Firmware and Vars are not used
+
+	// UUID and SerialNumber are the machine's own, as SMBIOS (type 1) says them.
+	// Empty: all zero, and none.
+	UUID, SerialNumber string
+	// Options are settings of firmware by their names: QEMU's fw_cfg, for example
+	// opt/org.tianocore/IPv4PXESupport or etc/edk2/https/cacerts.
+	Options map[string][]byte
 
 	// Serial gets everything the guest writes to its console, as it comes. An
 	// error from it is ignored. Input, when set, is typed into the console.
@@ -96,6 +107,21 @@ type Machine struct {
 	bare bool // no disk, no network: firmware alone
 }
 
+// Net is a network card on a cable of the caller's.
+type Net struct {
+	// Open opens the machine's end: a tap device (IFF_TAP, IFF_NO_PI, and
+	// IFF_VNET_HDR for speed). It is called at each start; the file is closed
+	// with the machine.
+	Open func() (*os.File, error)
+	MAC  string // default 52:54:00:12:34:56
+	// ROM leaves the card the option ROM that QEMU has for it, which is iPXE
+	// (Debian package ipxe-qemu). A BIOS has no driver of its own; OVMF and AAVMF
+	// have one.
+	ROM bool
+	// First boots from the network before the disk, instead of not at all.
+	First bool
+}
+
 // Forward is one TCP port of the guest. Host 0 takes a free port.
 type Forward struct {
 	Host, Guest int
@@ -105,8 +131,14 @@ func (m *Machine) defaults() error {
 	if m.Arch != AMD64 && m.Arch != ARM64 {
 		return fmt.Errorf("start machine: architecture %q is not amd64 or arm64", m.Arch)
 	}
-	if m.Image == "" && !m.bare {
+	if m.Image == "" && m.Net == nil && !m.bare {
 		return errors.New("start machine: no image")
+	}
+	if m.BIOS && m.Arch != AMD64 {
+		return fmt.Errorf("start machine: %s has no BIOS", m.Arch)
+	}
+	if m.Net != nil && len(m.Forwards) > 0 {
+		return errors.New("start machine: ports are forwarded by QEMU's user network only")
 	}
 	setDefault(&m.SectorSize, 512)
 	setDefault(&m.Memory, 1024)

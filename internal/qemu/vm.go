@@ -47,7 +47,9 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Firmware == nil {
+	if m.BIOS {
+		m.Firmware = &Firmware{}
+	} else if m.Firmware == nil {
 		f, err := FindFirmware(m.Arch)
 		if err != nil {
 			return nil, err
@@ -86,7 +88,7 @@ func (v *VM) powerOn(ctx context.Context, program string) error {
 	w := &wiring{}
 	defer w.close()
 	var h handles
-	if !m.bare {
+	if m.Image != "" {
 		disk, err := m.openDisk(v.dir)
 		if err != nil {
 			return err
@@ -97,7 +99,15 @@ func (v *VM) powerOn(ctx context.Context, program string) error {
 	if v.kept, err = m.keep(v.dir); err != nil {
 		return err
 	}
-	h.vars = w.share(v.kept.vars)
+	if v.kept.vars != nil {
+		h.vars = w.share(v.kept.vars)
+	}
+	if h.tap, err = m.plug(w); err != nil {
+		return err
+	}
+	if h.options, err = m.writeOptions(v.dir); err != nil {
+		return err
+	}
 	if v.kept.erst != nil {
 		h.erst = w.share(v.kept.erst)
 	}
