@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -40,14 +41,66 @@ func (c *serveCmd) Run(v *verb) error {
 			return keysError(err)
 		}
 	}
+	if c.Check {
+		p, err := serve.Check(v.ctx, o)
+		if err != nil {
+			return keysError(err)
+		}
+		return showPlan(v.ui, p)
+	}
 	s, err := serve.Open(v.ctx, o)
 	if err != nil {
 		return keysError(err)
 	}
+	announcePlan(v, s.Plan(v.ctx), config)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	go s.KeepUp(v.ctx, hup)
 	return s.Serve(v.ctx)
+}
+
+// announcePlan says what is served, and what an operator does next.
+func announcePlan(v *verb, p *serve.Plan, c *serve.Config) {
+	if v.ui.JSON {
+		return
+	}
+	for _, x := range p.Ports {
+		on := ""
+		if x.Link != "" {
+			on = " on " + x.Link
+		}
+		v.ui.Say("%s: %s %s%s", x.Part, x.Network, x.Address, on)
+	}
+	v.ui.Say("dhcp is %s%s", p.DHCP, subnetWords(p))
+	for _, r := range p.Releases {
+		v.ui.Say("release %s %s for %s", r.Name, r.Version, r.Arch)
+	}
+	for _, r := range p.Refused {
+		v.ui.Warn("release refused: %s: %s", r.Dir, r.Reason)
+	}
+	if len(p.Releases) == 0 {
+		v.ui.Warn("no release: every machine is told to go on with its next boot option")
+	}
+	for _, w := range p.Boots {
+		v.ui.Say("%s: %s (%s)", w.Machine, wouldWords(w), w.Reason)
+	}
+	if p.Certified {
+		v.ui.Hint("ingot hosts --server https://localhost:%s --keys %s", portOf(p, "attest"), c.Keys)
+	} else {
+		v.ui.Warn("without keys no machine can attest, and ingot hosts has nobody to ask")
+	}
+}
+
+// portOf is the port of a part.
+func portOf(p *serve.Plan, part string) string {
+	for _, x := range p.Ports {
+		if x.Part == part {
+			_, port, _ := net.SplitHostPort(x.Address)
+			return port
+		}
+	}
+	return ""
 }
 
 // serveFile is the configuration that is read when nothing is said.

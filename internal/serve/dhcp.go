@@ -31,7 +31,7 @@ func (s *Server) openDHCP(context.Context) error {
 	}
 	d, err := dhcpd.Listen(o)
 	if err != nil {
-		return s.dhcpError(err)
+		return s.troubled(listener{Part: "dhcp", Network: "udp", Address: net.JoinHostPort("", strconv.Itoa(s.c.DHCP.Port))}, s.dhcpError(err))
 	}
 	for _, l := range d.Listeners() {
 		s.listeners = append(s.listeners, &listener{Part: "dhcp", Network: "udp", Address: netip.AddrPortFrom(l.Local, l.Port).String(), Link: l.Link})

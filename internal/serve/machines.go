@@ -26,7 +26,8 @@ import (
 type machines struct {
 	dir string // empty: there are none
 	// host gives the name of the host that has a MAC address; "" for none.
-	host func(netboot.MAC) string
+	host  func(netboot.MAC) string
+	count int // of files at the start
 }
 
 // Machine gives the file of the first MAC address that has one: by the address,

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/keys"
@@ -28,6 +27,9 @@ type Options struct {
 	Set        *keys.Set                     // of Config.Keys; nil: there is none
 	Policy     func() (attest.Policy, error) // of Config.Attest
 	Version    string                        // of this program
+
+	check bool   // nothing is to stay
+	state string // of Config, for words
 }
 
 // part is a subsystem: it has its ports and all that it reads, and answers
@@ -46,6 +48,7 @@ type listener struct {
 	Address string `json:"address"`
 	Link    string `json:"interface,omitempty"`
 	tcp     net.Listener
+	trouble string // why it cannot be had, with Check
 }
 
 // Server is a boot server that is set up: all its ports are open, all that it
@@ -116,7 +119,7 @@ func (s *Server) listen(ctx context.Context, part, key, address string) (net.Lis
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, s.c.bindError(key, part, "tcp", port, err)
+		return nil, s.troubled(listener{Part: part, Key: key, Network: "tcp", Address: address}, s.c.bindError(key, part, "tcp", port, err))
 	}
 	s.listeners = append(s.listeners, &listener{Part: part, Key: key, Network: "tcp", Address: l.Addr().String(), tcp: l})
 	return l, nil
@@ -161,6 +164,3 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.o.Log.Info("stopped")
 	return errors.Join(errs...)
 }
-
-// lookEach is how often releases and rules are looked at for changes.
-const lookEach = 5 * time.Second

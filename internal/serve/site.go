@@ -49,19 +49,19 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 		return err
 	}
 	t.machines = &machines{dir: s.c.Machines, host: func(netboot.MAC) string { return "" }}
-	if _, err := t.machines.check(); err != nil {
-		return s.c.wrong("machines", "machines", "", "%v", err)
+	if t.machines.count, err = t.machines.check(); err != nil {
+		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
 	if t.catalog, err = t.releases.Load(); err != nil {
 		return err
 	}
-	return t.use(ctx)
+	return t.use(ctx, t.catalog)
 }
 
-// use offers what the catalog has.
-func (t *site) use(ctx context.Context) error {
+// use offers what a catalog has.
+func (t *site) use(ctx context.Context, c *verifier.Catalog) error {
 	o := &offer{sets: map[string]bootfiles.Set{}, rules: bootrule.Only(bootrule.Target{})}
-	for _, r := range t.catalog.Releases {
+	for _, r := range c.Releases {
 		if err := t.files.Check(ctx, r.Boot); err != nil {
 			return err
 		}
@@ -79,11 +79,17 @@ func (t *site) use(ctx context.Context) error {
 		}
 		o.rules = bootrule.Only(x)
 	}
-	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(t.catalog.Releases)))
-	t.metrics.releases.WithLabelValues("refused").Set(float64(len(t.catalog.Refused)))
+	t.catalog = c
+	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(c.Releases)))
+	t.metrics.releases.WithLabelValues("refused").Set(float64(len(c.Refused)))
 	t.now.Store(o)
 	return nil
 }
+
+func (t *site) rules() int                      { return 0 }
+func (t *site) rulesChanged() bool              { return false }
+func (t *site) loadRules(context.Context) error { return nil }
+func (t *site) take(c *Config)                  { t.c = c }
 
 // Decide implements netboot.Decider.
 func (t *site) Decide(_ context.Context, c netboot.Client) netboot.Answer {

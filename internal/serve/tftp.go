@@ -25,7 +25,7 @@ func (s *Server) openTFTP(ctx context.Context) error {
 		conn, err := tftp.Listen(a, "")
 		if err != nil {
 			closeAll(conns)
-			return s.c.bindError("tftp.listen", "tftp", "udp", int(a.Port()), err)
+			return s.troubled(listener{Part: "tftp", Network: "udp", Address: s.c.TFTP.Listen}, s.c.bindError("tftp.listen", "tftp", "udp", int(a.Port()), err))
 		}
 		conns = append(conns, conn)
 		s.listeners = append(s.listeners, &listener{Part: "tftp", Key: "tftp.listen", Network: "udp", Address: conn.LocalAddr().String()})

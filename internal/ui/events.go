@@ -86,6 +86,8 @@ func sentence(message string, v map[string]string, order []string) string {
 		return fmt.Sprintf("%s: %s, by %s%s", host, strings.TrimSpace(v["action"]+" "+v["release"]), v["by"], from)
 	case "slots":
 		return slotsSentence(v)
+	case "boot":
+		return bootSentence(v)
 	}
 	var b strings.Builder
 	b.WriteString(message)

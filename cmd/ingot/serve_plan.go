@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ingot-os/ingot/internal/serve"
+	"github.com/ingot-os/ingot/internal/ui"
+)
+
+// showPlan is the result of ingot serve --check: what would be served, where, and
+// what a machine would get.
+func showPlan(u *ui.UI, p *serve.Plan) error {
+	if u.JSON {
+		return u.PrintJSON(p)
+	}
+	if err := u.Table([]string{"PART", "PORT", "INTERFACE", ""}, portRows(p)); err != nil {
+		return err
+	}
+	if err := u.Print("\ndhcp is %s%s", p.DHCP, subnetWords(p)); err != nil {
+		return err
+	}
+	if p.DHCP6 != serve.ModeOff {
+		if err := u.Print("dhcp6 is %s", p.DHCP6); err != nil {
+			return err
+		}
+	}
+	rows := [][]string{}
+	for _, r := range p.Releases {
+		by := "nobody"
+		if len(r.Signers) > 0 {
+			by = "key " + ui.Short(r.Signers[0])
+		}
+		rows = append(rows, []string{r.Name + " " + r.Version, r.Arch, by, r.Dir})
+	}
+	if err := u.Print(""); err != nil {
+		return err
+	}
+	if err := u.Table([]string{"RELEASE", "ARCH", "SIGNED BY", "FROM"}, rows); err != nil {
+		return err
+	}
+	for _, r := range p.Refused {
+		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
+	}
+	rows = nil
+	for _, w := range p.Boots {
+		rows = append(rows, []string{w.Machine, wouldWords(w), w.Reason})
+	}
+	if err := u.Print(""); err != nil {
+		return err
+	}
+	return u.Table([]string{"MACHINE", "GETS", "BECAUSE"}, rows)
+}
+
+func portRows(p *serve.Plan) (rows [][]string) {
+	for _, x := range p.Ports {
+		trouble := "free"
+		if x.Trouble != "" {
+			trouble = x.Trouble
+		}
+		rows = append(rows, []string{x.Part, x.Network + " " + x.Address, x.Link, trouble})
+	}
+	return rows
+}
+
+func wouldWords(w serve.Would) string {
+	switch {
+	case w.Verdict == "boot" && w.Release == "":
+		return w.Path + " by " + strings.ToUpper(w.Method)
+	case w.Verdict == "boot":
+		return w.Release + " by " + strings.ToUpper(w.Method)
+	case w.Verdict == "refuse":
+		return "told no: its next boot option at once"
+	}
+	return "no answer"
+}
+
+func subnetWords(p *serve.Plan) string {
+	var list []string
+	for _, s := range p.Subnets {
+		pools := "reservations only"
+		if len(s.Pools) > 0 {
+			pools = s.Pools[0].String()
+			for _, x := range s.Pools[1:] {
+				pools += ", " + x.String()
+			}
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", s.Subnet, pools))
+	}
+	if len(list) == 0 {
+		return map[string]string{
+			serve.ModeProxy: ": another DHCP server gives the addresses, this one says what to boot",
+			serve.ModeOff:   ": another DHCP server must name the boot files",
+		}[p.DHCP]
+	}
+	return ": addresses of " + strings.Join(list, ", ")
+}

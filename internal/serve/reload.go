@@ -1,0 +1,159 @@
+package serve
+
+import (
+	"context"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/attestd"
+)
+
+// lookEach is how often releases and rules are looked at for changes.
+const lookEach = 5 * time.Second
+
+// renewEach is how often certificates are looked at: they are made again 30 days
+// before their end.
+const renewEach = 12 * time.Hour
+
+// KeepUp follows changes of releases and rules, reads all again at a signal, and
+// renews certificates, until the context ends.
+func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
+	look, renew := time.NewTicker(lookEach), time.NewTicker(renewEach)
+	defer look.Stop()
+	defer renew.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-renew.C:
+			s.renewAll()
+		case <-hup:
+			s.Reload(ctx)
+		case <-look.C:
+			s.refresh(ctx)
+		}
+	}
+}
+
+// refresh reads what has changed of releases and rules.
+func (s *Server) refresh(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.site.releases.Changed() {
+		s.note("releases", s.loadReleases(ctx))
+	}
+	if s.site.rulesChanged() {
+		s.note("rules", s.site.loadRules(ctx))
+	}
+}
+
+// Reload reads the configuration, releases and rules again. Each of them stays as
+// it was when it cannot be read. Transfers under way go on.
+func (s *Server) Reload(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.o.Reread != nil {
+		c, err := s.o.Reread()
+		if err == nil {
+			err = s.take(c)
+		}
+		s.note("configuration", err)
+	}
+	s.note("releases", s.loadReleases(ctx))
+	s.note("rules", s.site.loadRules(ctx))
+}
+
+// note says how a reload went. Callers hold s.mu.
+func (s *Server) note(what string, err error) {
+	if err != nil {
+		s.metrics.reloads.WithLabelValues("failed").Inc()
+		s.o.Log.Error(what+": stays as it was", "error", err.Error())
+		return
+	}
+	s.metrics.reloads.WithLabelValues("ok").Inc()
+	s.metrics.reloaded.SetToCurrentTime()
+	if what == "configuration" {
+		s.o.Log.Info("configuration is read")
+	}
+}
+
+// loadReleases gives the parts the releases that there are now.
+func (s *Server) loadReleases(ctx context.Context) error {
+	catalog, err := s.site.releases.Load()
+	if err != nil {
+		return err
+	}
+	if s.api != nil {
+		if err := s.api.Use(ctx, catalog); err != nil {
+			return err
+		}
+	}
+	if err := s.site.use(ctx, catalog); err != nil {
+		return err
+	}
+	attestd.Tell(s.o.Log, catalog)
+	return nil
+}
+
+// take takes over what can change while the server runs, and says which changes
+// need a restart.
+func (s *Server) take(c *Config) error {
+	if s.dhcp != nil && c.DHCP.Mode == s.c.DHCP.Mode {
+		if err := s.dhcp.Reload(s.dhcpConfig(c)); err != nil {
+			return err
+		}
+	}
+	if keys := restart(s.c, c); len(keys) > 0 {
+		s.o.Log.Warn("changes that need a restart", "keys", strings.Join(keys, " "))
+	}
+	next := *s.c
+	next.doc, next.Address = c.doc, c.Address
+	next.Releases, next.Trust, next.Insecure = c.Releases, c.Trust, c.Insecure
+	next.Default, next.Rules, next.Machines = c.Default, c.Rules, c.Machines
+	next.DHCP.Subnets, next.DHCP.Relays = c.DHCP.Subnets, c.DHCP.Relays
+	s.c = &next
+	s.site.take(&next)
+	return nil
+}
+
+// alive are keys whose changes count at once.
+var alive = map[string]bool{
+	"releases": true, "default": true, "rules": true, "machines": true, "trust": true, "insecureReleases": true, "address": true,
+	"dhcp.subnets": true, "dhcp.relays": true,
+}
+
+// restart names the keys that differ and count after a restart only.
+func restart(old, new *Config) []string {
+	return differing("", reflect.ValueOf(*old), reflect.ValueOf(*new))
+}
+
+func differing(prefix string, a, b reflect.Value) (list []string) {
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Tag.Get("yaml")
+		if name == "" || name == "-" {
+			continue
+		}
+		x, y := a.Field(i), b.Field(i)
+		switch {
+		case alive[prefix+name] || reflect.DeepEqual(x.Interface(), y.Interface()):
+		case prefix == "" && x.Kind() == reflect.Struct && name != "address":
+			list = append(list, differing(name+".", x, y)...)
+		default:
+			list = append(list, prefix+name)
+		}
+	}
+	return list
+}
+
+func (s *Server) renewAll() {
+	if s.api != nil {
+		s.api.Renew()
+	}
+	for _, renew := range s.site.renew {
+		if err := renew(); err != nil {
+			s.o.Log.Error("certificate of HTTPS is not renewed", "error", err.Error())
+		}
+	}
+}
