@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,3 +116,19 @@ func (h verdicts) Handle(ctx context.Context, r slog.Record) error {
 
 // Enabled implements slog.Handler: what is not written is counted, too.
 func (h verdicts) Enabled(context.Context, slog.Level) bool { return true }
+
+// named fills in what the path of a file says: boot/MAC/RELEASE.efi. A path is the
+// client's word, as its MAC address is everywhere.
+type named struct{ netboot.Watcher }
+
+// Saw implements netboot.Watcher.
+func (n named) Saw(e netboot.Event) {
+	dir, file, _ := strings.Cut(strings.TrimPrefix(e.Path, "boot/"), "/")
+	if mac, err := netboot.ParseMAC(dir); err == nil && e.MAC.IsZero() {
+		e.MAC = mac
+	}
+	if stem, ok := strings.CutSuffix(file, ".efi"); ok && e.Release == "" && !strings.Contains(stem, "/") {
+		e.Release = stem
+	}
+	n.Watcher.Saw(e)
+}

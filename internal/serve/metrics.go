@@ -54,7 +54,7 @@ func newMetrics(version string) *metrics {
 		return v
 	}
 	m.decisions = counters("ingot_boot_decisions_total", "Questions about what a client boots, by architecture and answer (boot, refuse, ignore).", "arch", "verdict")
-	m.stages = counters("ingot_boot_stages_total", "Steps of boots that were seen, by stage and by the method of files (empty for DHCP).", "stage", "method")
+	m.stages = counters("ingot_boot_stages_total", "Steps of boots that were seen, by stage and by the method that files have, or are offered by.", "stage", "method")
 	m.transfers = counters("ingot_transfers_total", "Files that were asked for, by method and result (done, broken, probed, refused).", "method", "result")
 	m.bytes = counters("ingot_transfer_bytes_total", "Bytes of files that were sent, by method.", "method")
 	m.verdicts = counters("ingot_attest_verdicts_total", "Verdicts on hosts, by result (trusted, refused, rejected: not proven to be the host's).", "result")
@@ -88,7 +88,7 @@ func (m *metrics) counter(name, help string, labels prometheus.Labels, value fun
 // Saw implements netboot.Watcher.
 func (m *metrics) Saw(e netboot.Event) {
 	m.stages.WithLabelValues(string(e.Stage), string(e.Method)).Inc()
-	if e.Method == "" {
+	if e.Path == "" { // of DHCP
 		return
 	}
 	key := transferKey{e.Addr, e.Method, e.Path}

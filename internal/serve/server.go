@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/ingot-os/ingot/attest"
@@ -132,6 +133,13 @@ func port(address string) int {
 	return n
 }
 
+func (s *Server) partNames() (list []string) {
+	for _, p := range s.parts {
+		list = append(list, p.name)
+	}
+	return list
+}
+
 // Serve answers until the context ends; then transfers under way come to their
 // end. When one part fails, all stop.
 func (s *Server) Serve(ctx context.Context) error {
@@ -156,6 +164,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			stop()
 		}()
 	}
+	s.o.Log.Info("serving", "parts", strings.Join(s.partNames(), " "))
 	var errs []error
 	for range s.parts {
 		errs = append(errs, <-ended)

@@ -41,7 +41,7 @@ type offer struct {
 func (s *Server) openSite(ctx context.Context) (err error) {
 	t := &site{c: s.c, metrics: s.metrics, releases: s.c.catalogs()}
 	s.site = t
-	t.watch = watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}
+	t.watch = named{watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
 	if t.store, err = attestd.OpenStore(s.c.State); err != nil {
 		return err
 	}

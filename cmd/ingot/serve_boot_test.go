@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/ingot-os/ingot/internal/netlab"
+)
+
+// TestServeUnprivileged runs the whole program as a user without capabilities, on
+// high ports, and boots a client that another project's codec speaks for: DHCP,
+// then the UKI by TFTP and by HTTP, byte for byte. A reload in between costs
+// nobody a transfer.
+func TestServeUnprivileged(t *testing.T) {
+	f := warm(t)
+	_, set := f.built(t, "plain")
+	lab := serveLab(t, f.exe, set)
+	offer := lab.discover(t, iana.EFI_X86_64, "PXEClient:Arch:00007:UNDI:003000")
+	if got := offer.YourIPAddr.String(); got != "10.88.0.77" {
+		t.Errorf("address %s, want the reserved one", got)
+	}
+	file := bootFile(offer)
+	if !strings.HasPrefix(file, "boot/525400aabbcc/hello-") || offer.ServerIPAddr.String() != "10.88.0.1" {
+		t.Fatalf("offer: file %q, server %s", file, offer.ServerIPAddr)
+	}
+	want := digestOf(t, filepath.Join(set, filepath.Base(file)))
+	if got := lab.tftp(t, file, nil); got != want {
+		t.Errorf("TFTP: %s, want %s", got, want)
+	}
+	offer = lab.discover(t, iana.EFI_X86_64_HTTP, "HTTPClient:Arch:00016:UNDI:003000")
+	url := string(offer.Options.Get(dhcpv4.OptionBootfileName))
+	if !strings.HasPrefix(url, "http://10.88.0.1:10080/boot/525400aabbcc/hello-") || string(offer.Options.Get(dhcpv4.OptionClassIdentifier)) != "HTTPClient" {
+		t.Fatalf("HTTP offer: %q", url)
+	}
+	again := func() { // while the transfer runs
+		lab.server.Signal(syscall.SIGHUP)
+		lab.server.Await("configuration is read", 10*time.Second)
+	}
+	if got := lab.http(t, url, again); got != want {
+		t.Errorf("HTTP: %s, want %s", got, want)
+	}
+	if got := lab.tftp(t, file, again); got != want {
+		t.Errorf("TFTP across a reload: %s, want %s", got, want)
+	}
+	lab.metrics(t)
+	if err := lab.server.Stop(); err != nil || !strings.Contains(lab.server.Said(), "stopped") {
+		t.Errorf("stop: %v", err)
+	}
+	for _, line := range []string{"52:54:00:aa:bb:cc is offered hello-", "loads hello-", "has loaded hello-"} {
+		if !strings.Contains(lab.server.Said(), line) {
+			t.Errorf("the log has no %q", line)
+		}
+	}
+}
+
+// bootLab is a running server and a client on a cable to it.
+type bootLab struct {
+	server *netlab.Process
+	host   *netlab.Space
+	client *netlab.Space
+}
+
+func serveLab(t *testing.T, exe, set string) *bootLab {
+	t.Helper()
+	lab := &bootLab{host: netlab.New(t, "server"), client: netlab.New(t, "client")}
+	netlab.Cable(lab.host, "up0", lab.client, "down0")
+	lab.host.Address("up0", "10.88.0.1/24")
+	lab.client.Address("down0", "10.88.0.2/24")
+	dir, err := os.MkdirTemp("", "ingot-serve-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	config := filepath.Join(dir, "serve.yaml")
+	for _, step := range []error{
+		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "state"), 0o700), os.Chown(filepath.Join(dir, "state"), nobodyID, nobodyID),
+		os.CopyFS(filepath.Join(dir, "releases", filepath.Base(set)), os.DirFS(set)),
+		os.WriteFile(config, []byte(labConfig), 0o644),
+	} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	cmd := exec.Command(exe, "serve", "-c", config, "-v")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}}
+	lab.server = lab.host.StartCommand(cmd)
+	lab.server.Await("serving", 20*time.Second)
+	return lab
+}
+
+const nobodyID = 65534
+
+const labConfig = `releases: [releases]
+insecureReleases: true
+state: state
+interfaces: [up0]
+dhcp:
+  mode: full
+  port: 10067
+  proxyPort: 14011
+  subnets:
+    - subnet: 10.88.0.0/24
+      pools: [10.88.0.100-10.88.0.150]
+      router: 10.88.0.1
+      reservations: [{mac: "52:54:00:aa:bb:cc", address: 10.88.0.77, hostname: edge-1}]
+tftp: {listen: ":10069"}
+http: {listen: ":10080"}
+metrics: {listen: "10.88.0.1:19445"}
+`
+
+// discover asks as firmware does, and gives the first offer.
+func (l *bootLab) discover(t *testing.T, arch iana.Arch, class string) *dhcpv4.DHCPv4 {
+	t.Helper()
+	m, err := dhcpv4.NewDiscovery(net.HardwareAddr{0x52, 0x54, 0, 0xaa, 0xbb, 0xcc},
+		dhcpv4.WithBroadcast(true), dhcpv4.WithOption(dhcpv4.OptClientArch(arch)), dhcpv4.WithOption(dhcpv4.OptClassIdentifier(class)),
+		dhcpv4.WithRequestedOptions(dhcpv4.OptionTFTPServerName, dhcpv4.OptionBootfileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.client.ListenPacket("udp4", "0.0.0.0:68")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	buf := make([]byte, 2048)
+	for range 5 {
+		if _, err := conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 255), Port: 10067}); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			continue
+		}
+		if o, err := dhcpv4.FromBytes(buf[:n]); err == nil && o.TransactionID == m.TransactionID {
+			return o
+		}
+	}
+	t.Fatal("no offer")
+	return nil
+}
+
+func bootFile(m *dhcpv4.DHCPv4) string {
+	if m.BootFileName != "" {
+		return m.BootFileName
+	}
+	return string(m.Options.Get(dhcpv4.OptionBootfileName))
+}
+
+func (l *bootLab) http(t *testing.T, url string, during func()) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: l.client.Dial}}
+	r, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	h := sha256.New()
+	if _, err := io.CopyN(h, r.Body, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	during()
+	if _, err := io.Copy(h, r.Body); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// tftp is a client of RFC 1350 with a window of 64 blocks (RFC 7440).
+func (l *bootLab) tftp(t *testing.T, file string, during func()) string {
+	t.Helper()
+	conn, err := l.client.ListenPacket("udp4", "10.88.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ask := fmt.Sprintf("\x00\x01%s\x00octet\x00blksize\x001428\x00windowsize\x0064\x00", file)
+	send := func(b []byte, to net.Addr) {
+		if _, err := conn.WriteTo(b, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send([]byte(ask), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 1), Port: 10069})
+	sum, next, buf := sha256.New(), uint16(1), make([]byte, 2048)
+	for taken := 0; ; {
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ack := func() { send(binary.BigEndian.AppendUint16([]byte{0, 4}, next-1), from) }
+		switch op := binary.BigEndian.Uint16(buf); {
+		case op == 6:
+			ack()
+		case op != 3:
+			t.Fatalf("TFTP: %q", buf[:n])
+		case binary.BigEndian.Uint16(buf[2:]) != next:
+			if taken%64 == 0 {
+				ack()
+			}
+		default:
+			sum.Write(buf[4:n])
+			next, taken = next+1, taken+1
+			if taken == 64 && during != nil {
+				during()
+			}
+			if last := n-4 < 1428; last || taken%64 == 0 {
+				ack()
+				if last {
+					return hex.EncodeToString(sum.Sum(nil))
+				}
+			}
+		}
+	}
+}
+
+// metrics has counted what was done.
+func (l *bootLab) metrics(t *testing.T) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return l.client.Dial(ctx, network, address)
+	}}}
+	r, err := client.Get("http://10.88.0.1:19445/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		`ingot_transfers_total{method="tftp",result="done"} 2`, `ingot_transfers_total{method="http",result="done"} 1`,
+		`ingot_boot_decisions_total{arch="7",verdict="boot"} `, `ingot_boot_stages_total{method="tftp",stage="offered"} `, `ingot_releases{state="loaded"} 1`, `ingot_reloads_total{result="ok"} `,
+	} {
+		if !bytes.Contains(body, []byte("\n"+line)) {
+			t.Errorf("no %s in\n%s", line, body)
+		}
+	}
+	if bytes.Contains(bytes.ToLower(body), []byte("52:54")) || bytes.Contains(body, []byte("525400")) {
+		t.Error("a MAC address is a label")
+	}
+}
+
+func digestOf(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
