@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES_DEMO := qemu-system-x86 ovmf swtpm
 PACKAGES_TEST := $(PACKAGES_DEMO) qemu-system-arm qemu-efi-aarch64 qemu-utils gdisk fdisk dosfstools mtools binutils cpio \
 	squashfs-tools erofs-utils cryptsetup-bin e2fsprogs docker-registry xz-utils zstd kmod systemd-boot-efi sbsigntool osslsigncode pesign efitools softhsm2 opensc openssl xorriso genisoimage bmap-tools \
-	swtpm-tools tpm2-tools ipxe-qemu systemd python3-pefile \
+	swtpm-tools tpm2-tools ipxe-qemu systemd python3-pefile lintian buildah \
 	iproute2 dnsmasq-base isc-dhcp-relay ipxe
 
 help: ## show this
@@ -19,6 +19,9 @@ build: init-binaries ## bin/ingot, carrying ingot-init for amd64 and arm64
 
 init-binaries: need-go
 	@go run ./internal/initbin/generate
+
+deb: build ## out/ingot_VERSION_ARCH.deb: the program and the service of ingot serve
+	@packaging/deb.sh $$(go env GOARCH) out
 
 demo: tools-demo build ## build examples/hello, boot it in QEMU, ask its service, power off
 	@./examples/hello/demo.sh
@@ -89,4 +92,4 @@ tools-test:
 tools-peers:
 	$(call install,debootstrap)
 
-.PHONY: help build init-binaries demo test short check docs locks bench bench-reproduce bench-powercut bench-kill bench-peers fuzz clean tools-demo tools-test tools-peers need-go
+.PHONY: help build init-binaries deb demo test short check docs locks bench bench-reproduce bench-powercut bench-kill bench-peers fuzz clean tools-demo tools-test tools-peers need-go

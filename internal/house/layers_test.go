@@ -49,7 +49,7 @@ var layers = [][]string{
 		"internal/simhost", "internal/replay", "internal/agent", "internal/hosttest", "internal/slotdisk", "internal/stick", "internal/ui", "internal/attestd", "internal/serve", "internal/powercut", "internal/e2e", "internal/bench",
 	},
 	{ // 5 programs
-		"cmd/ingot", "cmd/ingot-init", "cmd/ingot-init-fleet",
+		"cmd/ingot", "cmd/ingot-init", "cmd/ingot-init-fleet", "packaging",
 	},
 }
 

@@ -164,7 +164,10 @@ func (s *Server) Serve(ctx context.Context) error {
 			stop()
 		}()
 	}
+	notify("READY=1")
 	s.o.Log.Info("serving", "parts", strings.Join(s.partNames(), " "))
+	<-ctx.Done()
+	notify("STOPPING=1")
 	var errs []error
 	for range s.parts {
 		errs = append(errs, <-ended)
