@@ -57,14 +57,14 @@ func (s *Server) countDHCP(d *dhcpd.Server) {
 			prometheus.Labels{"family": "4", "verdict": verdict}, func() float64 { return float64(of(d.Stats())) })
 	}
 	s.metrics.counter("ingot_dhcp_received_total", "DHCP messages that came in.", prometheus.Labels{"family": "4"}, func() float64 { return float64(d.Stats().Received) })
-	s.metrics.gauge("ingot_dhcp_leases", "Addresses that are given or offered now.", func() float64 {
+	s.metrics.leases("4", func() int {
 		n, now := 0, time.Now()
 		for _, l := range d.Leases() {
 			if now.Before(l.Expires) {
 				n++
 			}
 		}
-		return float64(n)
+		return n
 	})
 }
 

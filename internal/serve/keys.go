@@ -119,7 +119,7 @@ var dhcp6Keys = []strictyaml.Key{
 	{Path: "dhcp6.subnets[].subnet", Required: true, Also: []string{"network", "prefix"}, Doc: "The subnet.", Example: `subnet: "2001:db8:7::/64"`},
 	{Path: "dhcp6.subnets[].pool", Required: true, Also: []string{"range", "pools"}, Doc: "Addresses that are given.", Example: `pool: "2001:db8:7::100-2001:db8:7::1ff"`},
 	{Path: "dhcp6.subnets[].dns", Doc: "Resolvers.", Example: `dns: ["2001:db8::53"]`},
-	{Path: "dhcp6.subnets[].lease", Default: "1h", Also: []string{"leaseTime"}, Doc: "How long an address is given, 2m to 720h.", Example: "lease: 12h"},
+	{Path: "dhcp6.subnets[].lease", Default: "1h", Also: []string{"leaseTime"}, Doc: "Preferred lifetime of an address, 2m to 720h; it is valid for twice as long.", Example: "lease: 12h"},
 	{Path: "dhcp6.subnets[].advertise", Default: "false", Also: []string{"ra"}, Doc: "`true` sends router advertisements that tell machines to ask by DHCPv6. For networks without a router; beside one, that one must say so (flags M and O).", Example: "advertise: true"},
 }
 

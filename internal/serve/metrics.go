@@ -74,13 +74,18 @@ func newMetrics(version string) *metrics {
 	return m
 }
 
-// gauge registers a number that is asked for at each scrape.
-func (m *metrics) gauge(name, help string, value func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+// gauge registers a number that is asked for at each scrape; labels tell it from
+// others of its name.
+func (m *metrics) gauge(name, help string, labels prometheus.Labels, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
 }
 
-// counter registers a sum that is kept elsewhere; labels tell it from others of
-// its name.
+// leases registers how many addresses are out.
+func (m *metrics) leases(family string, value func() int) {
+	m.gauge("ingot_dhcp_leases", "Addresses that are given now, by IP version.", prometheus.Labels{"family": family}, func() float64 { return float64(value()) })
+}
+
+// counter registers a sum that is kept elsewhere.
 func (m *metrics) counter(name, help string, labels prometheus.Labels, value func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, value))
 }

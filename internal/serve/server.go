@@ -70,20 +70,16 @@ type Server struct {
 }
 
 // Open checks everything, reads everything and opens all ports. After an error
-// nothing is left open.
-func Open(ctx context.Context, o Options) (s *Server, err error) {
-	s = &Server{o: o, c: o.Config, metrics: newMetrics(o.Version)}
+// nothing is left open, and no state that was not there before.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{o: o, c: o.Config, metrics: newMetrics(o.Version)}
 	_, gone := os.Lstat(s.c.State)
-	defer func() {
-		if err != nil {
+	for _, step := range []func(context.Context) error{s.openLinks, s.openSite, s.openAPI, s.openMetrics, s.openHTTP, s.openTFTP, s.openDHCP, s.openDHCP6} {
+		if err := step(ctx); err != nil {
 			s.Close()
 			if errors.Is(gone, fs.ErrNotExist) {
 				os.RemoveAll(s.c.State)
 			}
-		}
-	}()
-	for _, step := range []func(context.Context) error{s.openLinks, s.openSite, s.openAPI, s.openMetrics, s.openHTTP, s.openTFTP, s.openDHCP} {
-		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -67,8 +67,8 @@ func resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
 
 // countTFTP tells what the TFTP server counts itself.
 func (s *Server) countTFTP(t *tftp.Server) {
-	s.metrics.gauge("ingot_tftp_transfers", "TFTP transfers that run.", func() float64 { return float64(t.Stats().Active) })
-	s.metrics.gauge("ingot_tftp_waiting", "TFTP requests that wait for a transfer to end.", func() float64 { return float64(t.Stats().Waiting) })
+	s.metrics.gauge("ingot_tftp_transfers", "TFTP transfers that run.", nil, func() float64 { return float64(t.Stats().Active) })
+	s.metrics.gauge("ingot_tftp_waiting", "TFTP requests that wait for a transfer to end.", nil, func() float64 { return float64(t.Stats().Waiting) })
 	for _, x := range []struct {
 		name, help string
 		of         func(tftp.Stats) int64

@@ -1,0 +1,69 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/ingot-os/ingot/pxe/dhcp6"
+	"github.com/ingot-os/ingot/pxe/dhcpd6"
+)
+
+// openDHCP6 opens DHCPv6 and, where the operator wants them, router advertisements.
+func (s *Server) openDHCP6(context.Context) error {
+	if s.c.DHCP6.Mode == ModeOff {
+		return nil
+	}
+	o := dhcpd6.Options{
+		Config: dhcp6.Config{Assign: s.c.DHCP6.Mode == ModeFull}, Base: s.base6(), Decider: deciding{s.site, s.metrics}, Watcher: s.site.watch,
+		LeaseFile: filepath.Join(s.c.State, "leases6"),
+	}
+	for _, l := range s.links {
+		o.Links = append(o.Links, l.Name)
+	}
+	for _, x := range s.c.DHCP6.Subnets {
+		o.Advertise = o.Advertise || x.Advertise
+		lease := time.Duration(x.Lease)
+		o.Config.Pools = append(o.Config.Pools, dhcp6.Pool{Link: x.Subnet.Prefix, First: x.Pool.First, Last: x.Pool.Last, DNS: plain(x.DNS), Preferred: lease, Valid: 2 * lease})
+	}
+	d, err := dhcpd6.Listen(o)
+	if err != nil {
+		err = s.c.wrong("dhcp6", "dhcp", "", "%v", err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = s.c.bindError("dhcp6", "dhcp", "udp", dhcp6.ServerPort, err)
+		}
+		return s.troubled(listener{Part: "dhcp6", Network: "udp", Address: netip.AddrPortFrom(netip.IPv6Unspecified(), dhcp6.ServerPort).String()}, err)
+	}
+	for _, l := range s.links {
+		for _, port := range []uint16{dhcp6.ServerPort, dhcp6.PXEPort} {
+			s.listeners = append(s.listeners, &listener{Part: "dhcp6", Network: "udp", Address: netip.AddrPortFrom(netip.IPv6Unspecified(), port).String(), Link: l.Name})
+		}
+	}
+	s.metrics.leases("6", func() int { return len(d.Leases()) })
+	s.parts = append(s.parts, part{name: "dhcp6", run: d.Serve, close: func() { d.Close() }})
+	return nil
+}
+
+// base6 is where boot files are for clients of IPv6.
+func (s *Server) base6() dhcp6.Base {
+	b := dhcp6.Base{TFTP: "tftp://" + hereMark}
+	if !s.c.HTTP.Off {
+		b.HTTP = "http://" + hereMark + portSuffix(s.bound("http", s.c.HTTP.Listen), 80)
+	}
+	if s.c.HTTPS.On {
+		b.HTTPS = "https://" + hereMark + portSuffix(s.bound("https", s.c.HTTPS.Listen), 443)
+	}
+	return b
+}
+
+// portSuffix leaves a port out that goes without saying.
+func portSuffix(port, usual int) string {
+	if port == usual {
+		return ""
+	}
+	return ":" + strconv.Itoa(port)
+}
