@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/strictyaml"
 )
@@ -26,13 +27,14 @@ type Config struct {
 	Address    Addr     `yaml:"address"`
 	User       string   `yaml:"user"`
 
-	DHCP    DHCP    `yaml:"dhcp"`
-	DHCP6   DHCP6   `yaml:"dhcp6"`
-	TFTP    TFTP    `yaml:"tftp"`
-	HTTP    HTTP    `yaml:"http"`
-	HTTPS   HTTPS   `yaml:"https"`
-	Attest  Attest  `yaml:"attest"`
-	Metrics Metrics `yaml:"metrics"`
+	DHCP    DHCP           `yaml:"dhcp"`
+	DHCP6   DHCP6          `yaml:"dhcp6"`
+	TFTP    TFTP           `yaml:"tftp"`
+	HTTP    HTTP           `yaml:"http"`
+	HTTPS   HTTPS          `yaml:"https"`
+	IPXE    chain.Programs `yaml:"ipxe"`
+	Attest  Attest         `yaml:"attest"`
+	Metrics Metrics        `yaml:"metrics"`
 
 	// File is where it was read; "" for flags alone.
 	File string `yaml:"-"`
@@ -165,7 +167,7 @@ func Parse(path string, data []byte) (*Config, error) {
 
 // resolve makes paths whole.
 func (c *Config) resolve(dir string) {
-	for _, p := range []*string{&c.Rules, &c.Machines, &c.Keys, &c.State, &c.HTTPS.Cert, &c.HTTPS.Key, &c.Attest.Policy, &c.Attest.Secrets, &c.Attest.Cert, &c.Attest.Key} {
+	for _, p := range []*string{&c.Rules, &c.Machines, &c.Keys, &c.State, &c.IPXE.BIOS.File, &c.IPXE.X64.File, &c.IPXE.ARM64.File, &c.HTTPS.Cert, &c.HTTPS.Key, &c.Attest.Policy, &c.Attest.Secrets, &c.Attest.Cert, &c.Attest.Key} {
 		*p = below(dir, *p)
 	}
 	for _, list := range [][]string{c.Releases, c.Trust, c.Attest.EKRoots} {

@@ -43,6 +43,6 @@ var docSections = []keydoc.Section{
 	{Title: "What machines boot", Keys: []string{"releases", "default", "rules", "machines"}},
 	{Title: "Who the server is", Keys: []string{"keys", "trust", "insecureReleases", "state", "names", "user"}},
 	{Title: "Where machines are", Keys: []string{"interfaces", "address", "dhcp", "dhcp6"}},
-	{Title: "Files", Keys: []string{"tftp", "http", "https"}},
+	{Title: "Files", Keys: []string{"tftp", "http", "https", "ipxe"}},
 	{Title: "Attestation and metrics", Keys: []string{"attest", "metrics"}},
 }

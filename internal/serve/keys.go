@@ -12,7 +12,7 @@ import (
 
 // Keys describes serve.yaml for the decoder, the schema and docs/serve-keys.md.
 var Keys = sync.OnceValue(func() *strictyaml.Table {
-	return strictyaml.NewTable(slices.Concat(releaseKeys, siteKeys, dhcpKeys, dhcp6Keys, fileKeys, attestKeys)...)
+	return strictyaml.NewTable(slices.Concat(releaseKeys, siteKeys, dhcpKeys, dhcp6Keys, fileKeys, ipxeKeys, attestKeys)...)
 })
 
 // listenPattern is an address of an interface, or none, with a port.
@@ -138,6 +138,23 @@ var fileKeys = []strictyaml.Key{
 	{Path: "https.cert", MinLen: 1, With: "key", Default: "one by the boot authority in `state`", Doc: "Certificate with its chain in PEM. Firmware of Debian 12's age takes RSA keys only.", Example: "cert: boot.crt"},
 	{Path: "https.key", MinLen: 1, With: "cert", Doc: "Private key of `cert` in PEM.", Example: "key: boot.key"},
 	{Path: "https.prefer", Default: "false", Doc: "`true` gives HTTP Boot clients an address of HTTPS. Firmware without the authority then loads nothing."},
+}
+
+var ipxeKeys = slices.Concat([]strictyaml.Key{
+	{Path: "ipxe", Also: []string{"chain"}, Default: "none: a BIOS is told to go on with its next boot option",
+		Doc: "iPXE, for what cannot start a UKI from the network: a BIOS, and UEFI machines that a rule sends this way ([netboot-chain.md](netboot-chain.md)). Each program is pinned by its digest. Debian's package ipxe has them.",
+		Example: `ipxe:
+  bios:
+    file: /usr/lib/ipxe/undionly.kpxe
+    sha256: 1111111111111111111111111111111111111111111111111111111111111111`},
+}, ipxeProgram("bios", "for BIOS"), ipxeProgram("x64", "for UEFI on x86-64"), ipxeProgram("arm64", "for UEFI on ARM64"))
+
+func ipxeProgram(key, what string) []strictyaml.Key {
+	return []strictyaml.Key{
+		{Path: "ipxe." + key, Doc: "iPXE " + what + "."},
+		{Path: "ipxe." + key + ".file", Required: true, MinLen: 1, Doc: "The program."},
+		{Path: "ipxe." + key + ".sha256", Required: true, Match: digestText.MatchString, Pattern: digestPattern, Expect: "a SHA-256 of 64 hexadecimal digits", Doc: "Its SHA-256."},
+	}
 }
 
 var attestKeys = []strictyaml.Key{

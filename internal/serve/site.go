@@ -2,7 +2,14 @@ package serve
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -10,15 +17,20 @@ import (
 	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/bootfiles"
 	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/internal/regular"
+	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verifier"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
-// site is what the parts share: who boots what, and the files of it.
+// site is what the parts share: who boots what (netboot.Decider), and the files of
+// it (netboot.Source).
 type site struct {
 	c       *Config
+	log     *slog.Logger
 	store   *fleet.SQLite
 	watch   netboot.Watcher
 	metrics *metrics
@@ -26,20 +38,38 @@ type site struct {
 	releases attestd.Releases
 	catalog  *verifier.Catalog
 	files    *bootfiles.Store
-	now      atomic.Pointer[offer]
+	ipxe     *chain.ProgramsSet
 	machines *machines
 	renew    []func() error // certificates
+
+	// Releases and rules are exchanged whole: a decision has one of each.
+	offered atomic.Pointer[offer]
+	ruled   atomic.Pointer[ruling]
+	seen    seen
 }
 
-// offer is what is served now.
+// offer is the releases that can be booted.
 type offer struct {
-	rules *bootrule.Rules
-	list  []bootrule.Release
-	sets  map[string]bootfiles.Set // by digest
+	list []bootrule.Release
+	sets map[string]*bootable // by digest of the manifest
+}
+
+// bootable is a release with all that is served of it.
+type bootable struct {
+	bootfiles.Set
+	stem  string
+	parts *chain.Parts // for a BIOS, and scripts of iPXE
+}
+
+// ruling is a rules file, and the programs that it names.
+type ruling struct {
+	rules    *bootrule.Rules
+	programs map[string][]byte // by name
+	stamp    string            // of the file
 }
 
 func (s *Server) openSite(ctx context.Context) (err error) {
-	t := &site{c: s.c, metrics: s.metrics, releases: s.c.catalogs()}
+	t := &site{c: s.c, log: s.o.Log, metrics: s.metrics, releases: s.c.catalogs()}
 	s.site = t
 	t.watch = named{watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
 	if t.store, err = attestd.OpenStore(s.c.State); err != nil {
@@ -48,77 +78,203 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 	if t.files, err = bootfiles.New(bootfiles.Options{}); err != nil {
 		return err
 	}
-	t.machines = &machines{dir: s.c.Machines, host: func(netboot.MAC) string { return "" }}
+	if t.ipxe, err = chain.Load(s.c.IPXE); err != nil {
+		return s.c.explain("ipxe", err)
+	}
+	t.machines = &machines{dir: s.c.Machines, host: t.hostOf}
 	if t.machines.count, err = t.machines.check(); err != nil {
 		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
-	if t.catalog, err = t.releases.Load(); err != nil {
+	known, err := t.store.Machines(ctx)
+	if err != nil {
 		return err
 	}
-	return t.use(ctx, t.catalog)
+	t.seen.learn(known)
+	c, err := t.releases.Load()
+	if err != nil {
+		return err
+	}
+	if err := t.use(ctx, c); err != nil {
+		return err
+	}
+	return t.loadRules(ctx)
 }
 
-// use offers what a catalog has.
+// explain places an error at a key, with its own hint.
+func (c *Config) explain(key string, err error) error {
+	hint := ""
+	var with interface{ Hint() string }
+	if errors.As(err, &with) {
+		hint = with.Hint()
+	}
+	return c.wrong(key, key, hint, "%v", err)
+}
+
+// use offers what a catalog has. A release whose files are not those of its
+// manifest is refused, and the others go on.
 func (t *site) use(ctx context.Context, c *verifier.Catalog) error {
-	o := &offer{sets: map[string]bootfiles.Set{}, rules: bootrule.Only(bootrule.Target{})}
+	o := &offer{sets: map[string]*bootable{}}
+	var kept []bootfiles.Set
 	for _, r := range c.Releases {
-		if err := t.files.Check(ctx, r.Boot); err != nil {
-			return err
+		b, err := t.bootable(ctx, r)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			c.Refused = append(c.Refused, verifier.Refused{Dir: r.Dir, Reason: "it cannot be booted from here: " + err.Error()})
+			continue
 		}
 		o.list = append(o.list, bootrule.Release{Digest: r.Digest, Name: r.Name, Version: r.Version, Arch: r.Arch, Epoch: r.Epoch})
-		o.sets[r.Digest] = r.Boot
-	}
-	target := t.c.Default
-	if target == "" && len(o.list) > 0 {
-		target = o.list[0].Name
-	}
-	if target != "" {
-		x, err := bootrule.ParseTarget(target)
-		if err != nil {
-			return t.c.wrong("default", "default", "", "%v", err)
-		}
-		o.rules = bootrule.Only(x)
+		o.sets[r.Digest] = b
+		kept = append(kept, b.Set)
 	}
 	t.catalog = c
-	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(c.Releases)))
+	t.offered.Store(o)
+	t.files.Retain(kept)
+	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(o.list)))
 	t.metrics.releases.WithLabelValues("refused").Set(float64(len(c.Refused)))
-	t.now.Store(o)
+	if t.c.Rules == "" && t.ruled.Load() != nil {
+		return t.loadRules(ctx) // without rules and default, the only appliance is it
+	}
 	return nil
 }
 
-func (t *site) rules() int                      { return 0 }
-func (t *site) rulesChanged() bool              { return false }
-func (t *site) loadRules(context.Context) error { return nil }
-func (t *site) take(c *Config)                  { t.c = c }
-
-// Decide implements netboot.Decider.
-func (t *site) Decide(_ context.Context, c netboot.Client) netboot.Answer {
-	o := t.now.Load()
-	d := bootrule.Decide(bootrule.Case{Facts: bootrule.Facts{MAC: c.MAC, UUID: c.UUID, Arch: c.Arch, IPXE: c.IPXE}, Rules: o.rules, Releases: o.list, Now: time.Now()})
-	a := netboot.Answer{Verb: d.Verb, Reason: d.Reason, Method: netboot.TFTP}
-	if d.Release != nil {
-		a.Release = d.Release.Stem()
-		a.Path = fmt.Sprintf("boot/%s/%s.efi", c.MAC.Plain(), a.Release)
+// bootable checks each byte of a release, and finds what a BIOS needs of it.
+func (t *site) bootable(ctx context.Context, r verifier.Release) (*bootable, error) {
+	if err := t.files.Check(ctx, r.Boot); err != nil {
+		return nil, err
 	}
-	if c.HTTP() {
-		a.Method = netboot.HTTP
+	b := &bootable{Set: r.Boot, stem: r.Name + "-" + r.Version}
+	m, err := manifest(r)
+	if err != nil {
+		return nil, err
 	}
-	return a
+	uki, err := t.files.Open(ctx, r.Boot.UKI)
+	if err != nil {
+		return nil, err
+	}
+	defer uki.Close()
+	// What iPXE cannot be told still boots without it.
+	b.parts, _ = chain.Split(uki, uki.Size(), m)
+	return b, nil
 }
 
-// Open implements netboot.Source.
-func (t *site) Open(ctx context.Context, r netboot.Request) (netboot.Content, error) {
-	o := t.now.Load()
-	for _, x := range o.list {
-		set := o.sets[x.Digest]
-		if set.Root != nil && r.Path == "root/"+set.Root.SHA256 {
-			return t.files.Open(ctx, *set.Root)
+// manifest reads the manifest that the catalog has believed.
+func manifest(r verifier.Release) (*release.Manifest, error) {
+	set, err := release.Open(r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(r.Dir, release.ManifestName))
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != r.Digest {
+		return nil, fmt.Errorf("%s was changed meanwhile", filepath.Join(r.Dir, release.ManifestName))
+	}
+	return set.Manifest, nil
+}
+
+// loadRules reads the rules file, or makes rules of the default.
+func (t *site) loadRules(context.Context) error {
+	x := &ruling{stamp: stampOf(t.c.Rules)}
+	var err error
+	if t.c.Rules == "" {
+		x.rules, err = t.only()
+	} else {
+		err = x.read(t.c.Rules)
+	}
+	if err != nil {
+		if old := t.ruled.Load(); old != nil { // said once for each change
+			kept := *old
+			kept.stamp = x.stamp
+			t.ruled.Store(&kept)
 		}
-		if len(r.Path) > 18 && r.Path[:5] == "boot/" && r.Path[18:] == x.Stem()+".efi" {
-			return t.files.Open(ctx, set.UKI)
+		return err
+	}
+	t.ruled.Store(x)
+	t.metrics.rules.Set(float64(len(x.rules.Rules)))
+	return nil
+}
+
+// only is what all machines boot without a rules file.
+func (t *site) only() (*bootrule.Rules, error) {
+	text := t.c.Default
+	if text == "" {
+		text = "local"
+		for i, r := range t.offered.Load().list {
+			if i > 0 && r.Name != text {
+				text = "local"
+				break
+			}
+			text = r.Name
 		}
 	}
-	return nil, netboot.ErrNotFound
+	target, err := bootrule.ParseTarget(text)
+	if err != nil {
+		return nil, t.c.explain("default", err)
+	}
+	return bootrule.Only(target), nil
+}
+
+func (x *ruling) read(path string) error {
+	data, err := regular.Read(path, bootrule.MaxSize)
+	if err != nil {
+		return fmt.Errorf("read rules: %w", err)
+	}
+	if x.rules, err = bootrule.Parse(path, data); err != nil {
+		return err
+	}
+	x.programs = map[string][]byte{}
+	for name, p := range x.rules.Programs {
+		file := below(filepath.Dir(path), p.File)
+		data, err := regular.Read(file, maxProgram)
+		if err != nil {
+			return fmt.Errorf("read program %s: %w", name, err)
+		}
+		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != p.SHA256 {
+			return fmt.Errorf("read program %s: %s has the SHA-256 %x, not that of the rules", name, file, sum)
+		}
+		x.programs[name] = data
+	}
+	return nil
+}
+
+// maxProgram bounds a program of the rules in bytes.
+const maxProgram = 64 << 20
+
+// rules is how many rules there are.
+func (t *site) rules() int { return len(t.ruled.Load().rules.Rules) }
+
+// rulesChanged reports whether the rules file is another one than was read.
+func (t *site) rulesChanged() bool {
+	return t.c.Rules != "" && stampOf(t.c.Rules) != t.ruled.Load().stamp
+}
+
+func stampOf(path string) string {
+	info, err := os.Stat(path)
+	switch {
+	case path == "" || errors.Is(err, fs.ErrNotExist):
+		return ""
+	case err != nil:
+		return err.Error()
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+}
+
+// take takes another configuration: what is read next is what that says.
+func (t *site) take(c *Config) {
+	t.c, t.releases = c, c.catalogs()
+	t.machines = &machines{dir: c.Machines, host: t.hostOf}
+}
+
+// hostOf is the host that has attested with a MAC address.
+func (t *site) hostOf(mac netboot.MAC) string { return t.known(mac).Host }
+
+// known is what a machine has said of itself when it attested; nothing for others.
+func (t *site) known(mac netboot.MAC) fleet.Machine {
+	m, _ := t.seen.machine(mac)
+	return m
 }
 
 // netboot answers machines that run from RAM.
@@ -129,8 +285,30 @@ func (t *site) Machine(ctx context.Context, r attestapi.MachineRequest) (attesta
 	return t.machines.Machine(ctx, r)
 }
 
-// Booted implements verifier.Netboot.
-func (t *site) Booted(context.Context, *fleet.Host, updateapi.BootReport) (updateapi.BootOrder, error) {
+// Booted implements verifier.Netboot: from now on the machine's addresses stand for
+// its host in choosing what it boots, and nowhere else.
+func (t *site) Booted(ctx context.Context, h *fleet.Host, r updateapi.BootReport) (updateapi.BootOrder, error) {
+	var list []fleet.Machine
+	for _, text := range r.MACs {
+		mac, err := netboot.ParseMAC(text)
+		if err != nil || mac.IsZero() {
+			continue
+		}
+		m := fleet.Machine{MAC: mac, Host: h.Record.Name, UUID: r.UUID, Arch: t.seen.arch(mac), At: time.Now()}
+		if old, ok := t.seen.machine(mac); ok && old.Host != m.Host {
+			t.log.Warn("a machine attests as another host than before", "mac", mac.String(), "host", m.Host, "was", old.Host)
+		} else if ok && old.UUID == m.UUID {
+			continue
+		}
+		list = append(list, m)
+	}
+	if len(list) == 0 {
+		return updateapi.BootOrder{}, nil
+	}
+	if err := t.store.PutMachines(ctx, list...); err != nil {
+		return updateapi.BootOrder{}, err
+	}
+	t.seen.learn(list)
 	return updateapi.BootOrder{}, nil
 }
 

@@ -1,0 +1,194 @@
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ingot-os/ingot/internal/attestapi"
+	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// ruled is a site without releases, with rules.
+func ruled(t *testing.T, text string) *site {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	put(t, path, text)
+	x := &site{c: &Config{Rules: path}, log: slog.New(slog.DiscardHandler), metrics: newMetrics("")}
+	x.offered.Store(&offer{list: []bootrule.Release{{Digest: digest0, Name: "hello", Version: "1.0.0", Arch: "amd64"}}, sets: map[string]*bootable{digest0: {stem: "hello-1.0.0"}}})
+	if err := x.loadRules(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const someRules = "format: 1\nrules:\n  - mac: [\"52:54:00:12:34:56\"]\n    boot: hello\ndefault: local\n"
+
+var known, other = netboot.MAC{0x52, 0x54, 0, 0x12, 0x34, 0x56}, netboot.MAC{0x52, 0x54, 0, 0, 0, 1}
+
+func TestDecide(t *testing.T) {
+	s := ruled(t, someRules)
+	for _, tt := range []struct {
+		name   string
+		c      netboot.Client
+		change func(c *Config)
+		want   netboot.Answer
+	}{
+		{"PXE", netboot.Client{MAC: known, Arch: netboot.EFIX64}, nil, netboot.Answer{Verb: netboot.Boot, Method: netboot.TFTP, Path: "boot/525400123456/hello-1.0.0.efi", Release: "hello-1.0.0"}},
+		{"byte code", netboot.Client{MAC: known, Arch: netboot.EFIBC}, nil, netboot.Answer{Verb: netboot.Boot, Method: netboot.TFTP, Path: "boot/525400123456/hello-1.0.0.efi", Release: "hello-1.0.0"}},
+		{"HTTP", netboot.Client{MAC: known, Arch: netboot.HTTPX64, Class: "HTTPClient"}, nil, netboot.Answer{Verb: netboot.Boot, Method: netboot.HTTP, Path: "boot/525400123456/hello-1.0.0.efi", Release: "hello-1.0.0"}},
+		{"HTTPS", netboot.Client{MAC: known, Arch: netboot.HTTPX64, Class: "HTTPClient"}, func(c *Config) { c.HTTPS = HTTPS{On: true, Prefer: true} }, netboot.Answer{Verb: netboot.Boot, Method: netboot.HTTPS, Path: "boot/525400123456/hello-1.0.0.efi", Release: "hello-1.0.0"}},
+		{"iPXE", netboot.Client{MAC: known, Arch: netboot.BIOS, IPXE: true}, nil, netboot.Answer{Verb: netboot.Boot, Method: netboot.HTTP, Path: "boot/525400123456/boot.ipxe", Release: "hello-1.0.0"}},
+		{"no TFTP", netboot.Client{MAC: known, Arch: netboot.EFIX64}, func(c *Config) { c.TFTP.Off = true }, netboot.Answer{Verb: netboot.Refuse, Release: "hello-1.0.0"}},
+		{"BIOS without iPXE", netboot.Client{MAC: known, Arch: netboot.BIOS}, nil, netboot.Answer{Verb: netboot.Refuse, Release: "hello-1.0.0"}},
+		{"another machine", netboot.Client{MAC: other, Arch: netboot.EFIX64}, nil, netboot.Answer{Verb: netboot.Refuse}},
+		{"unknown architecture", netboot.Client{MAC: known, Arch: 4711}, nil, netboot.Answer{Verb: netboot.Refuse}},
+	} {
+		s.c = &Config{Rules: s.c.Rules}
+		if tt.change != nil {
+			tt.change(s.c)
+		}
+		got := s.Decide(t.Context(), tt.c)
+		if got.Reason == "" {
+			t.Errorf("%s: no reason", tt.name)
+		}
+		got.Reason = ""
+		if got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestOpenNothingElse: a path is looked up, whatever it says.
+func TestOpenNothingElse(t *testing.T) {
+	s := ruled(t, someRules)
+	for _, path := range []string{
+		"", "/", "boot", "boot/", "boot/525400123456", "boot/525400123456/", "boot/525400123456/../../etc/passwd", "../rules.yaml", "rules.yaml", "etc/passwd",
+		"boot/52:54:00:12:34:56/hello-1.0.0.efi", "boot/525400123456/hello-1.0.0.efi/", "boot/525400123456/hello-9.efi", "boot/525400123456/.efi", "root/", "root/" + digest0,
+		"boot/525400123456/x/hello-1.0.0.efi", "boot/525400123456/HELLO-1.0.0.EFI", "boot/525400000001/vmlinuz",
+	} {
+		c, err := s.Open(t.Context(), netboot.Request{Method: netboot.HTTP, Path: path})
+		if err == nil {
+			c.Close()
+			t.Errorf("%q: it is served", path)
+		} else if strings.Contains(err.Error(), "/") {
+			t.Errorf("%q: the error says a path: %v", path, err)
+		}
+	}
+}
+
+// TestRulesAgain: a rules file that changes is read; one with a mistake leaves what
+// was, and is complained about once.
+func TestRulesAgain(t *testing.T) {
+	s := ruled(t, someRules)
+	c := netboot.Client{MAC: other, Arch: netboot.EFIX64}
+	change := func(text string) error {
+		put(t, s.c.Rules, text)
+		if err := os.Chtimes(s.c.Rules, time.Time{}, time.Now().Add(time.Duration(len(text))*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if !s.rulesChanged() {
+			t.Fatal("the change is not seen")
+		}
+		err := s.loadRules(context.Background())
+		if s.rulesChanged() {
+			t.Error("it is read again and again")
+		}
+		return err
+	}
+	if err := change("format: 1\ndefault: hello\n"); err != nil || s.Decide(t.Context(), c).Verb != netboot.Boot {
+		t.Errorf("%v, %+v", err, s.Decide(t.Context(), c))
+	}
+	if err := change("format: 1\ndefult: local\n"); err == nil || s.Decide(t.Context(), c).Verb != netboot.Boot {
+		t.Errorf("a broken file: %v, %+v", err, s.Decide(t.Context(), c))
+	}
+}
+
+func TestMachineFiles(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "52-54-00-12-34-56.yaml"), "hostname: by-mac\n")
+	put(t, filepath.Join(dir, "edge-1.yaml"), "hostname: by-name\n")
+	m := &machines{dir: dir, host: func(mac netboot.MAC) string {
+		if mac == other {
+			return "edge-1"
+		}
+		return "../edge-1"
+	}}
+	if n, err := m.check(); n != 2 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	ask := func(macs ...string) string {
+		f, err := m.Machine(t.Context(), attestapi.MachineRequest{MACs: macs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(f.Data)
+	}
+	for _, tt := range []struct {
+		want string
+		macs []string
+	}{
+		{"hostname: by-mac\n", []string{"nonsense", "00:00:00:00:00:00", "52:54:00:12:34:56"}},
+		{"hostname: by-name\n", []string{other.String()}},
+		{"", []string{"52:54:00:99:99:99", "../edge-1", "edge-1"}},
+		{"", nil},
+	} {
+		if got := ask(tt.macs...); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.macs, got, tt.want)
+		}
+	}
+	put(t, filepath.Join(dir, "edge-1.yaml"), "hostnam: x\n")
+	if _, err := m.Machine(t.Context(), attestapi.MachineRequest{MACs: []string{other.String()}}); err == nil {
+		t.Error("a broken file is handed out")
+	}
+	put(t, filepath.Join(dir, "AA-BB-CC-DD-EE-FF.yaml"), "hostname: x\n")
+	put(t, filepath.Join(dir, "no host!.yaml"), "hostname: x\n")
+	_, err := m.check()
+	for _, want := range []string{"rename it to aa-bb-cc-dd-ee-ff.yaml", "neither the name of a host", `unknown key "hostnam"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("check says %v, want %s", err, want)
+		}
+	}
+}
+
+// TestRestart: what cannot change while the server runs is named.
+func TestRestart(t *testing.T) {
+	parse := func(text string) *Config {
+		c, err := Parse("serve.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	old := parse("releases: [a]\nkeys: k\ndhcp: {mode: full, subnets: [{subnet: 192.0.2.0/24, pools: [192.0.2.5-192.0.2.9]}]}\n")
+	new := parse("releases: [b]\nkeys: other\ndefault: x\nhttp: {listen: \":81\"}\ndhcp: {mode: proxy, relays: [192.0.2.1]}\nattest: {interval: 5m}\n")
+	if got := strings.Join(restart(old, new), " "); got != "keys dhcp.mode http.listen attest.interval" {
+		t.Errorf("%s", got)
+	}
+	if got := restart(old, old); len(got) > 0 {
+		t.Errorf("nothing changed: %v", got)
+	}
+}
+
+// TestSeenIsBounded: forged addresses take no memory without end.
+func TestSeenIsBounded(t *testing.T) {
+	s := &seen{}
+	for i := range 3 * maxSeen {
+		s.asked(netboot.MAC{1, 2, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}, netboot.BIOS)
+	}
+	if len(s.archs) > maxSeen {
+		t.Errorf("%d are remembered", len(s.archs))
+	}
+}
