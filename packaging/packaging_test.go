@@ -83,7 +83,8 @@ func deb(t *testing.T, umask, zone string) string {
 	path := filepath.Join(dir, "ingot")
 	program(t, path)
 	cmd := exec.Command("sh", "-c", "umask "+umask+"; exec ./deb.sh amd64 "+dir)
-	cmd.Env = append(os.Environ(), "INGOT="+path, "SOURCE_DATE_EPOCH=1795392000", "TZ="+zone)
+	// A time to come: dpkg-deb sets later times of files to it by itself, and no earlier ones.
+	cmd.Env = append(os.Environ(), "INGOT="+path, "SOURCE_DATE_EPOCH=1900000000", "TZ="+zone)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -107,6 +108,21 @@ func TestDebIsReproducible(t *testing.T) {
 	if read(t, a) != read(t, b) {
 		t.Error("two packages of one program differ")
 	}
+	out, err := dpkgDeb("--contents", a).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if !strings.Contains(line, " 2030-03-17 17:46 ") || !strings.Contains(line, " root/root ") {
+			t.Errorf("time or owner of the builder: %s", line)
+		}
+	}
+}
+
+func dpkgDeb(args ...string) *exec.Cmd {
+	cmd := exec.Command("dpkg-deb", args...)
+	cmd.Env = append(os.Environ(), "TZ=UTC")
+	return cmd
 }
 
 // TestDebIsPolicy has lintian look for what Debian does not take.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/internal/netlab"
 )
@@ -31,7 +34,7 @@ import (
 func TestServeUnprivileged(t *testing.T) {
 	f := warm(t)
 	_, set := f.built(t, "plain")
-	lab := serveLab(t, f.exe, set)
+	lab := serveLab(t, f.exe, set, labConfig, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}})
 	offer := lab.discover(t, iana.EFI_X86_64, "PXEClient:Arch:00007:UNDI:003000")
 	if got := offer.YourIPAddr.String(); got != "10.88.0.77" {
 		t.Errorf("address %s, want the reserved one", got)
@@ -70,16 +73,94 @@ func TestServeUnprivileged(t *testing.T) {
 	}
 }
 
+// TestServeCapabilities runs the program as ingot.service does: another user, two
+// capabilities, the ports of firmware.
+func TestServeCapabilities(t *testing.T) {
+	f := warm(t)
+	_, set := f.built(t, "plain")
+	lab := serveLab(t, f.exe, set, usualPorts(labConfig), &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}, AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW},
+	})
+	lab.boots(t)
+	if got, want := lab.capabilities(t), uint64(1<<unix.CAP_NET_BIND_SERVICE|1<<unix.CAP_NET_RAW); got != want {
+		t.Errorf("capabilities %x, want %x", got, want)
+	}
+}
+
+// TestServeDropsRoot runs it as root with user: the ports of firmware are open, and
+// nothing of root is left.
+func TestServeDropsRoot(t *testing.T) {
+	f := warm(t)
+	_, set := f.built(t, "plain")
+	lab := serveLab(t, f.exe, set, "user: nobody\n"+usualPorts(labConfig), &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: []uint32{4, 27}}})
+	lab.boots(t)
+	if got := lab.capabilities(t); got != 0 {
+		t.Errorf("capabilities %x are left", got)
+	}
+	status := lab.status(t)
+	if !regexp.MustCompile(`(?m)^Uid:\s65534\s65534\s65534\s65534$`).MatchString(status) || !regexp.MustCompile(`(?m)^Groups:\s*$`).MatchString(status) {
+		t.Errorf("users and groups:\n%s", status)
+	}
+	lab.server.Signal(syscall.SIGHUP)
+	lab.server.Await("configuration is read", 10*time.Second)
+}
+
+// usualPorts are those that firmware knows.
+func usualPorts(config string) string {
+	return strings.NewReplacer("  port: 10067\n", "", "  proxyPort: 14011\n", "", "tftp: {listen: \":10069\"}\n", "", "http: {listen: \":10080\"}\n", "").Replace(config)
+}
+
+// boots boots a client by the usual ports.
+func (l *bootLab) boots(t *testing.T) {
+	t.Helper()
+	l.dhcp, l.tftpPort = 67, 69
+	offer := l.discover(t, iana.EFI_X86_64, "PXEClient:Arch:00007:UNDI:003000")
+	want := digestOf(t, filepath.Join(l.set, filepath.Base(bootFile(offer))))
+	if got := l.tftp(t, bootFile(offer), nil); got != want {
+		t.Errorf("TFTP: %s, want %s", got, want)
+	}
+	offer = l.discover(t, iana.EFI_X86_64_HTTP, "HTTPClient:Arch:00016:UNDI:003000")
+	if got := l.http(t, string(offer.Options.Get(dhcpv4.OptionBootfileName)), func() {}); got != want {
+		t.Errorf("HTTP: %s, want %s", got, want)
+	}
+}
+
+func (l *bootLab) status(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", l.server.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// capabilities are those that the server could use.
+func (l *bootLab) capabilities(t *testing.T) uint64 {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^CapPrm:\s([0-9a-f]+)$`).FindStringSubmatch(l.status(t))
+	if m == nil {
+		t.Fatal("no CapPrm")
+	}
+	n, err := strconv.ParseUint(m[1], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // bootLab is a running server and a client on a cable to it.
 type bootLab struct {
 	server *netlab.Process
 	host   *netlab.Space
 	client *netlab.Space
+	set    string
+
+	dhcp, tftpPort int
 }
 
-func serveLab(t *testing.T, exe, set string) *bootLab {
+func serveLab(t *testing.T, exe, set, text string, as *syscall.SysProcAttr) *bootLab {
 	t.Helper()
-	lab := &bootLab{host: netlab.New(t, "server"), client: netlab.New(t, "client")}
+	lab := &bootLab{set: set, dhcp: 10067, tftpPort: 10069, host: netlab.New(t, "server"), client: netlab.New(t, "client")}
 	netlab.Cable(lab.host, "up0", lab.client, "down0")
 	lab.host.Address("up0", "10.88.0.1/24")
 	lab.client.Address("down0", "10.88.0.2/24")
@@ -92,7 +173,7 @@ func serveLab(t *testing.T, exe, set string) *bootLab {
 	for _, step := range []error{
 		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "state"), 0o700), os.Chown(filepath.Join(dir, "state"), nobodyID, nobodyID),
 		os.CopyFS(filepath.Join(dir, "releases", filepath.Base(set)), os.DirFS(set)),
-		os.WriteFile(config, []byte(labConfig), 0o644),
+		os.WriteFile(config, []byte(text), 0o644),
 	} {
 		if step != nil {
 			t.Fatal(step)
@@ -101,7 +182,7 @@ func serveLab(t *testing.T, exe, set string) *bootLab {
 	cmd := exec.Command(exe, "serve", "-c", config, "-v")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}}
+	cmd.SysProcAttr = as
 	lab.server = lab.host.StartCommand(cmd)
 	lab.server.Await("serving", 20*time.Second)
 	return lab
@@ -143,7 +224,7 @@ func (l *bootLab) discover(t *testing.T, arch iana.Arch, class string) *dhcpv4.D
 	defer conn.Close()
 	buf := make([]byte, 2048)
 	for range 5 {
-		if _, err := conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 255), Port: 10067}); err != nil {
+		if _, err := conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 255), Port: l.dhcp}); err != nil {
 			t.Fatal(err)
 		}
 		conn.SetReadDeadline(time.Now().Add(3 * time.Second))
@@ -199,7 +280,7 @@ func (l *bootLab) tftp(t *testing.T, file string, during func()) string {
 			t.Fatal(err)
 		}
 	}
-	send([]byte(ask), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 1), Port: 10069})
+	send([]byte(ask), &net.UDPAddr{IP: net.IPv4(10, 88, 0, 1), Port: l.tftpPort})
 	sum, next, buf := sha256.New(), uint16(1), make([]byte, 2048)
 	for taken := 0; ; {
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))

@@ -117,7 +117,11 @@ func TestRulesAgain(t *testing.T) {
 }
 
 func TestMachineFiles(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "machines")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "../edge-1.yaml"), "hostname: not-in-there\n")
 	put(t, filepath.Join(dir, "52-54-00-12-34-56.yaml"), "hostname: by-mac\n")
 	put(t, filepath.Join(dir, "edge-1.yaml"), "hostname: by-name\n")
 	m := &machines{dir: dir, host: func(mac netboot.MAC) string {
