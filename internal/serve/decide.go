@@ -37,13 +37,14 @@ func (t *site) Decide(_ context.Context, c netboot.Client) netboot.Answer {
 
 // file names a file below the machine's own path, by a method that is served.
 func (t *site) file(a netboot.Answer, c netboot.Client, name string, http bool) netboot.Answer {
+	conf := t.c.Load()
 	a.Path = "boot/" + c.MAC.Plain() + "/" + name
 	switch {
-	case http && t.c.HTTPS.On && (t.c.HTTPS.Prefer || t.c.HTTP.Off) && !c.IPXE:
+	case http && conf.HTTPS.On && (conf.HTTPS.Prefer || conf.HTTP.Off) && !c.IPXE:
 		a.Method = netboot.HTTPS
-	case http && !t.c.HTTP.Off:
+	case http && !conf.HTTP.Off:
 		a.Method = netboot.HTTP
-	case !http && !t.c.TFTP.Off:
+	case !http && !conf.TFTP.Off:
 		a.Method = netboot.TFTP
 	default:
 		what := map[bool]string{true: "HTTP", false: "TFTP"}[http]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -112,10 +113,26 @@ func (s *Server) openMetrics(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.HandleFunc("POST /-/reload", s.reloadByHTTP)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10}
 	s.parts = append(s.parts, part{name: "metrics", run: func(ctx context.Context) error { return serveHTTP(ctx, server, l) }})
 	return nil
+}
+
+// reloadByHTTP is SIGHUP for who cannot send one. From this machine only, and not by
+// a web page that a browser here shows (Fetch standard: those send Origin).
+func (s *Server) reloadByHTTP(w http.ResponseWriter, r *http.Request) {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		http.Error(w, "a reload is asked for on this machine", http.StatusForbidden)
+		return
+	}
+	if !s.Reload(r.Context()) {
+		http.Error(w, "something stays as it was: the log says what, and why", http.StatusUnprocessableEntity)
+		return
+	}
+	fmt.Fprintln(w, "ok")
 }
 
 // serveHTTP serves until the context ends.

@@ -51,7 +51,7 @@ type Would struct {
 func (s *Server) Plan(ctx context.Context) *Plan {
 	p := &Plan{
 		File: s.c.File, State: s.c.State, DHCP: s.c.DHCP.Mode, DHCP6: s.c.DHCP6.Mode, Links: s.links, Subnets: s.c.DHCP.Subnets,
-		Releases: s.site.catalog.Releases, Refused: s.site.catalog.Refused, Rules: s.site.rules(), Machines: s.site.machines.count, Certified: !s.c.Attest.Off,
+		Releases: s.site.catalog.Releases, Refused: s.site.catalog.Refused, Rules: s.site.rules(), Machines: s.site.machines.Load().count, Certified: !s.c.Attest.Off,
 	}
 	for _, l := range s.listeners {
 		p.Ports = append(p.Ports, Port{Part: l.Part, Network: l.Network, Address: l.Address, Link: l.Link, Trouble: l.trouble})

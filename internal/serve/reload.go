@@ -49,34 +49,37 @@ func (s *Server) refresh(ctx context.Context) {
 	}
 }
 
-// Reload reads the configuration, releases and rules again. Each of them stays as
-// it was when it cannot be read. Transfers under way go on.
-func (s *Server) Reload(ctx context.Context) {
+// Reload reads the configuration, releases and rules again, and reports whether all
+// of them could be. What cannot be read stays as it was, and the log says why.
+// Transfers under way go on.
+func (s *Server) Reload(ctx context.Context) (all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all = true
 	if s.o.Reread != nil {
 		c, err := s.o.Reread()
 		if err == nil {
 			err = s.take(c)
 		}
-		s.note("configuration", err)
+		all = s.note("configuration", err)
 	}
-	s.note("releases", s.loadReleases(ctx))
-	s.note("rules", s.site.loadRules(ctx))
+	all = s.note("releases", s.loadReleases(ctx)) && all
+	return s.note("rules", s.site.loadRules(ctx)) && all
 }
 
 // note says how a reload went. Callers hold s.mu.
-func (s *Server) note(what string, err error) {
+func (s *Server) note(what string, err error) (ok bool) {
 	if err != nil {
 		s.metrics.reloads.WithLabelValues("failed").Inc()
 		s.o.Log.Error(what+": stays as it was", "error", err.Error())
-		return
+		return false
 	}
 	s.metrics.reloads.WithLabelValues("ok").Inc()
 	s.metrics.reloaded.SetToCurrentTime()
 	if what == "configuration" {
 		s.o.Log.Info("configuration is read")
 	}
+	return true
 }
 
 // loadReleases gives the parts the releases that there are now.

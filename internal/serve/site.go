@@ -29,7 +29,6 @@ import (
 // site is what the parts share: who boots what (netboot.Decider), and the files of
 // it (netboot.Source).
 type site struct {
-	c       *Config
 	log     *slog.Logger
 	store   *fleet.SQLite
 	watch   netboot.Watcher
@@ -39,13 +38,14 @@ type site struct {
 	catalog  *verifier.Catalog
 	files    *bootfiles.Store
 	ipxe     *chain.ProgramsSet
-	machines *machines
 	renew    []func() error // certificates
 
-	// Releases and rules are exchanged whole: a decision has one of each.
-	offered atomic.Pointer[offer]
-	ruled   atomic.Pointer[ruling]
-	seen    seen
+	// These are exchanged whole by a reload, while questions are answered.
+	c        atomic.Pointer[Config]
+	offered  atomic.Pointer[offer]
+	ruled    atomic.Pointer[ruling]
+	machines atomic.Pointer[machines]
+	seen     seen
 }
 
 // offer is the releases that can be booted.
@@ -69,7 +69,8 @@ type ruling struct {
 }
 
 func (s *Server) openSite(ctx context.Context) (err error) {
-	t := &site{c: s.c, log: s.o.Log, metrics: s.metrics, releases: s.c.catalogs()}
+	t := &site{log: s.o.Log, metrics: s.metrics, releases: s.c.catalogs()}
+	t.c.Store(s.c)
 	s.site = t
 	t.watch = named{watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
 	if t.store, err = attestd.OpenStore(s.c.State); err != nil {
@@ -81,10 +82,11 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 	if t.ipxe, err = chain.Load(s.c.IPXE); err != nil {
 		return s.c.explain("ipxe", err)
 	}
-	t.machines = &machines{dir: s.c.Machines, host: t.hostOf}
-	if t.machines.count, err = t.machines.check(); err != nil {
+	m := &machines{dir: s.c.Machines, host: t.hostOf}
+	if m.count, err = m.check(); err != nil {
 		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
+	t.machines.Store(m)
 	known, err := t.store.Machines(ctx)
 	if err != nil {
 		return err
@@ -133,7 +135,7 @@ func (t *site) use(ctx context.Context, c *verifier.Catalog) error {
 	t.files.Retain(kept)
 	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(o.list)))
 	t.metrics.releases.WithLabelValues("refused").Set(float64(len(c.Refused)))
-	if t.c.Rules == "" && t.ruled.Load() != nil {
+	if t.c.Load().Rules == "" && t.ruled.Load() != nil {
 		return t.loadRules(ctx) // without rules and default, the only appliance is it
 	}
 	return nil
@@ -177,12 +179,12 @@ func manifest(r verifier.Release) (*release.Manifest, error) {
 
 // loadRules reads the rules file, or makes rules of the default.
 func (t *site) loadRules(context.Context) error {
-	x := &ruling{stamp: stampOf(t.c.Rules)}
+	x := &ruling{stamp: stampOf(t.c.Load().Rules)}
 	var err error
-	if t.c.Rules == "" {
+	if t.c.Load().Rules == "" {
 		x.rules, err = t.only()
 	} else {
-		err = x.read(t.c.Rules)
+		err = x.read(t.c.Load().Rules)
 	}
 	if err != nil {
 		if old := t.ruled.Load(); old != nil { // said once for each change
@@ -199,7 +201,7 @@ func (t *site) loadRules(context.Context) error {
 
 // only is what all machines boot without a rules file.
 func (t *site) only() (*bootrule.Rules, error) {
-	text := t.c.Default
+	text := t.c.Load().Default
 	if text == "" {
 		text = "local"
 		for i, r := range t.offered.Load().list {
@@ -212,7 +214,7 @@ func (t *site) only() (*bootrule.Rules, error) {
 	}
 	target, err := bootrule.ParseTarget(text)
 	if err != nil {
-		return nil, t.c.explain("default", err)
+		return nil, t.c.Load().explain("default", err)
 	}
 	return bootrule.Only(target), nil
 }
@@ -248,7 +250,7 @@ func (t *site) rules() int { return len(t.ruled.Load().rules.Rules) }
 
 // rulesChanged reports whether the rules file is another one than was read.
 func (t *site) rulesChanged() bool {
-	return t.c.Rules != "" && stampOf(t.c.Rules) != t.ruled.Load().stamp
+	return t.c.Load().Rules != "" && stampOf(t.c.Load().Rules) != t.ruled.Load().stamp
 }
 
 func stampOf(path string) string {
@@ -264,8 +266,9 @@ func stampOf(path string) string {
 
 // take takes another configuration: what is read next is what that says.
 func (t *site) take(c *Config) {
-	t.c, t.releases = c, c.catalogs()
-	t.machines = &machines{dir: c.Machines, host: t.hostOf}
+	t.c.Store(c)
+	t.machines.Store(&machines{dir: c.Machines, host: t.hostOf})
+	t.releases = c.catalogs()
 }
 
 // hostOf is the host that has attested with a MAC address.
@@ -282,7 +285,7 @@ func (t *site) netboot() verifier.Netboot { return t }
 
 // Machine implements verifier.Netboot.
 func (t *site) Machine(ctx context.Context, r attestapi.MachineRequest) (attestapi.MachineFile, error) {
-	return t.machines.Machine(ctx, r)
+	return t.machines.Load().Machine(ctx, r)
 }
 
 // Booted implements verifier.Netboot: from now on the machine's addresses stand for

@@ -19,7 +19,8 @@ func ruled(t *testing.T, text string) *site {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	put(t, path, text)
-	x := &site{c: &Config{Rules: path}, log: slog.New(slog.DiscardHandler), metrics: newMetrics("")}
+	x := &site{log: slog.New(slog.DiscardHandler), metrics: newMetrics("")}
+	x.c.Store(&Config{Rules: path})
 	x.offered.Store(&offer{list: []bootrule.Release{{Digest: digest0, Name: "hello", Version: "1.0.0", Arch: "amd64"}}, sets: map[string]*bootable{digest0: {stem: "hello-1.0.0"}}})
 	if err := x.loadRules(t.Context()); err != nil {
 		t.Fatal(err)
@@ -56,10 +57,11 @@ func TestDecide(t *testing.T) {
 		{"another machine", netboot.Client{MAC: other, Arch: netboot.EFIX64}, nil, netboot.Answer{Verb: netboot.Refuse}},
 		{"unknown architecture", netboot.Client{MAC: known, Arch: 4711}, nil, netboot.Answer{Verb: netboot.Refuse}},
 	} {
-		s.c = &Config{Rules: s.c.Rules}
+		c := &Config{Rules: s.c.Load().Rules}
 		if tt.change != nil {
-			tt.change(s.c)
+			tt.change(c)
 		}
+		s.c.Store(c)
 		got := s.Decide(t.Context(), tt.c)
 		if got.Reason == "" {
 			t.Errorf("%s: no reason", tt.name)
@@ -95,8 +97,8 @@ func TestRulesAgain(t *testing.T) {
 	s := ruled(t, someRules)
 	c := netboot.Client{MAC: other, Arch: netboot.EFIX64}
 	change := func(text string) error {
-		put(t, s.c.Rules, text)
-		if err := os.Chtimes(s.c.Rules, time.Time{}, time.Now().Add(time.Duration(len(text))*time.Minute)); err != nil {
+		put(t, s.c.Load().Rules, text)
+		if err := os.Chtimes(s.c.Load().Rules, time.Time{}, time.Now().Add(time.Duration(len(text))*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		if !s.rulesChanged() {
