@@ -134,6 +134,9 @@ func (c *Config) suitable(all []net.Interface, found []Link) (list []Link, err e
 	return nil, c.wrong("interfaces", "interface", "connect one, or name it: this machine has "+names(all), "no interface of Ethernet is up and has an IPv4 address")
 }
 
+// flags are those that a configuration without a file has.
+var flags = map[string]bool{"release": true, "interface": true, "dhcp": true, "keys": true, "state": true}
+
 // wrong is an error about a key, at its line when there is a file, or about the
 // flag of it.
 func (c *Config) wrong(path, flag, hint, format string, args ...any) error {
@@ -141,5 +144,8 @@ func (c *Config) wrong(path, flag, hint, format string, args ...any) error {
 		e := c.doc.Errorf(path, "", format, args...)
 		return &ui.Error{Err: e, Hint: hint}
 	}
-	return &ui.Error{Err: fmt.Errorf("--"+flag+": "+format, args...), Hint: hint}
+	if flags[flag] {
+		flag = "--" + flag
+	}
+	return &ui.Error{Err: fmt.Errorf(flag+": "+format, args...), Hint: hint}
 }

@@ -19,7 +19,7 @@ func (c *Config) bindError(key, flag, network string, port int, err error) error
 	case errors.Is(err, syscall.EADDRINUSE):
 		who := owner("/proc", network, port)
 		hint := map[int]string{
-			67:   "one DHCP server can run on a machine: stop that one, or run ingot serve on another machine beside it",
+			67:   "stop that one, or let it give the addresses and this one say what to boot: --dhcp proxy, or dhcp: {mode: proxy}",
 			69:   "stop the other TFTP server",
 			4011: "stop the other PXE boot server (dnsmasq with pxe-service is one)",
 		}[port]

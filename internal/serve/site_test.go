@@ -2,15 +2,20 @@ package serve
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -196,5 +201,37 @@ func TestSeenIsBounded(t *testing.T) {
 	}
 	if len(s.archs) > maxSeen {
 		t.Errorf("%d are remembered", len(s.archs))
+	}
+}
+
+// TestOwner: who has a port is found in /proc, as root or for one's own programs.
+func TestOwner(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got, want := owner("/proc", "tcp", port(l.Addr().String())), fmt.Sprintf("(pid %d)", os.Getpid()); !strings.HasSuffix(got, want) {
+		t.Errorf("%q, want %s", got, want)
+	}
+	if got := owner("/proc", "udp", port(l.Addr().String())); got != "" {
+		t.Errorf("%q has a port that nobody has", got)
+	}
+}
+
+// TestPortInUse says which port, who has it, and what to do, at the line of the key.
+func TestPortInUse(t *testing.T) {
+	c, err := Parse("serve.yaml", []byte("releases: [a]\ndhcp:\n  port: 67\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.bindError("dhcp.port", "dhcp", "udp", 67, syscall.EADDRINUSE)
+	var hint *ui.Error
+	if !strings.Contains(got.Error(), "serve.yaml:3:9: udp port 67 is in use by ") || !errors.As(got, &hint) || !strings.Contains(hint.Hint, "mode: proxy") {
+		t.Errorf("%v", got)
+	}
+	flagged := (&Config{}).bindError("http.listen", "http", "tcp", 80, syscall.EACCES)
+	if got := flagged.Error(); got != "http: tcp port 80: this user may not open it" {
+		t.Errorf("%s", got)
 	}
 }
