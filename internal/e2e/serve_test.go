@@ -114,3 +114,41 @@ func newServeLab(t *testing.T, config string) *serveLab {
 	l.server.Await("serving: parts", time.Minute)
 	return l
 }
+
+// TestServeAttested: a machine without a disk boots by PXE, finds the attestation
+// API of the server that it booted from by DHCP (its image names another address),
+// and is trusted with the reference of the release as it was built for disks.
+func TestServeAttested(t *testing.T) {
+	needs(t, qemu.AMD64)
+	site := newLab(t)
+	l := &serveLab{space: netlab.New(t, "server"), dir: t.TempDir()}
+	l.space.Bridge("br0", "10.77.0.1/24")
+	l.cable = l.space.Tap("vm0", "br0")
+	path := filepath.Join(l.dir, "serve.yaml")
+	text := "releases: [" + site.set.Dir + "]\nkeys: " + site.keys + "\nstate: state\nnames: [10.77.0.1, localhost]\ninterfaces: [br0]\n" +
+		"dhcp: {mode: full, subnets: [{subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.120]}]}\nattest: {interval: 2s}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.server = l.space.Start(exe, "serve", "-c", path, "-v")
+	l.server.Await("serving: parts", time.Minute)
+	vm, err := qemu.Start(context.WithoutCancel(t.Context()), qemu.Machine{Arch: qemu.AMD64, Accel: qemu.AccelTCG, TPM: true, WorkDir: t.TempDir(),
+		Options: map[string][]byte{"opt/org.tianocore/IPv6PXESupport": []byte("n")}, Net: &qemu.Net{Open: l.cable.Open, First: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{VM: vm, t: t}
+	t.Cleanup(g.unplug)
+	l.server.Await("waits for approval", 4*time.Minute)
+	name := regexp.MustCompile(`(\S+) waits for approval`).FindStringSubmatch(l.server.Said())[1]
+	hosts := []string{"hosts", "--server", "https://10.77.0.1:9444", "--keys", site.keys}
+	l.space.Run(exe, append(hosts, name, "--approve")...)
+	l.server.Await(name+" is trusted", 2*time.Minute)
+	if shown := l.space.Run(exe, append(hosts, name)...); !regexp.MustCompile(`(?m)^ *boot +pxe, Secure Boot off`).MatchString(shown) {
+		t.Errorf("the boot path is not told:\n%s", shown)
+	}
+}

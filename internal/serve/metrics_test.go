@@ -85,10 +85,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 		want = append(want, fmt.Sprintf("| `%s` | %s | %s | %s |", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()))
 	}
-	var have []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `ingot_.*$").FindAllString(string(page), -1) {
-		have = append(have, row)
-	}
+	have := regexp.MustCompile("(?m)^\\| `ingot_.*$").FindAllString(string(page), -1)
 	slices.Sort(want)
 	slices.Sort(have)
 	if !slices.Equal(want, have) {
