@@ -19,7 +19,7 @@ func TestSettle(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := stamp(time.Now().Add(tick/2)).settle(gone); !errors.Is(err, context.Canceled) {
+	if err := stamp(time.Now().Add(tick / 2)).settle(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("who does not wait: %v", err)
 	}
 	for _, at := range []time.Time{time.Now().Add(-time.Hour), time.Now().Add(time.Hour), {}} {

@@ -65,6 +65,10 @@ func (c *call) transfer(f netboot.Content, want span) {
 
 // run sends a span. What is sent is counted even when there is an error.
 func (t *transfer) run(want span) error {
+	// The header goes alone, so that what is counted is of the file.
+	if err := http.NewResponseController(t.c.w).Flush(); err != nil {
+		return err
+	}
 	if t.file != nil {
 		if _, err := t.file.Seek(want.from, io.SeekStart); err != nil {
 			return err
