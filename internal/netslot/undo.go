@@ -1,6 +1,9 @@
 package netslot
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/ingot-os/ingot/boot/slot"
 )
 
@@ -43,3 +46,23 @@ func (s *Server) edit(host string, f func(*slot.Record) bool) (Outcome, error) {
 		return err
 	})
 }
+
+// State is how a machine's slots are. Nothing changes.
+func (s *Server) State(host string) (slot.State, error) {
+	var out slot.State
+	err := s.Store.Change(host, func(e *Entry) error {
+		b := boot{server: s, entry: &Entry{e.Journal, e.Rejected}}
+		if err := b.load(); err != nil {
+			return err
+		}
+		out = b.state
+		return errNothing
+	})
+	if !errors.Is(err, errNothing) {
+		return slot.State{}, fmt.Errorf("slots of %s: %w", host, err)
+	}
+	return out, nil
+}
+
+// errNothing has a store keep nothing.
+var errNothing = errors.New("nothing is kept")

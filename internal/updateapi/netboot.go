@@ -27,6 +27,10 @@ type BootReport struct {
 	Path string   `json:"path"`
 	MACs []string `json:"macs,omitempty"` // of its Ethernet links, with colons
 	UUID string   `json:"uuid,omitempty"` // of the machine's SMBIOS table; empty: none, or not one of its own
+	// Serial and Asset are those of SMBIOS (product_serial, chassis_asset_tag); empty:
+	// none, or a filler of the maker's.
+	Serial string `json:"serial,omitempty"`
+	Asset  string `json:"asset,omitempty"`
 
 	Uptime  float64 `json:"uptime"`  // of this boot, in seconds
 	Healthy float64 `json:"healthy"` // seconds for which everything has been well without a gap; 0: it is not

@@ -160,6 +160,9 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	})
 	if err == nil {
 		s.say(c, &before, v)
+		if s.o.Boots != nil {
+			s.o.Boots.Attested(c.ctx, &before, v, c.address)
+		}
 	}
 	return *v, err
 }

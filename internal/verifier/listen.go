@@ -85,6 +85,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+updateapi.AssignmentPath, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, 0, s.attested(s.assignment)) })
 	mux.HandleFunc("POST "+updateapi.SlotsPath, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, maxReport, s.attested(s.report)) })
 	mux.HandleFunc("GET "+updateapi.ReleasesPath+"/{digest}/{part}", s.send)
+	if s.o.Boots != nil {
+		operator("GET "+BootsPath, s.boots)
+		operator("GET "+BootsPath+"/{name}", s.boot)
+		operator("POST "+BootsPath+"/{name}", s.order)
+	}
 	s.netboot(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		write(w, http.StatusNotFound, attestapi.Error{Code: RequestUnknown, Detail: "there is no such path or method"})

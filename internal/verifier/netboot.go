@@ -81,7 +81,7 @@ func (s *Server) booted(c *call, body []byte) (any, error) {
 
 // checkBootReport bounds what a host can have kept and shown.
 func checkBootReport(r *updateapi.BootReport) error {
-	words := append([]string{r.Boot, r.Name, r.Version, r.Build, r.Path, r.UUID, r.Cause}, r.MACs...)
+	words := append([]string{r.Boot, r.Name, r.Version, r.Build, r.Path, r.UUID, r.Serial, r.Asset, r.Cause}, r.MACs...)
 	texts := []string{r.Detail}
 	for _, e := range r.Evidence {
 		words, texts = append(words, e.Cause), append(texts, e.Detail)

@@ -223,6 +223,10 @@ func (s *Server) lastVerdict(ctx context.Context, name string) (*attest.Verdict,
 	return v, err
 }
 
+// EKFingerprint is the SHA-256 of an endorsement key's SubjectPublicKeyInfo, in
+// hex; empty when it cannot be told.
+func EKFingerprint(public []byte) string { return spki(public) }
+
 // spki is the fingerprint of an endorsement key; empty when it cannot be told.
 func spki(public []byte) string {
 	p, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)

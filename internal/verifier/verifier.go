@@ -5,6 +5,7 @@
 //	GET  /v1/hosts    GET, POST /v1/hosts/NAME                  operators (List, Detail, Action)
 //	GET  /v1/assignment, POST /v1/slots                         attested machines (package updateapi)
 //	GET  /v1/releases/DIGEST/...                                attested machines, operators
+//	GET  /v1/boots    GET, POST /v1/boots/NAME                  operators, of a boot server
 //
 // A machine shows a certificate that it has signed by itself; its key is the
 // channel that everything is bound to. With its verdict it gets one by the
@@ -53,6 +54,7 @@ type Options struct {
 	Interval    time.Duration // between evidence of a host
 	Secrets     string        // directory; empty: there are none
 	Depot       *depot.Depot  // what releases are served from; nil: they are not
+	Boots       Boots         // the boot server; nil: there is none
 	Logger      *slog.Logger  // nil: events are dropped
 	Now         func() time.Time
 	Limits      Limits

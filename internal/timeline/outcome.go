@@ -1,0 +1,219 @@
+package timeline
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// rank orders stages as a boot goes through them.
+var rank = map[netboot.Stage]int{netboot.Asked: 1, netboot.Refused: 2, netboot.Offered: 3, netboot.Probed: 4, netboot.First: 5, netboot.Broken: 6, netboot.Last: 7, Chained: 8, Started: 9, netboot.Attested: 10, netboot.Healthy: 11}
+
+func (b *Boot) furthest() (n int) {
+	for _, s := range b.Steps {
+		n = max(n, rank[s.Stage])
+	}
+	return n
+}
+
+// judge says how far a boot came, and whether it died there. A boot whose last
+// step is younger than limit may still go on. That firmware asks for a size,
+// breaks off, and asks again is how it works, and no error.
+func (b *Boot) judge(now time.Time, limit time.Duration) (outcome string, died bool) {
+	if len(b.Steps) == 0 {
+		return "nothing was seen", false
+	}
+	over := now.Sub(b.Steps[len(b.Steps)-1].Time) > limit
+	file := b.file()
+	tell := func(going, dead string) (string, bool) {
+		if over {
+			return dead, true
+		}
+		return going, false
+	}
+	has := func(stages ...netboot.Stage) bool {
+		return slices.ContainsFunc(b.Steps, func(s Step) bool { return slices.Contains(stages, s.Stage) })
+	}
+	switch {
+	case has(netboot.Healthy):
+		return "healthy", false
+	case has(netboot.Attested):
+		return tell("attested", "attested, never healthy")
+	case file != nil && file.Stage == netboot.Broken:
+		return "download of " + file.Path + " broken at " + percent(file), true
+	case file != nil && file.Stage == netboot.First:
+		return tell("loads "+file.Path, "download of "+file.Path+" broken at "+percent(file))
+	case has(Started):
+		return tell("ingot-init runs", "started, never attested")
+	case file != nil:
+		return tell("loaded "+file.Path, "loaded "+file.Path+", never attested")
+	case has(netboot.Refused):
+		return "refused: " + b.last(netboot.Refused).Detail, false
+	case has(netboot.Probed):
+		return tell("asked for the size", "asked for the size, never fetched")
+	case has(netboot.Offered):
+		return tell("offered", "offered, never fetched")
+	}
+	return tell("asked", "asked, never answered")
+}
+
+// file is the last step of a transfer of which bytes went out.
+func (b *Boot) file() *Step {
+	for i := len(b.Steps) - 1; i >= 0; i-- {
+		switch s := &b.Steps[i]; s.Stage {
+		case netboot.First, netboot.Broken, netboot.Last:
+			return s
+		}
+	}
+	return nil
+}
+
+func (b *Boot) last(stage netboot.Stage) *Step {
+	for i := len(b.Steps) - 1; i >= 0; i-- {
+		if b.Steps[i].Stage == stage {
+			return &b.Steps[i]
+		}
+	}
+	return &Step{}
+}
+
+func percent(s *Step) string {
+	if s.Size <= 0 {
+		return "an unknown part"
+	}
+	return fmt.Sprintf("%d %%", s.Bytes*100/s.Size)
+}
+
+// Of gives the boots of a machine, oldest first.
+func (t *Timeline) Of(mac netboot.MAC, now time.Time) []Boot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	el := t.hosts[mac]
+	if el == nil {
+		return nil
+	}
+	return t.copyOf(el.Value.(*host), now)
+}
+
+func (t *Timeline) copyOf(h *host, now time.Time) []Boot {
+	out := slices.Clone(h.boots)
+	if len(h.pending) > 0 {
+		out = append(out, Boot{Begun: h.pending[0].Time, Steps: h.pending})
+	}
+	for i := range out {
+		b := &out[i]
+		b.Steps = slices.Clone(b.Steps)
+		b.Outcome, b.Died = b.judge(now, t.o.Limit)
+		if i+1 < len(out) && !b.Died { // another boot has begun since
+			b.Outcome, b.Died = b.judge(b.Steps[len(b.Steps)-1].Time.Add(t.o.Limit+1), t.o.Limit)
+		}
+	}
+	return out
+}
+
+// Machine is a machine that was seen, with its newest boot.
+type Machine struct {
+	MAC  netboot.MAC
+	Seen time.Time
+	Boot *Boot // nil: none is known
+}
+
+// Machines gives all machines, last seen first.
+func (t *Timeline) Machines(now time.Time) []Machine {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Machine, 0, t.order.Len())
+	for el := t.order.Front(); el != nil; el = el.Next() {
+		h := el.Value.(*host)
+		m := Machine{MAC: h.mac, Seen: h.seen}
+		if boots := t.copyOf(h, now); len(boots) > 0 {
+			m.Boot = &boots[len(boots)-1]
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// At gives the machine that an address was last seen to be of; zero for none.
+func (t *Timeline) At(a netip.Addr) netboot.MAC {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.addrs[a.Unmap()]
+}
+
+// Kept is one machine's boots as they are kept; Body nil: they are forgotten.
+type Kept struct {
+	MAC  netboot.MAC
+	At   time.Time
+	Body []byte
+}
+
+type keptHost struct {
+	MAC   netboot.MAC  `json:"mac"`
+	Seen  time.Time    `json:"seen"`
+	Addrs []netip.Addr `json:"addresses,omitempty"`
+	Boots []Boot       `json:"boots"`
+}
+
+// Changed gives what has changed since it was last asked, at most n machines,
+// to be kept beside the way that boots go.
+func (t *Timeline) Changed(n int) (out []Kept, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for mac, there := range t.dirty {
+		if len(out) == n {
+			break
+		}
+		delete(t.dirty, mac)
+		k := Kept{MAC: mac}
+		if el := t.hosts[mac]; there && el != nil {
+			h := el.Value.(*host)
+			if len(h.boots) == 0 {
+				continue
+			}
+			k.At = h.seen
+			if k.Body, err = json.Marshal(keptHost{h.mac, h.seen, h.addrs, h.boots}); err != nil {
+				return out, fmt.Errorf("encode boots of %s: %w", mac, err)
+			}
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+// Load takes what was kept, in any order.
+func (t *Timeline) Load(bodies [][]byte) error {
+	var all []keptHost
+	for _, b := range bodies {
+		var k keptHost
+		if err := json.Unmarshal(b, &k); err != nil {
+			return fmt.Errorf("read kept boots: %w", err)
+		}
+		for _, b := range k.Boots {
+			if len(b.Steps) == 0 {
+				return fmt.Errorf("read kept boots of %s: a boot without a step", k.MAC)
+			}
+		}
+		all = append(all, k)
+	}
+	slices.SortStableFunc(all, func(a, b keptHost) int { return cmp.Compare(a.Seen.UnixNano(), b.Seen.UnixNano()) })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, k := range all {
+		if k.MAC.IsZero() {
+			continue
+		}
+		h := t.host(k.MAC, k.Seen)
+		h.boots = k.Boots[max(0, len(k.Boots)-t.o.Boots):]
+		for _, a := range k.Addrs {
+			t.learn(h, a)
+		}
+		delete(t.dirty, k.MAC)
+	}
+	return nil
+}

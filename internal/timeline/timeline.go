@@ -1,0 +1,299 @@
+// Package timeline joins what the parts of a boot server see into boots: offer,
+// probe, first byte, last byte, attested, healthy, with times, and the stage in
+// which a boot died.
+//
+//	t := timeline.New(timeline.Options{})
+//	t.Saw(event)                  // netboot.Watcher
+//	boots := t.Of(mac, now)       // oldest first
+//
+// Memory is bounded: of each machine the last boots, of a boot so many steps, of
+// all machines those that were seen last. A machine is a MAC address, which
+// anybody can forge; what stands here proves nothing.
+//
+// Limits: times are the server's. A firmware that asks anew within the same
+// minute after it was refused makes no new boot.
+package timeline
+
+import (
+	"container/list"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// Boot is one boot of a machine, as it was seen.
+type Boot struct {
+	Begun   time.Time      `json:"begun"`
+	Host    string         `json:"host,omitempty"`
+	Release string         `json:"release,omitempty"` // NAME-VERSION
+	Method  netboot.Method `json:"method,omitempty"`  // of the boot file
+	Addr    string         `json:"address,omitempty"`
+	Steps   []Step         `json:"steps"`
+	// Outcome says how far it came, for people; Died that it will come no further.
+	// Of computes both.
+	Outcome string `json:"outcome,omitempty"`
+	Died    bool   `json:"died,omitempty"`
+}
+
+// Step is something that was seen, once or several times in a row.
+type Step struct {
+	Time   time.Time     `json:"time"`
+	Stage  netboot.Stage `json:"stage"`
+	Path   string        `json:"path,omitempty"`
+	Bytes  int64         `json:"bytes,omitempty"`
+	Size   int64         `json:"size,omitempty"`
+	Detail string        `json:"detail,omitempty"`
+	Times  int           `json:"times,omitempty"` // when more than once
+}
+
+// Stages that only this package makes.
+const (
+	Chained netboot.Stage = "ipxe" // iPXE runs, and asks
+	Started netboot.Stage = "init" // ingot-init runs, and asks for an address
+)
+
+// Options bound a timeline. Zero values are defaults.
+type Options struct {
+	Hosts int           // machines; 16384
+	Boots int           // of a machine; 8
+	Steps int           // of a boot; 48
+	Limit time.Duration // without a step, after which a boot has died; 15 minutes
+}
+
+// Timeline is a netboot.Watcher.
+type Timeline struct {
+	o Options
+
+	mu    sync.Mutex
+	hosts map[netboot.MAC]*list.Element // of *host
+	order *list.List                    // last seen first
+	addrs map[netip.Addr]netboot.MAC    // that have fetched boot files or were given an address
+	dirty map[netboot.MAC]bool          // not kept yet; false: gone
+}
+
+type host struct {
+	mac     netboot.MAC
+	boots   []Boot
+	pending []Step    // questions that no answer has placed yet
+	same    time.Time // until then questions are of the boot under way
+	seen    time.Time
+	addrs   []netip.Addr
+}
+
+// maxAddrs bounds how many addresses of a machine are remembered.
+const maxAddrs = 4
+
+// New makes an empty one.
+func New(o Options) *Timeline {
+	set := func(n *int, value int) {
+		if *n <= 0 {
+			*n = value
+		}
+	}
+	set(&o.Hosts, 16384)
+	set(&o.Boots, 8)
+	set(&o.Steps, 48)
+	if o.Limit <= 0 {
+		o.Limit = 15 * time.Minute
+	}
+	return &Timeline{o: o, hosts: map[netboot.MAC]*list.Element{}, order: list.New(), addrs: map[netip.Addr]netboot.MAC{}, dirty: map[netboot.MAC]bool{}}
+}
+
+// Saw implements netboot.Watcher.
+func (t *Timeline) Saw(e netboot.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mac := t.whose(&e)
+	if mac.IsZero() {
+		return
+	}
+	h := t.host(mac, e.Time)
+	t.learn(h, e.Addr.Addr())
+	s := Step{Time: e.Time, Stage: e.Stage, Path: shortPath(e.Path), Bytes: e.Bytes, Size: e.Size, Detail: cut(e.Detail, 200)}
+	if e.Stage == netboot.Asked && !e.Time.Before(h.same) {
+		h.ask(s, t.o.Steps)
+		return
+	}
+	b := t.boot(h, &e)
+	if e.Host != "" {
+		b.Host = e.Host
+	}
+	if e.Release != "" {
+		b.Release = e.Release
+	}
+	if e.Method != "" {
+		b.Method = e.Method
+	}
+	if e.Addr.IsValid() {
+		b.Addr = e.Addr.Addr().String()
+	}
+	b.add(s, t.o.Steps)
+}
+
+// Continues says that the machine's boot goes on: iPXE or ingot-init asks now.
+func (t *Timeline) Continues(mac netboot.MAC, stage netboot.Stage, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mac.IsZero() {
+		return
+	}
+	h := t.host(mac, now)
+	h.same, h.pending = now.Add(10*time.Second), nil
+	if len(h.boots) == 0 {
+		return // of a boot that this server did not see
+	}
+	h.boots[len(h.boots)-1].add(Step{Time: now, Stage: stage}, t.o.Steps)
+}
+
+// whose is the machine of an event: it says so itself, or its path does, or its
+// address.
+func (t *Timeline) whose(e *netboot.Event) netboot.MAC {
+	if !e.MAC.IsZero() {
+		return e.MAC
+	}
+	if rest, ok := strings.CutPrefix(e.Path, "boot/"); ok {
+		plain, _, _ := strings.Cut(rest, "/")
+		if mac, err := netboot.ParseMAC(plain); err == nil && len(plain) == 12 {
+			return mac
+		}
+	}
+	return t.addrs[e.Addr.Addr().Unmap()]
+}
+
+// host is the machine, made when it is new; then the one that was not seen for
+// longest makes room.
+func (t *Timeline) host(mac netboot.MAC, now time.Time) *host {
+	t.dirty[mac] = true
+	if el := t.hosts[mac]; el != nil {
+		t.order.MoveToFront(el)
+		h := el.Value.(*host)
+		h.seen = now
+		return h
+	}
+	h := &host{mac: mac, seen: now}
+	t.hosts[mac] = t.order.PushFront(h)
+	for t.order.Len() > t.o.Hosts {
+		t.forget(t.order.Back())
+	}
+	return h
+}
+
+func (t *Timeline) forget(el *list.Element) {
+	h := t.order.Remove(el).(*host)
+	delete(t.hosts, h.mac)
+	for _, a := range h.addrs {
+		if t.addrs[a] == h.mac {
+			delete(t.addrs, a)
+		}
+	}
+	t.dirty[h.mac] = false
+}
+
+// learn remembers the machine's address: events about a root payload and
+// attestation have nothing else.
+func (t *Timeline) learn(h *host, a netip.Addr) {
+	if a = a.Unmap(); !a.IsValid() || a.IsUnspecified() || t.addrs[a] == h.mac {
+		return
+	}
+	t.addrs[a] = h.mac
+	h.addrs = append(h.addrs, a)
+	if len(h.addrs) > maxAddrs {
+		if old := h.addrs[0]; t.addrs[old] == h.mac {
+			delete(t.addrs, old)
+		}
+		h.addrs = append([]netip.Addr(nil), h.addrs[1:]...)
+	}
+}
+
+// ask notes a question. Whether it begins a boot shows with the answer.
+func (h *host) ask(s Step, limit int) {
+	if n := len(h.pending); n > 0 && h.pending[n-1].same(s) {
+		h.pending[n-1].Times = max(h.pending[n-1].Times, 1) + 1
+		return
+	}
+	if len(h.pending) < min(limit, 4) {
+		h.pending = append(h.pending, s)
+	}
+}
+
+// boot is the boot that an event is of: the one under way, or a new one.
+func (t *Timeline) boot(h *host, e *netboot.Event) *Boot {
+	if n := len(h.boots); n > 0 && !t.begins(&h.boots[n-1], h, e) {
+		b := &h.boots[n-1]
+		for _, s := range h.pending {
+			b.add(s, t.o.Steps)
+		}
+		h.pending = nil
+		return b
+	}
+	b := Boot{Begun: e.Time, Steps: h.pending}
+	if len(h.pending) > 0 {
+		b.Begun = h.pending[0].Time
+	}
+	h.pending = nil
+	if h.boots = append(h.boots, b); len(h.boots) > t.o.Boots {
+		h.boots = append([]Boot(nil), h.boots[1:]...)
+	}
+	return &h.boots[len(h.boots)-1]
+}
+
+// begins says whether an event is the first of another boot. An answer of DHCP
+// is, when the boot before has fetched something or nothing came of it for long;
+// what comes later is of the boot under way.
+func (t *Timeline) begins(b *Boot, h *host, e *netboot.Event) bool {
+	last := b.Steps[len(b.Steps)-1].Time
+	switch e.Stage {
+	case netboot.Offered, netboot.Refused, netboot.Asked:
+		if e.Path != "" { // of a file
+			return false
+		}
+		if e.Time.Before(h.same) {
+			return false
+		}
+		return b.furthest() >= rank[netboot.First] || e.Time.Sub(last) > time.Minute
+	case netboot.Probed, netboot.First: // the firmware may have kept its lease over a reset
+		return e.Time.Sub(last) > t.o.Limit
+	}
+	return false
+}
+
+// same reports whether a step repeats another.
+func (s *Step) same(o Step) bool {
+	return s.Stage == o.Stage && s.Path == o.Path && s.Detail == o.Detail
+}
+
+// add adds a step. One that repeats the last is counted; of a boot with too many
+// the ones in the middle go.
+func (b *Boot) add(s Step, limit int) {
+	if n := len(b.Steps); n > 0 && b.Steps[n-1].same(s) {
+		p := &b.Steps[n-1]
+		p.Times, p.Bytes, p.Size = max(p.Times, 1)+1, max(p.Bytes, s.Bytes), max(p.Size, s.Size)
+		return
+	}
+	if s.Stage == netboot.Attested || s.Stage == netboot.Healthy { // told again and again
+		for i := range b.Steps {
+			if b.Steps[i].Stage == s.Stage && b.Steps[i].Detail == s.Detail {
+				b.Steps[i].Times = max(b.Steps[i].Times, 1) + 1
+				return
+			}
+		}
+	}
+	if len(b.Steps) >= limit {
+		b.Steps = append(b.Steps[:limit/2:limit/2], b.Steps[limit/2+1:]...)
+	}
+	b.Steps = append(b.Steps, s)
+}
+
+func shortPath(p string) string {
+	if rest, ok := strings.CutPrefix(p, "boot/"); ok {
+		if _, name, ok := strings.Cut(rest, "/"); ok {
+			p = name
+		}
+	}
+	return cut(p, 120)
+}
+
+func cut(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
