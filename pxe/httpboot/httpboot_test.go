@@ -292,6 +292,7 @@ func TestAddressLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	fmt.Fprintf(conn, "HEAD /a.efi HTTP/1.1\r\nHost: x\r\n\r\n")
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Error("one more connection was served")
 	}
