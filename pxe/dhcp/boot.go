@@ -65,7 +65,7 @@ func (t *turn) name(r *Message) (why string) {
 	t.class(r)
 	// In option 67 alone: the field has room for 127 bytes, and firmware that finds both takes
 	// the field (UEFI 2.10 section 24.7.3.1 speaks of the option).
-	r.Options.setString(optBootFile, strings.TrimSuffix(here(root, t.q.Local), "/")+"/"+(&url.URL{Path: a.Path}).EscapedPath())
+	r.Options.setString(optBootFile, t.url(root, a.Path))
 	return ""
 }
 
@@ -106,12 +106,26 @@ func (t *turn) class(r *Message) {
 	}
 }
 
-// refuse tells firmware that there is nothing for it, so that it goes on at once.
+// refuse tells firmware that there is nothing for it, so that it goes on at once. UEFI
+// that boots from URLs takes an offer without one for none, and asks for a minute: it is
+// given a URL that is nowhere.
 func (t *turn) refuse(r *Message) {
-	if t.kind == pxe {
+	switch t.kind {
+	case pxe:
 		r.Options.setString(optClass, pxeClass)
 		r.Options.Set(optVendor, localBoot)
+	case http:
+		root := t.p.Base.HTTP
+		if root == "" {
+			root = "http://" + hereMark
+		}
+		r.Options.setString(optClass, httpClass)
+		r.Options.setString(optBootFile, t.url(root, "boot/"+t.client.MAC.Plain()+"/refused"))
 	}
+}
+
+func (t *turn) url(root, path string) string {
+	return strings.TrimSuffix(here(root, t.q.Local), "/") + "/" + (&url.URL{Path: path}).EscapedPath()
 }
 
 // server tells ingot-init where its server is (DESIGN S14): a code for each base URL.

@@ -90,11 +90,12 @@ func (l *Leases) taken(a netip.Addr, mac netboot.MAC, now time.Time) bool {
 	return ok && now.Before(x.Expires) && (x.MAC != mac || x.Standing == Declined)
 }
 
-// put makes x the one lease of its owner.
+// put makes x the one lease of its owner. A bound one stays beside an offer of another
+// address, until it expires: the machine may go on with it.
 func (l *Leases) put(x Lease) {
 	l.init()
 	who := owner{x.MAC, x.Net}
-	if old, ok := l.byOwner[who]; ok && old != x.Addr {
+	if old, ok := l.byOwner[who]; ok && old != x.Addr && (x.Standing == Bound || l.byAddr[old].Standing != Bound) {
 		l.drop(old)
 	}
 	if old, ok := l.byAddr[x.Addr]; ok && old.MAC != x.MAC && l.byOwner[owner{old.MAC, old.Net}] == x.Addr {

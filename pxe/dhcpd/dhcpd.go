@@ -59,6 +59,8 @@ type Server struct {
 	links   atomic.Pointer[map[string]link]
 	policy  atomic.Pointer[dhcp.Policy]
 	count   counters
+	// addresses reads links; tests read those of a network namespace.
+	addresses func(names []string, p *dhcp.Policy) (map[string]link, error)
 
 	mu    sync.Mutex // for state and generation
 	state dhcp.State
@@ -98,7 +100,7 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, now: o.Now, decide: make(chan job, waiting), plain: make(chan job, waiting), deciders: o.Decisions}
+	s := &Server{o: o, now: o.Now, decide: make(chan job, waiting), plain: make(chan job, waiting), deciders: o.Decisions, addresses: readLinks}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -233,7 +235,7 @@ func (s *Server) refresh(ctx context.Context) {
 		case <-tick.C:
 			links := map[string]link{}
 			for _, name := range s.o.Interfaces {
-				if one, err := readLinks([]string{name}, s.policy.Load()); err == nil {
+				if one, err := s.addresses([]string{name}, s.policy.Load()); err == nil {
 					links[name] = one[name]
 				}
 			}
