@@ -37,7 +37,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere} {
+	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere, httpHereEnv: serveHTTPHere} {
 		if spec := os.Getenv(name); spec != "" {
 			if err := do(spec); err != nil {
 				fmt.Fprintln(os.Stderr, "ingot: bench:", err)
@@ -105,6 +105,7 @@ var groups = []group{
 	{"attest: verdict", benchAttest},
 	{"attest: forgeries", benchForgeries},
 	{"attest: storm", benchStorm},
+	{"HTTP Boot", benchHTTP},
 	{"build", benchBuild},
 	{"check, lock, diff", benchVerbs},
 	{"UKI", benchUKI},
