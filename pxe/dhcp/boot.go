@@ -128,14 +128,17 @@ func (t *turn) url(root, path string) string {
 	return strings.TrimSuffix(here(root, t.q.Local), "/") + "/" + (&url.URL{Path: path}).EscapedPath()
 }
 
-// server tells ingot-init where its server is (DESIGN S14): a code for each base URL.
+// server tells ingot-init where its server is (DESIGN S14), and where boot files are.
 func (t *turn) server(r *Message) {
 	var b []byte
 	for _, u := range t.p.Base.Server {
-		b = appendSub(b, serverOption, []byte(here(u, t.q.Local)))
+		b = appendSub(b, netboot.InitServer, []byte(here(u, t.q.Local)))
+	}
+	if t.p.Base.HTTP != "" {
+		b = appendSub(b, netboot.InitBoot, []byte(strings.TrimSuffix(here(t.p.Base.HTTP, t.q.Local), "/")))
 	}
 	if b != nil {
-		r.Options.setString(optClass, InitClass)
+		r.Options.setString(optClass, netboot.InitClass)
 		r.Options.Set(optVendor, append(b, optEnd))
 	}
 }

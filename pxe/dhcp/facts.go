@@ -9,13 +9,6 @@ import (
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
-// InitClass is the vendor class of ingot-init, and serverOption the code under which
-// option 43 then has the base URL of its server.
-const (
-	InitClass    = "ingot"
-	serverOption = 1
-)
-
 const (
 	pxeClass  = "PXEClient"
 	httpClass = "HTTPClient"
@@ -52,7 +45,7 @@ func Facts(m *Message, link string) netboot.Client {
 		MAC: m.MAC(), UUID: uuid(m.Options.Get(optUUID)), Class: string(class[:min(len(class), 255)]),
 		Addr: m.Client, Relay: m.Relay, Link: link,
 	}
-	c.Init = c.Class == InitClass
+	c.Init = c.Class == netboot.InitClass
 	c.IPXE = isIPXE(m.Options)
 	c.Arch = arch(m.Options.Get(optArch), c.Class)
 	info := m.Options.Get(optRelayInfo)

@@ -224,7 +224,7 @@ func (t *turn) inform() Output {
 	}
 	switch t.kind {
 	case agent:
-		if t.server(r); r.Options.Get(optVendor) == nil && n == nil {
+		if t.server(r); n == nil && r.Options.Get(optVendor) == nil { // nothing to say
 			return Output{}
 		}
 	case pxe, http:

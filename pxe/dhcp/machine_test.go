@@ -56,7 +56,9 @@ func (b *bench) step(q *Packet) Output { return b.s.Step(b.p, q, b.a, b.now) }
 
 func addrOption(code byte, a string) Option { return Option{code, ip(a).AsSlice()} }
 
-func mac(n int) netboot.MAC { return netboot.MAC{2, 1, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)} }
+func mac(n int) netboot.MAC {
+	return netboot.MAC{2, 1, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+}
 
 // take runs DISCOVER and REQUEST; it returns the address, or why there is none.
 func (b *bench) take(m netboot.MAC) (netip.Addr, string) {
@@ -208,7 +210,7 @@ func TestBootServer(t *testing.T) {
 // TestInitIsTold: ingot-init learns of its server with its lease, or by INFORM beside
 // another DHCP server.
 func TestInitIsTold(t *testing.T) {
-	want := "\x01\x15https://10.0.0.1:9444\xff"
+	want := "\x01\x15https://10.0.0.1:9444\x02\x0fhttp://10.0.0.1\xff"
 	b := newBench(t, fullConfig())
 	out := b.step(packet(ask(Discover, testMAC, class("ingot"))))
 	if v := out.Reply.Message.Options.Get(optVendor); string(v) != want {
@@ -216,7 +218,7 @@ func TestInitIsTold(t *testing.T) {
 	}
 	inform := ask(Inform, testMAC, class("ingot"))
 	inform.Client = ip("10.0.0.77")
-	b = newBench(t, Config{Base: Base{Server: []string{"https://{address}:9444"}}})
+	b = newBench(t, Config{Base: fullConfig().Base})
 	out = b.step(packet(inform))
 	if out.Reply == nil || string(out.Reply.Message.Options.Get(optVendor)) != want || out.Reply.To != netip.MustParseAddrPort("10.0.0.77:68") || out.Reply.Message.Options.Get(optLeaseTime) != nil || out.Reply.Message.Your.IsValid() {
 		t.Errorf("beside another server: %+v", out)
