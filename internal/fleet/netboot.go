@@ -51,10 +51,10 @@ type Boot struct {
 	netslot.Entry `json:"-"`
 	Ticket        *bootrule.Ticket `json:"ticket,omitempty"`
 	Attempt       *Attempt         `json:"attempt,omitempty"`
-	Seen          string           `json:"seen,omitempty"`        // boot id of the newest report
-	Handed        string           `json:"handed,omitempty"`      // kind of the ticket that this boot was made by
-	HandedForce   bool             `json:"handedForce,omitempty"` // of an install: over a valid journal
-	Recent        string           `json:"recent,omitempty"`      // NAME-VERSION that it last got
+	Seen          string           `json:"seen,omitempty"`   // boot id of the newest report
+	Handed        string           `json:"handed,omitempty"` // kind of the ticket that this boot was made by
+	Fit           bool             `json:"fit,omitempty"`    // the newest report said that all is well
+	Recent        string           `json:"recent,omitempty"` // NAME-VERSION that it last got
 	RecentAt      time.Time        `json:"recentAt,omitzero"`
 }
 

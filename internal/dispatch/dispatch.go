@@ -1,0 +1,281 @@
+// Package dispatch is the memory of a boot server: what it knows of machines,
+// tickets that operators gave, and the netboot slots of hosts. It answers what a
+// machine boots (package bootrule decides), counts a try with the first byte of
+// payload, and learns from attestation and reports what came of it.
+//
+//	d, err := dispatch.New(ctx, dispatch.Options{Store: store, Site: site})
+//	c, err := d.Decide(ctx, client)              // a question changes nothing
+//	err = d.Begin(ctx, client, digest)           // first byte of a release
+//	d.Attested(ctx, before, verdict, address)    // package verifier calls these
+//	order, err := d.Booted(ctx, host, report)
+//	go d.Run(ctx)                                // keeps timelines
+//
+// One attempt is one host and one window (DESIGN S18): the first byte opens it,
+// attestation of a later boot or time closes it. Within it the same release is
+// served again: a power cut in the middle of a download costs nothing. A host that
+// attests with the reset count that it had before was not reset, so somebody else
+// fetched under its address: the try is given back. It is given back, too, when
+// the host was reset only once since, and runs another release.
+//
+// Who never attested has no slots: rules decide alone, and nothing of it is
+// written, so forged addresses fill no disk.
+//
+// Limits: one process for a store. MAC addresses choose, and prove nothing: who
+// forges one while its host is off can have the host's next boot fall into the
+// same window, which is what would have been served anyhow.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/assign"
+	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/internal/netslot"
+	"github.com/ingot-os/ingot/internal/timeline"
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+// Store keeps what has to outlast the server (fleet.SQLite).
+type Store interface {
+	Host(ctx context.Context, name string) (*fleet.Host, error)
+	Assignment(ctx context.Context, name string) (*assign.Assignment, error)
+	Update(ctx context.Context, name string, fn func(*fleet.Change) error) error
+
+	Machines(ctx context.Context) ([]fleet.Machine, error)
+	PutMachines(ctx context.Context, list ...fleet.Machine) error
+	Boot(ctx context.Context, name string) (fleet.Boot, error)
+	Boots(ctx context.Context) (map[string]fleet.Boot, error)
+	ChangeBoot(ctx context.Context, name string, fn func(*fleet.Boot) error) error
+	Timelines(ctx context.Context) ([][]byte, error)
+	PutTimelines(ctx context.Context, list []fleet.Timeline) error
+}
+
+var _ Store = (*fleet.SQLite)(nil)
+
+// Site is what is served now. Both may be exchanged while questions are answered.
+type Site interface {
+	Rules() *bootrule.Rules
+	Releases() []bootrule.Release
+}
+
+// Options are what a dispatcher is made of. Store and Site are required.
+type Options struct {
+	Store    Store
+	Site     Site
+	Timeline *timeline.Timeline // nil: a new one
+	// Window is how long an attempt lasts that does not attest; 0 is 15 minutes.
+	Window time.Duration
+	// Slots are the rules of trials. A trial always needs a trusted verdict.
+	Slots slot.Rules
+	Now   func() time.Time // nil: time.Now
+}
+
+// Dispatcher decides and remembers. Its methods may be called concurrently.
+type Dispatcher struct {
+	o     Options
+	slots *netslot.Server
+	open  entries
+
+	mu    sync.Mutex
+	known map[netboot.MAC]fleet.Machine // that have attested
+	archs recent[netboot.Arch]          // of machines that asked
+	loads chan netboot.MAC              // programs that went out whole
+}
+
+// defaultWindow is longer than the slowest boot that was measured: 120 MB by TFTP
+// under emulation, and a TPM that takes its time.
+const defaultWindow = 15 * time.Minute
+
+// New makes a dispatcher of what the store has.
+func New(ctx context.Context, o Options) (*Dispatcher, error) {
+	if o.Window <= 0 {
+		o.Window = defaultWindow
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Timeline == nil {
+		o.Timeline = timeline.New(timeline.Options{Limit: o.Window})
+	}
+	o.Slots.Attested = true
+	d := &Dispatcher{o: o, known: map[netboot.MAC]fleet.Machine{}, archs: recent[netboot.Arch]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
+	d.slots = &netslot.Server{Store: &d.open, Rules: o.Slots, Ready: d.ready}
+	list, err := o.Store.Machines(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open boots: %w", err)
+	}
+	for _, m := range list {
+		d.known[m.MAC] = m
+	}
+	kept, err := o.Store.Timelines(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open boots: %w", err)
+	}
+	return d, o.Timeline.Load(kept)
+}
+
+// ready says why a release cannot be served.
+func (d *Dispatcher) ready(c slot.Content) error {
+	if d.release(fmt.Sprintf("%x", c.Image[:])) == nil {
+		return fmt.Errorf("%s is not among the releases", c.Version)
+	}
+	return nil
+}
+
+// release finds a release by its digest; nil for none.
+func (d *Dispatcher) release(digest string) *bootrule.Release {
+	list := d.o.Site.Releases()
+	for i := range list {
+		if list[i].Digest == digest {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) now() time.Time { return d.o.Now().UTC() }
+
+// Machine is what a machine has said of itself when it attested; nothing for one
+// that never did.
+func (d *Dispatcher) Machine(mac netboot.MAC) (fleet.Machine, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, ok := d.known[mac]
+	return m, ok
+}
+
+// Arch is the architecture with which a machine last asked.
+func (d *Dispatcher) Arch(mac netboot.MAC) netboot.Arch {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a, ok := d.archs.get(mac); ok {
+		return a
+	}
+	if m, ok := d.known[mac]; ok {
+		return m.Arch
+	}
+	return netboot.Unknown
+}
+
+// Asked remembers the architecture of a machine: files are asked for by its
+// address alone.
+func (d *Dispatcher) Asked(c netboot.Client) {
+	switch {
+	case c.Init:
+		d.o.Timeline.Continues(c.MAC, timeline.Started, d.now())
+		return
+	case c.IPXE:
+		d.o.Timeline.Continues(c.MAC, timeline.Chained, d.now())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.archs.put(c.MAC, c.Arch)
+}
+
+// machine resolves a client: by its MAC address, else by a UUID that machines of
+// one host alone have.
+func (d *Dispatcher) machine(c netboot.Client) (m fleet.Machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m, ok := d.known[c.MAC]; ok {
+		return m
+	}
+	if !bootrule.Identifies(c.UUID) {
+		return fleet.Machine{}
+	}
+	for _, x := range d.known {
+		switch {
+		case x.UUID != c.UUID:
+		case m.Host != "" && m.Host != x.Host:
+			return fleet.Machine{}
+		default:
+			m = x
+		}
+	}
+	return m
+}
+
+// Decision is a decision with what it was made of.
+type Decision struct {
+	bootrule.Decision
+	Host string // "" for a machine that never attested
+
+	key       string // under which boots are kept: the host, or the MAC address
+	ticketKey string // likewise, of the ticket
+	boot      fleet.Boot
+	assigned  *assign.Assignment
+}
+
+// Decide says what a client boots. Nothing changes.
+func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, error) {
+	m := d.machine(c)
+	rules := d.o.Site.Rules()
+	x := bootrule.Case{Facts: facts(c, m), Rules: rules, Releases: d.o.Site.Releases(), Now: d.now()}
+	out := Decision{Host: m.Host, key: c.MAC.String()}
+	if m.Host != "" {
+		out.key = m.Host
+	}
+	if err := d.look(ctx, &out, &x, c.MAC, rules); err != nil {
+		return out, fmt.Errorf("decide for %s: %w", c.MAC, err)
+	}
+	out.Decision = bootrule.Decide(x)
+	return out, nil
+}
+
+// look reads what the store has of a machine.
+func (d *Dispatcher) look(ctx context.Context, out *Decision, x *bootrule.Case, mac netboot.MAC, rules *bootrule.Rules) (err error) {
+	if out.boot, err = d.o.Store.Boot(ctx, out.key); err != nil {
+		return err
+	}
+	x.Ticket, out.ticketKey = out.boot.Ticket, out.key
+	if out.Host == "" {
+		return nil
+	}
+	if x.Ticket == nil || !x.Now.Before(x.Ticket.Expires) { // one that was given before it attested
+		b, err := d.o.Store.Boot(ctx, mac.String())
+		if err != nil {
+			return err
+		}
+		if b.Ticket != nil {
+			x.Ticket, out.ticketKey = b.Ticket, mac.String()
+		}
+	}
+	if rules != nil && rules.NeedsRecord() {
+		h, err := d.o.Store.Host(ctx, out.Host)
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			return err
+		}
+		x.Facts.EK = endorsement(h)
+	}
+	if out.assigned, err = d.o.Store.Assignment(ctx, out.Host); err != nil {
+		return err
+	}
+	if a := out.assigned; a != nil {
+		x.Assigned = &bootrule.Assigned{Digest: a.Release, Version: a.Version, By: a.By, Approved: a.Approved}
+	}
+	if len(out.boot.Journal) > 0 {
+		x.Peek = func(want bootrule.Release, approved bool) bootrule.Peeked { return d.peek(out, want, approved) }
+	}
+	return nil
+}
+
+func facts(c netboot.Client, m fleet.Machine) bootrule.Facts {
+	f := bootrule.Facts{MAC: c.MAC, UUID: c.UUID, Arch: c.Arch, IPXE: c.IPXE, Host: m.Host, Serial: m.Serial, Asset: m.Asset, Quarantine: m.Quarantine}
+	for _, a := range []netip.Addr{c.Addr, c.Relay} {
+		if a.IsValid() && !a.IsUnspecified() {
+			f.Addrs = append(f.Addrs, a)
+		}
+	}
+	return f
+}
+
+// reachable reports whether a host is one that may boot as itself.
+func reachable(h *fleet.Host) bool { return h != nil && h.Record.State != attest.Revoked }

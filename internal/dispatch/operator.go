@@ -1,0 +1,331 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/internal/timeline"
+	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/internal/verifier"
+	"github.com/ingot-os/ingot/pxe/netboot"
+)
+
+var _ verifier.Boots = (*Dispatcher)(nil)
+
+// Bounds of tickets.
+const (
+	defaultTTL = 24 * time.Hour
+	maxTTL     = 30 * 24 * time.Hour
+)
+
+// Codes of refusals.
+const (
+	codeTicket     = "boot.ticket"     // the order makes no sense for this machine
+	codeQuarantine = "boot.quarantine" // there is none
+)
+
+// Lines implements verifier.Boots. Machines that attested come first, by host,
+// then those that were only seen, newest first.
+func (d *Dispatcher) Lines(ctx context.Context) ([]verifier.BootLine, error) {
+	now := d.now()
+	seen := map[netboot.MAC]timeline.Machine{}
+	var strangers []netboot.MAC
+	for _, m := range d.o.Timeline.Machines(now) {
+		seen[m.MAC] = m
+		if _, known := d.Machine(m.MAC); !known {
+			strangers = append(strangers, m.MAC)
+		}
+	}
+	all, err := d.o.Store.Boots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name := range all { // a ticket for a machine that never asked
+		if mac, err := netboot.ParseMAC(name); err == nil && strings.Contains(name, ":") {
+			if _, known := d.Machine(mac); !known && seen[mac].MAC.IsZero() {
+				strangers = append(strangers, mac)
+			}
+		}
+	}
+	var out []verifier.BootLine
+	for _, mac := range append(d.attested(), strangers...) {
+		line, err := d.line(ctx, mac, seen[mac].Boot)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}
+
+// attested are the MAC addresses that stand for hosts, by host.
+func (d *Dispatcher) attested() (out []netboot.MAC) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for mac := range d.known {
+		out = append(out, mac)
+	}
+	slices.SortFunc(out, func(a, b netboot.MAC) int {
+		return cmp.Or(strings.Compare(d.known[a].Host, d.known[b].Host), strings.Compare(a.Plain(), b.Plain()))
+	})
+	return out
+}
+
+func (d *Dispatcher) line(ctx context.Context, mac netboot.MAC, last *timeline.Boot) (verifier.BootLine, error) {
+	c, _ := d.client(mac)
+	x, err := d.Decide(ctx, c)
+	l := verifier.BootLine{MAC: mac.String(), Host: x.Host, Would: would(&x.Decision), Why: x.Reason, Last: x.boot.Recent, Seen: x.boot.RecentAt}
+	if last != nil {
+		l.Outcome, l.Died, l.Last, l.Seen = last.Outcome, last.Died, cmp.Or(last.Release, l.Last), last.Steps[len(last.Steps)-1].Time
+	}
+	return l, err
+}
+
+// client is a machine as it would ask. Of one that was never heard to ask, the
+// firmware is taken for the most frequent one.
+func (d *Dispatcher) client(mac netboot.MAC) (netboot.Client, string) {
+	m, _ := d.Machine(mac)
+	c, note := netboot.Client{MAC: mac, UUID: m.UUID, Arch: d.Arch(mac)}, ""
+	if c.Arch == netboot.Unknown {
+		c.Arch, note = netboot.EFIX64, "it was not heard to ask yet: taken for "+netboot.EFIX64.String()+"; rules about its address are left out"
+	}
+	return c, note
+}
+
+// would is what a machine would get, in a word.
+func would(x *bootrule.Decision) string {
+	switch {
+	case x.Release != nil:
+		return x.Release.Stem()
+	case x.Program != "":
+		return "program:" + x.Program
+	}
+	return "local"
+}
+
+// Boot implements verifier.Boots.
+func (d *Dispatcher) Boot(ctx context.Context, name string) (*verifier.BootDetail, error) {
+	out := &verifier.BootDetail{Now: d.now(), Name: name, Machines: []verifier.BootMachine{}}
+	key, macs, err := d.whose(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if out.Host = key; strings.Contains(key, ":") {
+		out.Host = ""
+	}
+	for _, k := range append([]string{key}, texts(macs)...) {
+		b, err := d.o.Store.Boot(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if out.Ticket == nil && b.Ticket != nil && out.Now.Before(b.Ticket.Expires) {
+			out.Ticket = b.Ticket
+		}
+		if out.Attempt == nil {
+			out.Attempt = underWay(&b, out.Now)
+		}
+	}
+	for _, mac := range macs {
+		m, err := d.explain(ctx, mac)
+		if err != nil {
+			return nil, err
+		}
+		out.Machines = append(out.Machines, m)
+	}
+	return out, nil
+}
+
+func texts(macs []netboot.MAC) (out []string) {
+	for _, m := range macs {
+		out = append(out, m.String())
+	}
+	return out
+}
+
+// whose resolves a name: a MAC address with colons, which may be of a host, or a
+// host.
+func (d *Dispatcher) whose(ctx context.Context, name string) (key string, macs []netboot.MAC, err error) {
+	if strings.Contains(name, ":") {
+		mac, err := netboot.ParseMAC(name)
+		if err != nil || mac.IsZero() {
+			return "", nil, &updateapi.Error{Code: updateapi.Malformed, Detail: fmt.Sprintf("%.40q is no MAC address", name), Hint: "52:54:00:12:34:56"}
+		}
+		if m, ok := d.Machine(mac); ok {
+			return m.Host, []netboot.MAC{mac}, nil
+		}
+		return mac.String(), []netboot.MAC{mac}, nil
+	}
+	for _, m := range d.machinesOf(name) {
+		macs = append(macs, m.MAC)
+	}
+	if len(macs) > 0 {
+		return name, macs, nil
+	}
+	if _, err := d.o.Store.Host(ctx, name); errors.Is(err, fleet.ErrNotFound) {
+		return "", nil, &updateapi.Error{Code: string(attest.HostUnknown), Detail: fmt.Sprintf("%.70q is not enrolled", name), Hint: "a machine that never attested is named by its MAC address: 52:54:00:12:34:56"}
+	} else if err != nil {
+		return "", nil, err
+	}
+	return name, nil, nil
+}
+
+func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.BootMachine, error) {
+	c, note := d.client(mac)
+	x, err := d.Decide(ctx, c)
+	if err != nil {
+		return verifier.BootMachine{}, err
+	}
+	k, _ := d.Machine(mac)
+	m := verifier.BootMachine{Arch: c.Arch.String(), UUID: k.UUID, Serial: k.Serial, Asset: k.Asset, Quarantine: k.Quarantine,
+		Chain: x.Chain, Trial: x.Trial, Note: note, Steps: x.Steps, Boots: d.o.Timeline.Of(mac, d.now())}
+	if x.Release != nil {
+		m.Path = "boot/" + mac.Plain() + "/" + x.Release.Stem() + ".efi"
+	}
+	var last *timeline.Boot
+	if n := len(m.Boots); n > 0 {
+		last = &m.Boots[n-1]
+	}
+	m.BootLine, err = d.line(ctx, mac, last)
+	return m, err
+}
+
+// Order implements verifier.Boots.
+func (d *Dispatcher) Order(ctx context.Context, name string, o verifier.BootOrder, by string) error {
+	key, macs, err := d.whose(ctx, name)
+	if err != nil {
+		return err
+	}
+	switch o.Action {
+	case verifier.OrderOnce:
+		return d.once(ctx, key, macs, o, by)
+	case verifier.OrderNoOnce:
+		return d.noOnce(ctx, key, macs)
+	case verifier.OrderUnquarantine:
+		return d.unquarantine(ctx, name, macs)
+	}
+	return &updateapi.Error{Code: updateapi.Malformed, Detail: fmt.Sprintf("there is no action %.40q", o.Action)}
+}
+
+// once keeps a ticket that the machine can follow.
+func (d *Dispatcher) once(ctx context.Context, key string, macs []netboot.MAC, o verifier.BootOrder, by string) error {
+	k, err := d.ticket(o, by)
+	if err != nil {
+		return err
+	}
+	for _, mac := range macs[:min(len(macs), 1)] {
+		if err := d.possible(ctx, mac, k); err != nil {
+			return err
+		}
+	}
+	return d.o.Store.ChangeBoot(ctx, key, func(b *fleet.Boot) error {
+		b.Ticket = k
+		return nil
+	})
+}
+
+func (d *Dispatcher) ticket(o verifier.BootOrder, by string) (*bootrule.Ticket, error) {
+	bad := func(hint, format string, args ...any) (*bootrule.Ticket, error) {
+		return nil, &updateapi.Error{Code: updateapi.Malformed, Detail: fmt.Sprintf(format, args...), Hint: hint}
+	}
+	ttl := defaultTTL
+	if o.TTL != 0 {
+		if o.TTL < 1 || o.TTL > maxTTL.Seconds() {
+			return bad("", "a ticket lasts a second to %d days", int(maxTTL.Hours())/24)
+		}
+		ttl = seconds(o.TTL)
+	}
+	now := d.now()
+	k := &bootrule.Ticket{Kind: o.Boot, Force: o.Force, By: by, At: now, Expires: now.Add(ttl)}
+	target := ""
+	switch kind, rest, _ := strings.Cut(o.Boot, ":"); {
+	case o.Boot == bootrule.Rescue, o.Boot == bootrule.Memtest, o.Boot == bootrule.Install:
+	case kind == bootrule.Install:
+		k.Kind, target = bootrule.Install, rest
+	default:
+		k.Kind, target = bootrule.Once, o.Boot
+	}
+	if target != "" || k.Kind == bootrule.Once {
+		t, err := bootrule.ParseTarget(target)
+		if err != nil {
+			return bad("install, install:RELEASE, rescue, memtest, NAME, NAME@VERSION or sha256:DIGITS", "boot once %.80q: %v", o.Boot, err)
+		}
+		k.Target = t
+	}
+	if o.Force && k.Kind != bootrule.Install {
+		return bad("", "force is for an install")
+	}
+	return k, nil
+}
+
+// possible says why a ticket would bring a machine nothing.
+func (d *Dispatcher) possible(ctx context.Context, mac netboot.MAC, k *bootrule.Ticket) error {
+	c, _ := d.client(mac)
+	m, _ := d.Machine(mac)
+	f := facts(c, m)
+	if m.Host != "" {
+		h, err := d.o.Store.Host(ctx, m.Host)
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			return err
+		}
+		f.EK = endorsement(h)
+	}
+	x := bootrule.Decide(bootrule.Case{Facts: f, Rules: d.o.Site.Rules(), Releases: d.o.Site.Releases(), Ticket: k, Now: d.now()})
+	if x.Verb != netboot.Boot {
+		return &updateapi.Error{Code: codeTicket, Detail: x.Reason, Hint: "ingot hosts " + mac.String() + " --explain"}
+	}
+	return nil
+}
+
+func (d *Dispatcher) noOnce(ctx context.Context, key string, macs []netboot.MAC) error {
+	found := false
+	for _, k := range append([]string{key}, texts(macs)...) {
+		err := d.o.Store.ChangeBoot(ctx, k, func(b *fleet.Boot) error {
+			found = found || b.Ticket != nil
+			b.Ticket = nil
+			if b.Attempt != nil && b.Attempt.Ticket != "" {
+				b.Attempt = nil
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !found {
+		return &updateapi.Error{Code: codeTicket, Detail: "there is no ticket for " + key}
+	}
+	return nil
+}
+
+// unquarantine takes an operator's word that a machine is whom it attested as.
+func (d *Dispatcher) unquarantine(ctx context.Context, name string, macs []netboot.MAC) error {
+	var list []fleet.Machine
+	for _, mac := range macs {
+		m, _ := d.Machine(mac)
+		if m.Quarantine == "" {
+			continue
+		}
+		// What it was known by is forgotten: its next report says it anew.
+		list = append(list, fleet.Machine{MAC: mac, Host: cmp.Or(m.Claimed, m.Host), Arch: m.Arch, At: d.now()})
+	}
+	if len(list) == 0 {
+		return &updateapi.Error{Code: codeQuarantine, Detail: name + " is not in quarantine"}
+	}
+	if err := d.o.Store.PutMachines(ctx, list...); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range list {
+		d.known[m.MAC] = m
+	}
+	return nil
+}
