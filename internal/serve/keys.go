@@ -93,7 +93,7 @@ var dhcpKeys = []strictyaml.Key{
 	{Path: "dhcp.mode", Enum: []string{ModeProxy, ModeFull, ModeOff}, Default: ModeProxy, Means: map[string]string{"server": ModeFull, "on": ModeFull, "none": ModeOff}, Doc: "`proxy`, `full` or `off`.", Example: "mode: full"},
 	{Path: "dhcp.port", Min: 1, Max: 65535, Default: "67", Doc: "Port of DHCP servers. Firmware knows 67 only; another one is for tests."},
 	{Path: "dhcp.proxyPort", Min: 1, Max: 65535, Default: "4011", Doc: "Port of the PXE boot server, which some firmware asks after it has an address."},
-	{Path: "dhcp.relays", Also: []string{"relay", "giaddr"}, Default: "those in a subnet of `subnets`; for `proxy` all", Doc: "Relay agents that are answered, by the address that they put into giaddr.", Example: "relays: [198.51.100.1]"},
+	{Path: "dhcp.relays", Also: []string{"relay", "giaddr"}, Default: "those in a subnet of `subnets`; for `proxy` none", Doc: "Relay agents that are answered, by the address that they put into giaddr.", Example: "relays: [198.51.100.1]"},
 	{Path: "dhcp.subnets", Also: []string{"subnet", "networks", "ranges"}, Doc: "Where addresses are given, for `full`: the subnet of each link that is served, and those behind relays."},
 	{Path: "dhcp.subnets[].subnet", Required: true, Also: []string{"network", "cidr", "prefix"}, Doc: "The subnet.", Example: "subnet: 192.0.2.0/24"},
 	{Path: "dhcp.subnets[].pools", Also: []string{"pool", "range", "ranges"}, Default: "none: reservations only", Doc: "Addresses for machines without a reservation.", Example: "pools: [192.0.2.100-192.0.2.200]"},
