@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
@@ -186,14 +184,8 @@ func (d *Dispatcher) sawHost(host string, b *fleet.Boot, address string, stage n
 }
 
 // machinesOf are the MAC addresses of a host, in order.
-func (d *Dispatcher) machinesOf(host string) (out []fleet.Machine) {
+func (d *Dispatcher) machinesOf(host string) []fleet.Machine {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, m := range d.known {
-		if m.Host == host {
-			out = append(out, m)
-		}
-	}
-	slices.SortFunc(out, func(a, b fleet.Machine) int { return strings.Compare(a.MAC.Plain(), b.MAC.Plain()) })
-	return out
+	return d.known.of(host)
 }

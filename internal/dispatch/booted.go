@@ -113,7 +113,7 @@ func (d *Dispatcher) learn(ctx context.Context, h *fleet.Host, r *updateapi.Boot
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range list {
-		d.known[m.MAC] = m
+		d.known.put(m)
 	}
 	return nil
 }

@@ -85,9 +85,9 @@ type Dispatcher struct {
 	open  entries
 
 	mu    sync.Mutex
-	known map[netboot.MAC]fleet.Machine // that have attested
-	archs recent[netboot.Arch]          // of machines that asked
-	loads chan netboot.MAC              // programs that went out whole
+	known directory
+	archs recent[netboot.Arch] // of machines that asked
+	loads chan netboot.MAC     // programs that went out whole
 }
 
 // defaultWindow is longer than the slowest boot that was measured: 120 MB by TFTP
@@ -106,14 +106,14 @@ func New(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Timeline = timeline.New(timeline.Options{Limit: o.Window})
 	}
 	o.Slots.Attested = true
-	d := &Dispatcher{o: o, known: map[netboot.MAC]fleet.Machine{}, archs: recent[netboot.Arch]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
+	d := &Dispatcher{o: o, archs: recent[netboot.Arch]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
 	d.slots = &netslot.Server{Store: &d.open, Rules: o.Slots, Ready: d.ready}
 	list, err := o.Store.Machines(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open boots: %w", err)
 	}
 	for _, m := range list {
-		d.known[m.MAC] = m
+		d.known.put(m)
 	}
 	kept, err := o.Store.Timelines(ctx)
 	if err != nil {
@@ -148,7 +148,7 @@ func (d *Dispatcher) now() time.Time { return d.o.Now().UTC() }
 func (d *Dispatcher) Machine(mac netboot.MAC) (fleet.Machine, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m, ok := d.known[mac]
+	m, ok := d.known.machines[mac]
 	return m, ok
 }
 
@@ -159,7 +159,7 @@ func (d *Dispatcher) Arch(mac netboot.MAC) netboot.Arch {
 	if a, ok := d.archs.get(mac); ok {
 		return a
 	}
-	if m, ok := d.known[mac]; ok {
+	if m, ok := d.known.machines[mac]; ok {
 		return m.Arch
 	}
 	return netboot.Unknown
@@ -180,27 +180,10 @@ func (d *Dispatcher) Asked(c netboot.Client) {
 	d.archs.put(c.MAC, c.Arch)
 }
 
-// machine resolves a client: by its MAC address, else by a UUID that machines of
-// one host alone have.
-func (d *Dispatcher) machine(c netboot.Client) (m fleet.Machine) {
+func (d *Dispatcher) machine(c netboot.Client) fleet.Machine {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if m, ok := d.known[c.MAC]; ok {
-		return m
-	}
-	if !bootrule.Identifies(c.UUID) {
-		return fleet.Machine{}
-	}
-	for _, x := range d.known {
-		switch {
-		case x.UUID != c.UUID:
-		case m.Host != "" && m.Host != x.Host:
-			return fleet.Machine{}
-		default:
-			m = x
-		}
-	}
-	return m
+	return d.known.find(c)
 }
 
 // Decision is a decision with what it was made of.

@@ -70,11 +70,11 @@ func (d *Dispatcher) Lines(ctx context.Context) ([]verifier.BootLine, error) {
 func (d *Dispatcher) attested() (out []netboot.MAC) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for mac := range d.known {
+	for mac := range d.known.machines {
 		out = append(out, mac)
 	}
 	slices.SortFunc(out, func(a, b netboot.MAC) int {
-		return cmp.Or(strings.Compare(d.known[a].Host, d.known[b].Host), strings.Compare(a.Plain(), b.Plain()))
+		return cmp.Or(strings.Compare(d.known.machines[a].Host, d.known.machines[b].Host), compareMAC(a, b))
 	})
 	return out
 }
@@ -325,7 +325,7 @@ func (d *Dispatcher) unquarantine(ctx context.Context, name string, macs []netbo
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range list {
-		d.known[m.MAC] = m
+		d.known.put(m)
 	}
 	return nil
 }
