@@ -17,6 +17,7 @@ import (
 // The budget of PID 1, in bytes. The hard limit is what was promised; the aim
 // keeps the whole image of the smallest example within 24 MB: 11.74 MB of
 // kernel, 5.39 MB of a Go service, 0.65 MB of modules and 0.09 MB of stub leave this.
+// What fetches a root payload over the network is 0.04 MB of it.
 //
 // Nothing is inlined: that makes 0.52 MB of the smaller program and 1.04 MB of the
 // other. The keeper of the slots, with what a trial needs, came to 0.52 MB.
@@ -33,7 +34,7 @@ var variants = []struct {
 	aim    int64
 	golden string
 }{
-	{".", 6090 * 1000, "testdata/deps.txt"},
+	{".", 6125 * 1000, "testdata/deps.txt"},
 	{"../ingot-init-fleet", 9700 * 1000, "testdata/deps-fleet.txt"},
 }
 

@@ -48,6 +48,8 @@ type Options struct {
 	// Update serves the management listener and takes updates, until the context
 	// ends.
 	Update func(context.Context, updates.Machine)
+	// Diskless speaks to the server of a machine that was booted over the network.
+	Diskless *Diskless
 }
 
 // Machine is the running system.
@@ -66,7 +68,10 @@ type Machine struct {
 	disk    *disk.Disk // nil: none, or not told from another
 	machine machine.Machine
 	floor   time.Time
-	rootfs  *rootfs // nil: services run in the initramfs
+	rootfs  *rootfs         // nil: services run in the initramfs
+	online  chan struct{}   // closed when the network has come up, or has failed to
+	netCtx  context.Context // of the network before machine.yaml is known; see startEarly
+	netEnd  func() bool     // ends it, and says whether another is to begin
 	growTo  growth
 	keeper  *slots.Keeper // nil: this boot has no slots
 	judged  chan struct{} // closed when it is known what runs, and as which machine

@@ -26,7 +26,7 @@ const Format = 1
 
 // Run is the life of PID 1. It does not return.
 func Run(o Options) {
-	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups, options: o, judged: make(chan struct{})}
+	m := &Machine{log: newLog(), stop: make(chan stopRequest, 4), cgroups: cgroups, options: o, judged: make(chan struct{}), online: make(chan struct{})}
 	m.guard("init", m.run)
 	m.crash("init ended") // run returns only when the kernel refuses to stop
 }
@@ -66,17 +66,26 @@ func (m *Machine) boot() {
 	m.endKexec()
 	m.writeSchema()
 	file := m.loadMachine()
+	if d := m.diskless(); d != nil {
+		file = d.ask(m)
+	}
 	m.measureBoot(file)
 	m.applyMachine(file)
 	m.setHostname()
 	close(m.judged)
 	var ready sync.WaitGroup
-	ready.Go(func() { m.guard("network", m.startNetwork) })
+	ready.Go(func() {
+		defer close(m.online)
+		m.guard("network", m.startNetwork)
+	})
 	ready.Go(func() { m.guard("data", m.mountData) })
 	ready.Go(func() { m.guard("root", m.mountRoot) })
 	ready.Wait()
 	if m.endPhase() {
 		m.spawn("attestation", m.attest)
+		if d := m.diskless(); d != nil {
+			m.spawn("boot reports", func() { d.report(m) })
+		}
 		m.startServices()
 	}
 	m.startGrowth()
@@ -193,7 +202,11 @@ func (m *Machine) setHostname() {
 	m.update(func(s *listener.Status) { s.Hostname = name })
 }
 
+// startNetwork brings the network up.
 func (m *Machine) startNetwork() {
+	if m.netEnd != nil && !m.netEnd() { // it was needed earlier
+		return
+	}
 	interfaces := m.spec.Network
 	if len(m.machine.Network) > 0 {
 		interfaces = m.machine.Network
@@ -208,8 +221,12 @@ func (m *Machine) startNetwork() {
 	m.mu.Lock()
 	m.network = n
 	m.mu.Unlock()
+	ctx := m.ctx
+	if m.netCtx != nil {
+		ctx = m.netCtx
+	}
 	ready := make(chan struct{})
-	m.spawn("network", func() { n.Run(m.ctx, func() { close(ready) }) })
+	m.spawn("network", func() { n.Run(ctx, func() { close(ready) }) })
 	<-ready
 }
 

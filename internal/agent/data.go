@@ -31,6 +31,8 @@ func (m *Machine) mountData() {
 		err = m.mountPartition(&d)
 	case m.bootState() != "absent":
 		err = errors.New("the disk that this system was started from is " + m.bootState())
+	case m.spec.Data.Encrypt != "":
+		err = errors.New("the recipe encrypts data, and this machine runs from memory: it has no disk to keep any")
 	default:
 		d.State, d.Filesystem = "ram", "tmpfs"
 		_, err = mount.Mount("data", dir, "tmpfs", "mode=0755,size=50%", noDev)

@@ -78,18 +78,35 @@ func (m *Machine) rootPartition() string {
 	return "root-a"
 }
 
+// rootNode waits for the device of the root partition.
+func (m *Machine) rootNode() (string, error) {
+	if m.disk == nil {
+		return "", errors.New("no disk with a root partition")
+	}
+	part := m.rootPartition()
+	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(part) != "" })
+	node := m.disk.NodeOf(part)
+	if node == "" {
+		return "", fmt.Errorf("find partition %s: not on %s", part, m.disk.Node)
+	}
+	return node, nil
+}
+
 func (m *Machine) openRoot(r appliance.Root, hash string) (v disk.Verity, err error) {
 	if hash == "" {
 		return v, errors.New("the command line has no ingot.roothash")
 	}
-	if m.disk == nil {
-		return v, errors.New("no disk with a root partition")
-	}
-	part := m.rootPartition()
-	m.devices.Wait(m.ctx, settleTime, func() bool { return m.disk.NodeOf(part) != "" })
-	v = disk.Verity{Name: "ingot-root", Device: m.disk.NodeOf(part), DataBlocks: r.DataBlocks, HashStart: r.HashStart, RootHash: hash}
-	if v.Device == "" {
-		return v, fmt.Errorf("find partition %s: not on %s", part, m.disk.Node)
+	v = disk.Verity{Name: "ingot-root", DataBlocks: r.DataBlocks, HashStart: r.HashStart, RootHash: hash}
+	if m.isRAM() {
+		node, dev, err := m.fetchRoot(r)
+		if err != nil {
+			m.spawn("root", m.startAgainLater)
+			return v, err
+		}
+		defer dev.Close()
+		v.Device = node
+	} else if v.Device, err = m.rootNode(); err != nil {
+		return v, err
 	}
 	_ = m.devices.Load("dm_verity") // built in, or the next step says what is missing
 	_ = m.devices.Load(r.Format)

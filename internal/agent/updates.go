@@ -35,6 +35,7 @@ func (m *Machine) serveUpdates(addr string, l net.Listener) {
 	switch {
 	case m.options.Update == nil:
 		m.problem("update: this init takes none; the image has the wrong variant of it")
+	case k == nil && m.isRAM(): // the boot server has its releases
 	case k == nil:
 		m.problem("update: this machine was not started from a slot, so it takes no updates")
 	}

@@ -30,6 +30,7 @@ type Spec struct {
 	Trust      *Trust      `json:"trust,omitempty"`
 	Attest     *Attest     `json:"attest,omitempty"`
 	Update     *Update     `json:"update,omitempty"`
+	Netboot    *Netboot    `json:"netboot,omitempty"`
 	// SecurityEpoch is 0 to 63. A machine whose floor is higher does not run
 	// the image (S8, S10).
 	SecurityEpoch int `json:"securityEpoch,omitempty"`
@@ -186,15 +187,25 @@ type Data struct {
 
 // Root is a read-only root payload under dm-verity.
 type Root struct {
-	Format     string   `json:"format"`               // squashfs or erofs
-	DataBlocks uint64   `json:"dataBlocks"`           // of 4096 bytes
-	HashStart  uint64   `json:"hashStart"`            // byte offset of the verity superblock in the root partition
-	RootHash   string   `json:"rootHash"`             // hex; the cmdline's ingot.roothash= is what init trusts
+	Format     string `json:"format"`     // squashfs or erofs
+	DataBlocks uint64 `json:"dataBlocks"` // of 4096 bytes
+	HashStart  uint64 `json:"hashStart"`  // byte offset of the verity superblock in the root partition
+	RootHash   string `json:"rootHash"`   // hex; the cmdline's ingot.roothash= is what init trusts
+	// Size and SHA256 (hex) are those of the payload as a file, NAME-VERSION.root: a
+	// machine without a disk fetches it by them. Images of before have none.
+	Size       int64    `json:"size,omitempty"`
+	SHA256     string   `json:"sha256,omitempty"`
 	Entrypoint []string `json:"entrypoint,omitempty"` // OCI config
 	Cmd        []string `json:"cmd,omitempty"`        // arguments, or all of the command without an Entrypoint; a service's args replace them
 	Env        []string `json:"env,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
 	User       string   `json:"user,omitempty"`
+}
+
+// Netboot is for machines that boot over the network.
+type Netboot struct {
+	// Server is the base URL (http) that root/DIGEST is below, used when DHCP names none.
+	Server string `json:"server,omitempty" yaml:"server"`
 }
 
 // Management is the machine's own listener (S15).

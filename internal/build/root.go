@@ -32,6 +32,7 @@ type rootPayload struct {
 	hash     string
 	config   oci.Config
 	content  tree.Blob // data and hash tree
+	sha256   string    // of content
 	files    []sbom.Content
 	programs map[string]*buildinfo.BuildInfo // by SHA-256
 }
@@ -39,6 +40,7 @@ type rootPayload struct {
 func (r *rootPayload) spec() *appliance.Root {
 	return &appliance.Root{
 		Format: r.format, DataBlocks: uint64(r.dataSize / verity.BlockSize), HashStart: uint64(r.dataSize), RootHash: r.hash,
+		Size: r.content.Size(), SHA256: r.sha256,
 		Entrypoint: r.config.Entrypoint, Cmd: r.config.Cmd, Env: r.config.Env, WorkingDir: r.config.WorkingDir, User: r.config.User,
 	}
 }
@@ -71,7 +73,7 @@ func (b *builder) buildRoot(ctx context.Context, st *Step) error {
 	if err != nil {
 		return err
 	}
-	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config, files: rec.Files}
+	b.root = &rootPayload{format: r.Format, dataSize: rec.DataSize, hash: rec.Hash, config: rec.Config, files: rec.Files, sha256: rec.SHA256}
 	b.root.programs = map[string]*buildinfo.BuildInfo{}
 	for sha, text := range rec.Programs {
 		if b.root.programs[sha], err = debug.ParseBuildInfo(text); err != nil {

@@ -13,7 +13,7 @@ import (
 var Keys = sync.OnceValue(func() *strictyaml.Table {
 	network := strictyaml.Under("network", machine.NetworkKeys)
 	network[0].Default = "DHCP on every Ethernet link; `network: []` for none"
-	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, attestKeys, updateKeys, scanKeys))...)
+	return strictyaml.NewTable(compiled(slices.Concat(topKeys, inputKeys, contentKeys, network, serviceKeys, diskKeys, trustKeys, attestKeys, updateKeys, netbootKeys, scanKeys))...)
 })
 
 // compiled gives every key with a pattern a function that matches it.

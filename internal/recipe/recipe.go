@@ -49,9 +49,10 @@ type Recipe struct {
 	Root *Root `yaml:"root"`
 	Boot Boot  `yaml:"boot"`
 
-	Trust  *Trust            `yaml:"trust"`
-	Attest *appliance.Attest `yaml:"attest"`
-	Update *appliance.Update `yaml:"update"`
+	Trust   *Trust             `yaml:"trust"`
+	Attest  *appliance.Attest  `yaml:"attest"`
+	Update  *appliance.Update  `yaml:"update"`
+	Netboot *appliance.Netboot `yaml:"netboot"`
 	// SecurityEpoch is raised by a release that no machine may fall behind.
 	SecurityEpoch int `yaml:"securityEpoch"`
 

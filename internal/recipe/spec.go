@@ -24,6 +24,7 @@ func Spec(r *Recipe) appliance.Spec {
 		Boot:       bootSpec(r.Boot),
 		Attest:     r.Attest,
 		Update:     r.Update,
+		Netboot:    r.Netboot,
 
 		SecurityEpoch: r.SecurityEpoch,
 	}

@@ -35,6 +35,7 @@ func Validate(r *Recipe) Errors {
 	c.outputs()
 	c.attest()
 	c.update()
+	c.netboot()
 	c.encrypt()
 	c.scan()
 	c.errs.Sort()

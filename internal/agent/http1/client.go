@@ -28,6 +28,14 @@ func NewClient(conn net.Conn, host string) *Client {
 	return &Client{conn: conn, br: bufio.NewReader(conn), host: host}
 }
 
+// scheme is that of addresses in messages.
+func (c *Client) scheme() string {
+	if _, plain := c.conn.(*net.TCPConn); plain {
+		return "http"
+	}
+	return "https"
+}
+
 // Done reports whether the server has said that it closes the connection.
 func (c *Client) Done() bool { return c.done }
 
@@ -44,7 +52,7 @@ func (c *Client) Post(ctx context.Context, path, contentType string, body []byte
 	}
 	if err != nil {
 		c.done = true
-		return 0, nil, fmt.Errorf("POST https://%s%s: %w", c.host, path, err)
+		return 0, nil, fmt.Errorf("POST %s://%s%s: %w", c.scheme(), c.host, path, err)
 	}
 	return status, answer, nil
 }

@@ -56,6 +56,8 @@ type head struct {
 	chunked bool
 	length  int64 // -1: not said
 	close   bool  // the server closes the connection
+	// of a part of a file; -1: not said
+	from, total int64
 }
 
 // readHead reads the head of the final answer: interim ones precede it (RFC
@@ -133,7 +135,7 @@ func (h *headReader) read() (out head, err error) {
 	if err != nil || !strings.HasPrefix(version, "HTTP/1.") || out.status < 100 || out.status > 999 {
 		return out, fmt.Errorf("parse response: status line is %.60q", line)
 	}
-	out.length, out.close = -1, version == "HTTP/1.0"
+	out.length, out.from, out.total, out.close = -1, -1, -1, version == "HTTP/1.0"
 	for {
 		if line, err = h.line(); err != nil || line == "" {
 			return out, err
@@ -145,12 +147,33 @@ func (h *headReader) read() (out head, err error) {
 			out.chunked = strings.EqualFold(value, "chunked")
 		case "connection":
 			out.close = out.close || strings.EqualFold(value, "close")
+		case "content-range":
+			out.from, out.total = contentRange(value)
 		case "content-length":
 			if out.length, err = strconv.ParseInt(value, 10, 64); err != nil || out.length < 0 {
 				return out, fmt.Errorf("parse response: content-length is %.40q", value)
 			}
 		}
 	}
+}
+
+// contentRange reads "bytes 10-19/20"; what is not said, or not so, is -1.
+func contentRange(text string) (from, total int64) {
+	text, ok := strings.CutPrefix(text, "bytes ")
+	part, size, _ := strings.Cut(text, "/")
+	first, _, _ := strings.Cut(part, "-")
+	if from = number(first); !ok {
+		from = -1
+	}
+	return from, number(size)
+}
+
+func number(text string) int64 {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return -1
+	}
+	return int64(n)
 }
 
 // chunkReader decodes the chunked coding (RFC 9112 section 7.1). Trailers are

@@ -17,8 +17,11 @@ const silence = 30 * time.Second
 // Answer is an answer whose body is read as it comes.
 type Answer struct {
 	Status int
-	Length int64     // of the body in bytes; -1: not said
-	Body   io.Reader // ends with an error when it is cut, ErrSlow, or when the context ends
+	Length int64 // of the body in bytes; -1: not said
+	// From and Total are those of a part of a file (status 206, RFC 9110 section
+	// 14.4): where the body begins in it, and its size; -1: not said.
+	From, Total int64
+	Body        io.Reader // ends with an error when it is cut, ErrSlow, or when the context ends
 
 	c     *Client
 	stop  func() bool
@@ -28,32 +31,42 @@ type Answer struct {
 // Get asks for a path and returns the answer as soon as its head is there. The
 // Answer must be closed before the next request.
 func (c *Client) Get(ctx context.Context, path string) (*Answer, error) {
+	return c.GetFrom(ctx, path, 0)
+}
+
+// GetFrom asks for what is behind the first bytes of a file. A server may send all
+// of it nevertheless: Answer.Status says which it is.
+func (c *Client) GetFrom(ctx context.Context, path string, from int64) (*Answer, error) {
 	a := &Answer{c: c, stop: context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })}
-	err := a.get(ctx, path)
+	err := a.get(ctx, path, from)
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err() // more to the point than "i/o timeout"
 	}
 	if err != nil {
 		a.stop()
 		c.done = true
-		return nil, fmt.Errorf("GET https://%s%s: %w", c.host, path, err)
+		return nil, fmt.Errorf("GET %s://%s%s: %w", c.scheme(), c.host, path, err)
 	}
 	return a, nil
 }
 
-func (a *Answer) get(ctx context.Context, path string) error {
+func (a *Answer) get(ctx context.Context, path string, from int64) error {
 	c := a.c
 	if err := push(ctx, c.conn, silence); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ingot\r\nAccept: */*\r\n\r\n", path, c.host); err != nil {
+	part := ""
+	if from > 0 {
+		part = fmt.Sprintf("Range: bytes=%d-\r\n", from)
+	}
+	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: ingot\r\nAccept: */*\r\n%s\r\n", path, c.host, part); err != nil {
 		return err
 	}
 	h, err := readHead(c.br)
 	if err != nil {
 		return err
 	}
-	a.Status, a.Length = h.status, h.length
+	a.Status, a.Length, a.From, a.Total = h.status, h.length, h.from, h.total
 	if h.empty() {
 		a.Length = 0
 	} else if h.chunked {

@@ -111,7 +111,7 @@ type Data struct {
 
 // Root is the verity root payload.
 type Root struct {
-	State    string `json:"state"` // mounted, failed, corrupt (a block does not match the root hash), unknown
+	State    string `json:"state"` // mounted, fetching, failed, corrupt (a block does not match the root hash), unknown
 	Device   string `json:"device,omitempty"`
 	Format   string `json:"format"`
 	RootHash string `json:"rootHash"`

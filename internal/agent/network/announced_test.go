@@ -1,6 +1,8 @@
 package network
 
 import (
+	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,6 +26,24 @@ func TestAnnounced(t *testing.T) {
 		if got := announced([]byte(c.vendor)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// TestAnnouncedBoot: the boot server has a code and a scheme of its own.
+func TestAnnouncedBoot(t *testing.T) {
+	option := func(code byte, text string) string { return string([]byte{code, byte(len(text))}) + text }
+	vendor := option(1, "https://192.0.2.1:9444") + option(2, "http://192.0.2.1:8080") + "\xff"
+	if got := announcedBoot([]byte(vendor)); got != "http://192.0.2.1:8080" {
+		t.Errorf("%q", got)
+	}
+	if got := announcedBoot([]byte(option(2, "https://192.0.2.1"))); got != "" {
+		t.Errorf("%q is no plain address", got)
+	}
+	m := &Manager{}
+	m.announceBoot(&lease{boot: "http://192.0.2.1:8080", next: net.IPv4(192, 0, 2, 7)})
+	m.announceBoot(&lease{next: net.IPv4zero}) // of another link
+	if got := m.BootServers(); !slices.Equal(got, []string{"http://192.0.2.1:8080", "http://192.0.2.7"}) {
+		t.Errorf("%q", got)
 	}
 }
 

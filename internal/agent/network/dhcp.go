@@ -15,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/internal/appliance"
+	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 // VendorClass is option 60 of every request: what `ingot serve` answers with
 // its own base URL.
-const VendorClass = "ingot"
+const VendorClass = netboot.InitClass
 
 // settleAfter bounds how long services wait for a first lease.
 const settleAfter = 10 * time.Second
@@ -65,6 +66,8 @@ type lease struct {
 	server  net.IP
 	base    string // of the server that the machine belongs to (S14)
 	asked   bool   // base is no part of the lease: another server has named it
+	boot    string // base URL of boot files, by the same word
+	next    net.IP // siaddr: the boot server of firmware
 }
 
 // minLease keeps a server that says "1 second" from making the machine flood
@@ -84,6 +87,7 @@ func newLease(raw *nclient4.Lease) (*lease, error) {
 		raw: raw, server: ack.ServerIdentifier(),
 		addr: &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: mask}},
 		base: announced(ack.Options.Get(dhcpv4.OptionVendorSpecificInformation)),
+		boot: announcedBoot(ack.Options.Get(dhcpv4.OptionVendorSpecificInformation)), next: ack.ServerIPAddr,
 		time: max(ack.IPAddressLeaseTime(time.Hour), minLease),
 	}
 	// T1 and T2 default to 0.5 and 0.875 of the lease (RFC 2131 section 4.4.5).
@@ -101,17 +105,18 @@ func newLease(raw *nclient4.Lease) (*lease, error) {
 	return l, nil
 }
 
-// serverOption is the code of the base URL among the vendor options that follow
-// the class VendorClass.
-const serverOption = 1
-
-// maxServer bounds the URL in bytes; the code's length is one byte anyway.
+// maxServer bounds a URL in bytes; the code's length is one byte anyway.
 const maxServer = 200
 
-// announced reads option 43: codes, lengths and values (RFC 2132 section 8.4).
-// Only an https URL of printable ASCII is taken: the address itself is not
-// trusted, but it is shown.
-func announced(vendor []byte) string {
+// announced is the base URL of the attestation server in option 43, announcedBoot that
+// of boot files. The address itself is not trusted, but it is shown.
+func announced(vendor []byte) string { return vendorURL(vendor, netboot.InitServer, "https://") }
+
+func announcedBoot(vendor []byte) string { return vendorURL(vendor, netboot.InitBoot, "http://") }
+
+// vendorURL reads option 43: codes, lengths and values (RFC 2132 section 8.4). Only a
+// URL of printable ASCII is taken.
+func vendorURL(vendor []byte, code byte, scheme string) string {
 	for len(vendor) >= 2 && vendor[0] != 255 {
 		if vendor[0] == 0 { // padding has no length
 			vendor = vendor[1:]
@@ -121,7 +126,7 @@ func announced(vendor []byte) string {
 		if len(vendor) < 2+size {
 			return ""
 		}
-		if text := string(vendor[2 : 2+size]); vendor[0] == serverOption && isServer(text) {
+		if text := string(vendor[2 : 2+size]); vendor[0] == code && isURL(text, scheme) {
 			return text
 		}
 		vendor = vendor[2+size:]
@@ -129,13 +134,13 @@ func announced(vendor []byte) string {
 	return ""
 }
 
-func isServer(text string) bool {
+func isURL(text, scheme string) bool {
 	for _, c := range []byte(text) {
 		if c <= ' ' || c > '~' {
 			return false
 		}
 	}
-	return strings.HasPrefix(text, "https://") && len(text) <= maxServer
+	return strings.HasPrefix(text, scheme) && len(text) <= maxServer
 }
 
 func clamp(d, def, limit time.Duration) time.Duration {
@@ -179,8 +184,10 @@ func (m *Manager) inform(ctx context.Context, i int, link netlink.Link, l *lease
 		return r.MessageType() == dhcpv4.MessageTypeAck && announced(r.Options.Get(dhcpv4.OptionVendorSpecificInformation)) != ""
 	}
 	if r, err := cl.SendAndRead(ctx, nclient4.DefaultServers, q, names); err == nil {
-		l.base, l.asked = announced(r.Options.Get(dhcpv4.OptionVendorSpecificInformation)), true
+		vendor := r.Options.Get(dhcpv4.OptionVendorSpecificInformation)
+		l.base, l.boot, l.asked = announced(vendor), announcedBoot(vendor), true
 		m.announce(i, l.base)
+		m.announceBoot(l)
 	}
 }
 
@@ -229,6 +236,7 @@ func (m *Manager) apply(i int, c appliance.Interface, link netlink.Link, l *leas
 		}
 	})
 	m.announce(i, l.base)
+	m.announceBoot(l)
 	m.Logf("%s: %s for %s from %s", link.Attrs().Name, l.addr.IPNet, l.time, l.server)
 	return m.writeResolv()
 }
@@ -265,7 +273,7 @@ func (m *Manager) keep(ctx context.Context, i int, c appliance.Interface, link n
 		renewed, err := m.renew(ctx, link, l)
 		if err == nil {
 			if l.asked && renewed.base == "" {
-				renewed.base, renewed.asked = l.base, true
+				renewed.base, renewed.boot, renewed.asked = l.base, l.boot, true
 			}
 			if err := m.apply(i, c, link, renewed); err != nil {
 				m.Logf("%s: %v", link.Attrs().Name, err)

@@ -59,6 +59,7 @@ type Manager struct {
 	mu      sync.Mutex
 	status  []Status
 	servers map[int]string // that the lease of a row names
+	boots   []string       // as BootServers
 	resolv  sync.Mutex     // held while the file is written
 }
 
@@ -142,6 +143,31 @@ func (m *Manager) announce(row int, url string) {
 		m.servers = map[int]string{}
 	}
 	m.servers[row] = url
+}
+
+// BootServers are base URLs of boot files that the newest lease names, the best first:
+// the one that is named for it, then the boot server of firmware (RFC 2131, siaddr), which
+// may serve files by HTTP, too.
+func (m *Manager) BootServers() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.boots
+}
+
+func (m *Manager) announceBoot(l *lease) {
+	var urls []string
+	if l.boot != "" {
+		urls = append(urls, l.boot)
+	}
+	if ip := l.next.To4(); ip != nil && !ip.IsUnspecified() {
+		urls = append(urls, "http://"+ip.String())
+	}
+	if urls == nil {
+		return // what another link has named stays
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.boots = urls
 }
 
 func (m *Manager) set(i int, f func(*Status)) {

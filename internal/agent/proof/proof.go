@@ -60,6 +60,14 @@ type Machine struct {
 	Logf func(format string, args ...any)
 }
 
+// Hardware is what a machine says of itself. Nothing of it is proven.
+type Hardware struct {
+	Appliance string
+	MACs      []string // with colons, that of a link with an address first
+	UUID      string   // of its SMBIOS table, lower case; empty: none of its own
+	Serial    string
+}
+
 // Delivery is what an attested machine gets.
 type Delivery struct {
 	Certificate []byte // PEM, the host's first, then its authority's; nil: none

@@ -62,6 +62,25 @@ type Client interface {
 	Adopt() (updateapi.Progress, error)
 }
 
+// Diskless is what is told about a machine that was booted over the network and
+// keeps nothing: its server has its slots. All functions may be called from any
+// goroutine.
+type Diskless struct {
+	Spec appliance.Spec
+	// As in Machine.
+	Server      func() (url, source string)
+	Certificate func() (certificate, key []byte)
+	Now         func() time.Time
+	// Report is what is known of this boot, but for its id and how healthy it is.
+	Report func() updateapi.BootReport
+	// Health looks at the machine once: slot.Cause as text, and why.
+	Health func() (ok bool, cause, detail string)
+	// Reset stops the machine and starts it again.
+	Reset func(why string)
+	// Logf writes a line of the machine's log.
+	Logf func(format string, args ...any)
+}
+
 // Machine is what the update client is told about the machine and may do to it.
 // All functions may be called from any goroutine.
 type Machine struct {
