@@ -46,6 +46,7 @@ type Options struct {
 	RevokedEK    []string
 
 	Netboot verifier.Netboot // nil: no machine boots over the network
+	Boots   verifier.Boots   // what operators ask about that; nil: nothing
 
 	Cert, Key string
 
@@ -78,7 +79,7 @@ func (s *Server) SetUp(ctx context.Context) error {
 
 // Assemble makes the server without releases: give it some by Use.
 func (s *Server) Assemble(ctx context.Context) (err error) {
-	o := verifier.Options{Store: s.Store, Interval: s.Interval, Secrets: s.Secrets, Netboot: s.Netboot, Logger: s.Log}
+	o := verifier.Options{Store: s.Store, Interval: s.Interval, Secrets: s.Secrets, Netboot: s.Netboot, Boots: s.Boots, Logger: s.Log}
 	if err := s.identity(ctx, &o); err != nil {
 		return err
 	}

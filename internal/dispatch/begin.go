@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/internal/assign"
@@ -146,10 +147,10 @@ func (d *Dispatcher) publish(ctx context.Context, host string, st slot.State) er
 		if err != nil {
 			return err
 		}
-		if old != nil && same(&old.Slots, &s) {
+		if p := plain(s, x.Host); old != nil && same(&old.Slots, &p) {
 			return errSame
 		}
-		r := &fleet.Report{At: d.now(), Slots: s}
+		r := &fleet.Report{At: d.now(), Slots: plain(s, x.Host)}
 		x.Reported(r)
 		if brief := r.Brief(); old == nil || old.Brief() != brief {
 			x.Record(&audit.Record{Kind: audit.KindSlots, Time: r.At, Detail: "netboot slots: " + words(st.Notice, st.Phase.String()+", "+words(brief.Version, "no version")+" is good")})
@@ -160,6 +161,23 @@ func (d *Dispatcher) publish(ctx context.Context, host string, st slot.State) er
 		return nil
 	}
 	return err
+}
+
+// plain are slots with versions as operators name them: without the name of the
+// appliance, where that is what the host runs.
+func plain(s updateapi.Slots, h *fleet.Host) updateapi.Slots {
+	if h.Last == nil || h.Last.Release == "" {
+		return s
+	}
+	short := func(v string) string { return strings.TrimPrefix(v, h.Last.Release+"-") }
+	s.Slots, s.Rejected = slices.Clone(s.Slots), slices.Clone(s.Rejected)
+	for i := range s.Slots {
+		s.Slots[i].Version = short(s.Slots[i].Version)
+	}
+	for i := range s.Rejected {
+		s.Rejected[i].Version = short(s.Rejected[i].Version)
+	}
+	return s
 }
 
 // errSame has the store change nothing.

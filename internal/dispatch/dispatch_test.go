@@ -260,7 +260,7 @@ func TestTrial(t *testing.T) {
 	r.crash()
 	m.want("hello-2.0", m.start())
 	rep, err := r.store.Report(ctx, m.name)
-	if err != nil || rep == nil || rep.Slots.Means != "netboot" || rep.Brief().Version != "hello-2.0" {
+	if err != nil || rep == nil || rep.Slots.Means != "netboot" || rep.Brief().Version != "2.0" {
 		t.Errorf("a list would show %+v, %v", rep, err)
 	}
 }
@@ -574,4 +574,21 @@ func TestRulesByRecord(t *testing.T) {
 	n.report(0)
 	m.want("hello-2.0", m.would())
 	n.want("hello-3.0", n.would())
+}
+
+// TestRecentIsBounded: forged addresses take no memory without end, and those that
+// ask again and again are kept.
+func TestRecentIsBounded(t *testing.T) {
+	r := recent[netboot.Arch]{limit: 1000}
+	mine := netboot.MAC{2, 0, 0, 0, 0, 1}
+	r.put(mine, netboot.BIOS)
+	for i := range 30_000 {
+		r.put(netboot.MAC{1, 2, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}, netboot.EFIX64)
+		if a, ok := r.get(mine); !ok || a != netboot.BIOS {
+			t.Fatalf("after %d others it is %v, %v", i, a, ok)
+		}
+		if n := len(r.now) + len(r.old); n > 1000 {
+			t.Fatalf("%d are remembered", n)
+		}
+	}
 }

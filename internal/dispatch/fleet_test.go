@@ -148,7 +148,7 @@ func TestTenThousand(t *testing.T) {
 		s.report(m)
 	}
 	st.rule(t, "default: hello@2.0\n")
-	for round := range 6 {
+	for round := range 5 {
 		s.at = s.at.Add(time.Minute)
 		for _, m := range s.all {
 			if s.g.IntN(2) == 0 { // forged, at any moment

@@ -45,7 +45,7 @@ func (s *Server) openAPI(ctx context.Context) error {
 	s.api = &api{Store: s.site.store, Options: attestd.Options{
 		Releases: s.c.catalogs(), State: s.c.State, Set: s.o.Set, Names: s.names(), Cert: a.Cert, Key: a.Key,
 		Interval: time.Duration(a.Interval), Policy: s.o.Policy, Secrets: a.Secrets, EKRoot: a.EKRoots, RequireChain: a.RequireChain, DenyTPM: a.DenyTPM, RevokedEK: a.RevokedEK,
-		Log: slog.New(verdicts{s.o.Log.Handler(), s.metrics}), Warn: s.o.Warn, Hint: s.o.Hint, Netboot: s.site.netboot(),
+		Log: slog.New(verdicts{s.o.Log.Handler(), s.metrics}), Warn: s.o.Warn, Hint: s.o.Hint, Netboot: s.site.netboot(), Boots: s.site.boots,
 	}}
 	if err := s.api.Assemble(ctx); err != nil {
 		return err

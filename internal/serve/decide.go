@@ -2,20 +2,20 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/bootfiles"
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 // Decide implements netboot.Decider.
-func (t *site) Decide(_ context.Context, c netboot.Client) netboot.Answer {
-	if !c.Init { // iPXE says the architecture of its firmware, too
-		t.seen.asked(c.MAC, c.Arch)
-	}
-	d := t.decide(c)
+func (t *site) Decide(ctx context.Context, c netboot.Client) netboot.Answer {
+	t.boots.Asked(c)
+	d := t.decide(ctx, c)
 	a := netboot.Answer{Verb: d.Verb, Reason: d.Reason, Host: t.known(c.MAC).Host}
 	switch {
 	case d.Verb != netboot.Boot:
@@ -53,17 +53,15 @@ func (t *site) file(a netboot.Answer, c netboot.Client, name string, http bool) 
 	return a
 }
 
-// decide asks the rules.
-func (t *site) decide(c netboot.Client) bootrule.Decision {
-	m := t.known(c.MAC)
-	f := bootrule.Facts{MAC: c.MAC, UUID: c.UUID, Arch: c.Arch, IPXE: c.IPXE, Host: m.Host, Serial: m.Serial, Asset: m.Asset, Quarantine: m.Quarantine}
-	if c.Addr.IsValid() {
-		f.Addrs = append(f.Addrs, c.Addr)
+// decide says what a client boots, by rules, tickets and its slots. Without what is
+// kept of it nothing is decided: it is told no, and goes on.
+func (t *site) decide(ctx context.Context, c netboot.Client) bootrule.Decision {
+	d, err := t.boots.Decide(ctx, c)
+	if err != nil {
+		t.log.Error("no decision", "mac", c.MAC.String(), "error", err.Error())
+		return bootrule.Decision{Verb: netboot.Refuse, Reason: "the server cannot read what it keeps: its log says why"}
 	}
-	if c.Relay.IsValid() {
-		f.Addrs = append(f.Addrs, c.Relay)
-	}
-	return bootrule.Decide(bootrule.Case{Facts: f, Rules: t.ruled.Load().rules, Releases: t.offered.Load().list, Now: time.Now()})
+	return d.Decision
 }
 
 // Open implements netboot.Source. A path is looked up, and never becomes that of a
@@ -84,7 +82,7 @@ func (t *site) Open(ctx context.Context, r netboot.Request) (netboot.Content, er
 	}
 	for _, b := range o.sets {
 		if name == b.stem+".efi" && b.stem != "" {
-			return t.files.Open(ctx, b.UKI)
+			return t.uki(ctx, mac, b)
 		}
 	}
 	if p := t.ipxe.Named(name); p != nil {
@@ -92,7 +90,8 @@ func (t *site) Open(ctx context.Context, r netboot.Request) (netboot.Content, er
 	}
 	if program, ok := strings.CutSuffix(name, ".efi"); ok {
 		if data := t.ruled.Load().programs[program]; data != nil {
-			return chain.Bytes(data, nil), nil
+			c := netboot.Client{MAC: mac, Arch: t.boots.Arch(mac)}
+			return chain.Bytes(data, func() error { return t.begin(c, program) }), nil
 		}
 	}
 	return t.part(ctx, o, mac, name)
@@ -109,8 +108,8 @@ func bootPath(path string) (mac netboot.MAC, name string, ok bool) {
 // part opens what iPXE loads of the release that the machine boots: a script, or a
 // part of the UKI.
 func (t *site) part(ctx context.Context, o *offer, mac netboot.MAC, name string) (netboot.Content, error) {
-	arch := t.seen.arch(mac)
-	d := t.decide(netboot.Client{MAC: mac, Arch: arch, IPXE: true})
+	arch := t.boots.Arch(mac)
+	d := t.decide(ctx, netboot.Client{MAC: mac, Arch: arch, IPXE: true})
 	if d.Verb != netboot.Boot || d.Release == nil {
 		return nil, netboot.ErrDenied
 	}
@@ -129,9 +128,52 @@ func (t *site) part(ctx context.Context, o *offer, mac netboot.MAC, name string)
 	if !ok {
 		return nil, netboot.ErrNotFound
 	}
-	uki, err := t.files.Open(ctx, b.UKI)
+	uki, err := t.uki(ctx, mac, b)
 	if err != nil {
 		return nil, err
 	}
 	return p.Of(uki), nil
+}
+
+// uki opens a release's UKI for a machine: its first byte begins an attempt.
+func (t *site) uki(ctx context.Context, mac netboot.MAC, b *bootable) (netboot.Content, error) {
+	f, err := t.files.Open(ctx, b.UKI)
+	if err != nil {
+		return nil, err
+	}
+	c := netboot.Client{MAC: mac, Arch: t.boots.Arch(mac)}
+	if c.Arch == netboot.Unknown { // a server that was started anew, while the firmware kept what it was told
+		c.Arch = firmware[b.arch]
+	}
+	return begun{f, func() error { return t.begin(c, b.digest) }}, nil
+}
+
+// firmware is what boots images for a processor.
+var firmware = map[string]netboot.Arch{"amd64": netboot.EFIX64, "arm64": netboot.EFIARM64}
+
+// begun is a file whose first byte begins an attempt.
+type begun struct {
+	*bootfiles.Content
+	begin func() error
+}
+
+// Begin implements netboot.Content.
+func (b begun) Begin() error {
+	if err := b.Content.Begin(); err != nil {
+		return err
+	}
+	return b.begin()
+}
+
+// beginTime bounds how long the first byte waits for the disk of the server.
+const beginTime = 10 * time.Second
+
+func (t *site) begin(c netboot.Client, what string) error {
+	ctx, done := context.WithTimeout(context.Background(), beginTime)
+	defer done()
+	err := t.boots.Begin(ctx, c, what)
+	if err != nil && !errors.Is(err, netboot.ErrDenied) {
+		t.log.Error("a boot cannot begin", "mac", c.MAC.String(), "error", err.Error())
+	}
+	return err
 }

@@ -11,13 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/bootfiles"
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/chain"
+	"github.com/ingot-os/ingot/internal/dispatch"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/release"
@@ -45,7 +45,7 @@ type site struct {
 	offered  atomic.Pointer[offer]
 	ruled    atomic.Pointer[ruling]
 	machines atomic.Pointer[machines]
-	seen     seen
+	boots    *dispatch.Dispatcher // what is known of machines, tickets, tries
 }
 
 // offer is the releases that can be booted.
@@ -57,8 +57,10 @@ type offer struct {
 // bootable is a release with all that is served of it.
 type bootable struct {
 	bootfiles.Set
-	stem  string
-	parts *chain.Parts // for a BIOS, and scripts of iPXE
+	stem   string
+	arch   string       // GOARCH
+	digest string       // of the manifest
+	parts  *chain.Parts // for a BIOS, and scripts of iPXE
 }
 
 // ruling is a rules file, and the programs that it names.
@@ -72,7 +74,6 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 	t := &site{log: s.o.Log, metrics: s.metrics, releases: s.c.catalogs()}
 	t.c.Store(s.c)
 	s.site = t
-	t.watch = named{watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
 	if t.store, err = attestd.OpenStore(s.c.State); err != nil {
 		return err
 	}
@@ -87,11 +88,14 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
 	t.machines.Store(m)
-	known, err := t.store.Machines(ctx)
-	if err != nil {
+	if t.boots, err = dispatch.New(ctx, dispatch.Options{Store: t.store, Site: served{t}}); err != nil {
 		return err
 	}
-	t.seen.learn(known)
+	t.watch = named{watchers{s.metrics, t.boots, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
+	s.parts = append(s.parts, part{name: "boots", run: func(ctx context.Context) error {
+		t.boots.Run(ctx)
+		return nil
+	}})
 	c, err := t.releases.Load()
 	if err != nil {
 		return err
@@ -146,7 +150,7 @@ func (t *site) bootable(ctx context.Context, r verifier.Release) (*bootable, err
 	if err := t.files.Check(ctx, r.Boot); err != nil {
 		return nil, err
 	}
-	b := &bootable{Set: r.Boot, stem: r.Name + "-" + r.Version}
+	b := &bootable{Set: r.Boot, stem: r.Name + "-" + r.Version, arch: r.Arch, digest: r.Digest}
 	m, err := manifest(r)
 	if err != nil {
 		return nil, err
@@ -276,8 +280,27 @@ func (t *site) hostOf(mac netboot.MAC) string { return t.known(mac).Host }
 
 // known is what a machine has said of itself when it attested; nothing for others.
 func (t *site) known(mac netboot.MAC) fleet.Machine {
-	m, _ := t.seen.machine(mac)
+	m, _ := t.boots.Machine(mac)
 	return m
+}
+
+// served is what a dispatcher asks of the site.
+type served struct{ t *site }
+
+// Rules implements dispatch.Site.
+func (s served) Rules() *bootrule.Rules {
+	if x := s.t.ruled.Load(); x != nil {
+		return x.rules
+	}
+	return nil
+}
+
+// Releases implements dispatch.Site.
+func (s served) Releases() []bootrule.Release {
+	if o := s.t.offered.Load(); o != nil {
+		return o.list
+	}
+	return nil
 }
 
 // netboot answers machines that run from RAM.
@@ -291,28 +314,22 @@ func (t *site) Machine(ctx context.Context, r attestapi.MachineRequest) (attesta
 // Booted implements verifier.Netboot: from now on the machine's addresses stand for
 // its host in choosing what it boots, and nowhere else.
 func (t *site) Booted(ctx context.Context, h *fleet.Host, r updateapi.BootReport) (updateapi.BootOrder, error) {
-	var list []fleet.Machine
+	calm := map[netboot.MAC]bool{}
 	for _, text := range r.MACs {
-		mac, err := netboot.ParseMAC(text)
-		if err != nil || mac.IsZero() {
-			continue
+		if mac, err := netboot.ParseMAC(text); err == nil {
+			calm[mac] = t.known(mac).Quarantine == ""
 		}
-		m := fleet.Machine{MAC: mac, Host: h.Record.Name, UUID: r.UUID, Arch: t.seen.arch(mac), At: time.Now()}
-		if old, ok := t.seen.machine(mac); ok && old.Host != m.Host {
-			t.log.Warn("a machine attests as another host than before", "mac", mac.String(), "host", m.Host, "was", old.Host)
-		} else if ok && old.UUID == m.UUID {
-			continue
+	}
+	order, err := t.boots.Booted(ctx, h, r)
+	for mac, was := range calm {
+		if now := t.known(mac).Quarantine; was && now != "" {
+			t.log.Warn("quarantine", "mac", mac.String(), "host", h.Record.Name, "reason", now)
 		}
-		list = append(list, m)
 	}
-	if len(list) == 0 {
-		return updateapi.BootOrder{}, nil
+	if order.Reset || order.Why != "" {
+		t.log.Info("order", "host", h.Record.Name, "reset", order.Reset, "install", order.Install != nil, "why", order.Why)
 	}
-	if err := t.store.PutMachines(ctx, list...); err != nil {
-		return updateapi.BootOrder{}, err
-	}
-	t.seen.learn(list)
-	return updateapi.BootOrder{}, nil
+	return order, err
 }
 
 func (t *site) close() {

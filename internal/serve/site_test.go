@@ -15,6 +15,8 @@ import (
 
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/bootrule"
+	"github.com/ingot-os/ingot/internal/dispatch"
+	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
@@ -28,6 +30,14 @@ func ruled(t *testing.T, text string) *site {
 	x.c.Store(&Config{Rules: path})
 	x.offered.Store(&offer{list: []bootrule.Release{{Digest: digest0, Name: "hello", Version: "1.0.0", Arch: "amd64"}}, sets: map[string]*bootable{digest0: {stem: "hello-1.0.0"}}})
 	if err := x.loadRules(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := fleet.Open(filepath.Join(t.TempDir(), "state"), fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if x.boots, err = dispatch.New(t.Context(), dispatch.Options{Store: store, Site: served{x}}); err != nil {
 		t.Fatal(err)
 	}
 	return x
@@ -190,17 +200,6 @@ func TestRestart(t *testing.T) {
 	}
 	if got := restart(old, old); len(got) > 0 {
 		t.Errorf("nothing changed: %v", got)
-	}
-}
-
-// TestSeenIsBounded: forged addresses take no memory without end.
-func TestSeenIsBounded(t *testing.T) {
-	s := &seen{}
-	for i := range 3 * maxSeen {
-		s.asked(netboot.MAC{1, 2, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}, netboot.BIOS)
-	}
-	if len(s.archs) > maxSeen {
-		t.Errorf("%d are remembered", len(s.archs))
 	}
 }
 

@@ -137,13 +137,13 @@ func (t *Timeline) Saw(e netboot.Event) {
 func (t *Timeline) Continues(mac netboot.MAC, stage netboot.Stage, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if mac.IsZero() {
-		return
+	if t.hosts[mac] == nil {
+		return // of a boot that this server did not see
 	}
 	h := t.host(mac, now)
 	h.same, h.pending = now.Add(10*time.Second), nil
 	if len(h.boots) == 0 {
-		return // of a boot that this server did not see
+		return
 	}
 	h.boots[len(h.boots)-1].add(Step{Time: now, Stage: stage}, t.o.Steps)
 }
