@@ -73,36 +73,38 @@ var (
 
 // Listen opens the sockets. The error names what cannot be opened, and the privilege
 // that is missing.
-func Listen(o Options) (s *Server, err error) {
+func Listen(o Options) (*Server, error) {
 	if len(o.Links) == 0 || o.Decider == nil || o.Watcher == nil {
 		return nil, errors.New("listen for DHCPv6: no link, no decider or no watcher")
 	}
-	o = o.withDefaults()
-	s = &Server{o: o}
-	defer func() {
-		if err != nil {
-			_ = s.Close()
-		}
-	}()
-	if s.links, err = findLinks(o.Links); err != nil {
+	s := &Server{o: o.withDefaults()}
+	if err := s.open(); err != nil {
+		_ = s.Close() // nothing was answered, so nothing is lost
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open() (err error) {
+	if s.links, err = findLinks(s.o.Links); err != nil {
+		return err
 	}
 	if err := s.prepare(); err != nil {
-		return nil, err
+		return err
 	}
-	if s.main, err = open(o.Port); err != nil {
-		return nil, err
+	if s.main, err = open(s.o.Port); err != nil {
+		return err
 	}
-	if s.boot, err = open(o.BootPort); err != nil {
-		return nil, err
+	if s.boot, err = open(s.o.BootPort); err != nil {
+		return err
 	}
 	if err := s.join(); err != nil {
-		return nil, err
+		return err
 	}
-	if o.Advertise {
-		s.router, err = newRouter(s.advertised(), o)
+	if s.o.Advertise {
+		s.router, err = newRouter(s.advertised(), s.o)
 	}
-	return s, err
+	return err
 }
 
 func (o Options) withDefaults() Options {
@@ -206,7 +208,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		run(s.router.answer)
 		run(s.router.repeat)
 	}
-	run(s.saveOften)
+	run(s.keepUp)
 	<-ctx.Done()
 	err := s.Close()
 	all.Wait()

@@ -94,9 +94,9 @@ func replace(path string, data []byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// saveOften writes the leases while the server runs. A disk that is full must not end
+// keepUp writes the leases while the server runs, and looks for new addresses. A disk that is full must not end
 // boots: it is tried again, and what cannot be written at the end is Close's error.
-func (s *Server) saveOften(ctx context.Context) error {
+func (s *Server) keepUp(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
@@ -104,6 +104,9 @@ func (s *Server) saveOften(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+			for _, l := range s.links {
+				l.look()
+			}
 			if s.save() != nil {
 				s.mu.Lock()
 				s.dirty = true

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
@@ -13,8 +14,8 @@ import (
 type link struct {
 	name  string
 	index int
-	mtu   int
 	mac   netboot.MAC
+	at    *atomic.Pointer[[]netip.Addr]
 }
 
 func findLinks(names []string) (out []link, err error) {
@@ -23,9 +24,9 @@ func findLinks(names []string) (out []link, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen for DHCPv6: interface %s: %w", name, err)
 		}
-		l := link{name: name, index: i.Index, mtu: i.MTU}
+		l := link{name: name, index: i.Index, at: &atomic.Pointer[[]netip.Addr]{}}
 		copy(l.mac[:], i.HardwareAddr)
-		if len(l.addrs()) == 0 {
+		if l.look(); len(l.addrs()) == 0 {
 			return nil, fmt.Errorf("listen for DHCPv6: interface %s has no IPv6 address", name)
 		}
 		out = append(out, l)
@@ -33,13 +34,27 @@ func findLinks(names []string) (out []link, err error) {
 	return out, nil
 }
 
-// addrs are its addresses as they are now: they may come and go while the server runs.
-func (l link) addrs() (out []netip.Addr) {
-	i, err := net.InterfaceByIndex(l.index)
-	if err != nil {
-		return nil
+// addrs are its addresses as they were when it was last looked at: asking the kernel for
+// each datagram would cost more than all the rest.
+func (l link) addrs() []netip.Addr {
+	if list := l.at.Load(); list != nil {
+		return *list
 	}
-	list, _ := i.Addrs()
+	return nil
+}
+
+// look asks for the addresses: they may come and go while the server runs. An interface
+// that has gone keeps what it had.
+func (l link) look() {
+	i, err := net.InterfaceByName(l.name)
+	if err != nil || i.Index != l.index {
+		return
+	}
+	list, err := i.Addrs()
+	if err != nil {
+		return
+	}
+	var out []netip.Addr
 	for _, a := range list {
 		if n, ok := a.(*net.IPNet); ok {
 			if a, ok := netip.AddrFromSlice(n.IP); ok && a.Is6() && !a.Is4In6() {
@@ -47,7 +62,7 @@ func (l link) addrs() (out []netip.Addr) {
 			}
 		}
 	}
-	return out
+	l.at.Store(&out)
 }
 
 // own is the address that clients of the link reach the server at: one inside the
