@@ -232,3 +232,7 @@ func (f *fetched) accept(b []byte) {
 		}
 	}
 }
+
+func dialAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func addrFrom(b [4]byte) netip.Addr { return netip.AddrFrom4(b) }

@@ -47,6 +47,9 @@ const (
 // where a packet was lost.
 const minWait = 250 * time.Millisecond
 
+// minNudge is how long an ACK that looks like an echo is taken for one at least.
+const minNudge = 20 * time.Millisecond
+
 // sender is one transfer as a state machine without clock or socket: step takes what
 // happened, pull and sent say what goes out. Blocks are counted from 1 without wrapping;
 // on the wire are their lower 16 bits, so after 65,535 comes 0 (what clients that load
@@ -57,10 +60,14 @@ const minWait = 250 * time.Millisecond
 //
 //   - A lockstep sender never answers a repeated ACK: the Sorcerer's Apprentice of RFC
 //     1123 section 4.2.3.1.
-//   - With a window a repeated ACK may tell of a gap at its first block, and starts it
-//     anew, but only once, and not when the window before it was sent twice as well:
-//     then the ACK may as well be the echo of that, and answering each echo would
-//     double every window from there on.
+//   - With a window an ACK that is repeated, or is of a block inside it, tells of a gap
+//     behind that block, and the window starts anew from there at once, but only if
+//     neither it nor the window before went out twice: then such an ACK may as well be
+//     the echo of a block that came twice. EDK II acknowledges every block that it does
+//     not expect, so that to answer echoes would send every block twice from the first
+//     that the network repeats to the end of the file.
+//   - What looks like an echo is believed to be a gap when nothing follows it for about
+//     two round trips, once for each gap.
 //   - Each wait without progress is twice as long as that before it, up to timeout, and
 //     after retries of them it is over.
 type sender struct {
@@ -69,13 +76,15 @@ type sender struct {
 	retries int
 
 	phase       phase
-	last        uint64 // number of the last block, which is shorter than the others
-	base        uint64 // first that is not acknowledged
-	next        uint64 // next to go out
-	top         uint64 // highest that ever went out
-	tries       int    // waits since the last progress
-	again, echo bool   // this window went out anew; that before it did
-	timed       bool   // the answer to the window tells the round trip
+	last        uint64        // number of the last block, which is shorter than the others
+	base        uint64        // first that is not acknowledged
+	next        uint64        // next to go out
+	top         uint64        // highest that ever went out
+	tries       int           // waits since the last progress
+	again, echo bool          // this window went out anew; that before it did
+	nudged      bool          // a gap was believed since the last progress
+	nudge       time.Duration // when one will be; 0: there is no sign of one
+	timed       bool          // the answer to the window tells the round trip
 	sentAt      time.Duration
 	deadline    time.Duration
 	rtt, jitter time.Duration // RFC 6298
@@ -129,8 +138,13 @@ func (s *sender) left() action {
 
 // expire is called when the deadline has passed, and may be called before.
 func (s *sender) expire(now time.Duration) action {
-	if s.phase == starting || now < s.deadline {
+	switch {
+	case s.phase == starting || now < s.deadline:
 		return nothing
+	case s.nudge > 0 && now >= s.nudge:
+		s.nudged = true
+		s.deadline = now + s.patience()
+		return s.restart()
 	}
 	if s.tries++; s.tries > s.retries {
 		return s.left()
@@ -139,40 +153,52 @@ func (s *sender) expire(now time.Duration) action {
 	if s.phase == offered {
 		return offer
 	}
-	return s.restart(true)
+	return s.restart()
 }
 
 // restart sends the window anew.
-func (s *sender) restart(again bool) action {
-	s.next, s.again = s.base, again
+func (s *sender) restart() action {
+	s.next, s.again, s.nudge = s.base, true, 0
 	return send
 }
 
 func (s *sender) ack(block uint16, now time.Duration) action {
 	n := uint64(block - uint16(s.base-1)) // how many of those in flight; wraps with the numbers
-	switch {
-	case n > s.top-(s.base-1):
+	if n > s.top-(s.base-1) {
 		return nothing // of blocks that are long acknowledged, or were never sent
-	case n == 0:
-		return s.repeated()
+	}
+	if n == 0 {
+		return s.gap(now)
 	}
 	s.measure(n, now)
 	s.base += n
-	s.tries = 0
-	if s.base > s.last {
+	s.tries, s.nudge, s.nudged = 0, 0, false
+	switch {
+	case s.base > s.last:
 		s.phase = over
 		return finished
+	case s.base < s.next:
+		return s.gap(now)
 	}
-	s.echo = s.again
-	return s.restart(s.base < s.next) // a gap in the window: RFC 7440 section 4
+	s.next, s.echo, s.again = s.base, s.again, false
+	return send
 }
 
-// repeated is an ACK of what was acknowledged already.
-func (s *sender) repeated() action {
-	if s.window == 1 || s.next == s.base || s.again || s.echo {
+// gap is an ACK that is not of the whole window.
+func (s *sender) gap(now time.Duration) action {
+	switch {
+	case s.window == 1 || s.next == s.base:
 		return nothing
+	case !s.again && !s.echo:
+		return s.restart()
+	case !s.nudged && s.nudge == 0 && s.rtt > 0:
+		s.nudge = now + max(minNudge, 2*s.rtt+4*s.jitter)
+		s.deadline = min(s.deadline, s.nudge)
 	}
-	return s.restart(true)
+	if _, n := s.pull(); n > 0 { // the window has moved
+		return send
+	}
+	return nothing
 }
 
 // measure takes the round trip of a window that was sent once and is acknowledged
@@ -219,6 +245,9 @@ func (s *sender) sent(n int, now time.Duration) {
 	s.timed = !s.again && s.next > s.top
 	s.top = max(s.top, s.next-1)
 	s.sentAt, s.deadline = now, now+s.patience()
+	if s.nudge > 0 {
+		s.deadline = min(s.deadline, s.nudge)
+	}
 }
 
 // place is where the bytes of a block are in the file, and how many they are.
