@@ -63,6 +63,9 @@ func words(text string) ([]string, error) {
 	if len(text) > cmdline.MaxLen {
 		return nil, fmt.Errorf("write iPXE script: a command line of %d bytes, the kernel takes %d", len(text), cmdline.MaxLen)
 	}
+	if i := strings.IndexFunc(text, func(r rune) bool { return r > '~' }); i >= 0 { // 0xa0 would be white space to the kernel
+		return nil, fmt.Errorf("write iPXE script: command line, byte %d: %w", i, ErrWord)
+	}
 	var out []string
 	for _, w := range cmdline.Parse(text).Words {
 		raw := w.Text

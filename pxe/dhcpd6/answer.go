@@ -149,9 +149,11 @@ func (s *Server) relays(p dhcp6.Packet, from netip.Addr) bool {
 func (s *Server) send(via *socket, d datagram, l link, out dhcp6.Packet) error {
 	to := d.source
 	cm := &ipv6.ControlMessage{IfIndex: l.index}
+	if !d.control.Dst.IsMulticast() {
+		cm.Src = d.control.Dst // EDK2 takes an answer only from the address that it has asked
+	}
 	switch {
-	case d.bootServer: // EDK2 takes it only from the address and port that it has asked
-		cm.Src = d.control.Dst
+	case d.bootServer: // back to the port that has asked
 	case len(out.Relays) == 0:
 		to = netip.AddrPortFrom(to.Addr(), s.clientPort(to.Port()))
 	case !out.Relays[0].Options.Has(dhcp6.OptRelayPort):

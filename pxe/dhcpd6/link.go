@@ -66,10 +66,10 @@ func (l link) look() {
 }
 
 // own is the address that clients of the link reach the server at: one inside the
-// client's own network before any other, never a link-local one.
+// client's own network before any other, the lowest of several, never a link-local one.
 func own(addrs []netip.Addr, pools []netip.Prefix) netip.Addr {
 	var found netip.Addr
-	for _, a := range addrs {
+	for _, a := range slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare) { // the kernel has the newest first
 		if a.IsLinkLocalUnicast() || a.IsLoopback() {
 			continue
 		}
