@@ -244,7 +244,7 @@ func (e *engine) add(t *ticket, sock *socket, terms terms) {
 	if terms.timeout > 0 {
 		retries = min(retries, max(1, int(silenceMost/terms.timeout)))
 	}
-	s := &session{ticket: t, socket: sock}
+	s := &session{ticket: t, socket: sock, whole: e.server.whole}
 	var first action
 	s.sender, first = newSender(terms, e.server.timeout(), retries, e.at)
 	if s.window == 1 && s.block <= readAhead {

@@ -71,6 +71,7 @@ type Server struct {
 	Engines int
 
 	counts counters
+	whole  bool // tests: as if the kernel could not cut windows into packets
 }
 
 // saw tells the watcher.
