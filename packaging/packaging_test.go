@@ -57,7 +57,7 @@ func TestUnitIsConfined(t *testing.T) {
 
 func setting(t *testing.T, key string) string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^` + key + `=(.*)$`).FindAllStringSubmatch(read(t, "ingot.service"), -1)
+	m := regexp.MustCompile(`(?m)^`+key+`=(.*)$`).FindAllStringSubmatch(read(t, "ingot.service"), -1)
 	if len(m) != 1 {
 		t.Fatalf("%s is there %d times", key, len(m))
 	}
