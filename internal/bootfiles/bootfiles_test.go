@@ -249,8 +249,10 @@ func TestFilePositions(t *testing.T) {
 			if b, err := io.ReadAll(own); err != nil || !bytes.Equal(b, body(1)) || c.Digest() != f.SHA256 {
 				t.Errorf("%d bytes, %v", len(b), err)
 			}
-			if c.Close() != nil || c.Close() != nil {
-				t.Error("closing")
+			for range 2 {
+				if err := c.Close(); err != nil {
+					t.Errorf("close: %v", err)
+				}
 			}
 			if _, err := own.Stat(); !errors.Is(err, os.ErrClosed) {
 				t.Errorf("it is open still: %v", err)

@@ -27,10 +27,6 @@ func boots(c netboot.Client) netboot.Answer {
 	return a
 }
 
-func refuses(netboot.Client) netboot.Answer {
-	return netboot.Answer{Verb: netboot.Refuse, Reason: "rule says no"}
-}
-
 // seen keeps events.
 type seen struct {
 	mu   sync.Mutex

@@ -120,8 +120,10 @@ func TestMeterBoundsASource(t *testing.T) {
 	m.give(one)
 	m.give(one)
 	m.give(one)
-	if !m.take(one, at) || !m.take(one, at) || m.take(one, at) {
-		t.Fatal("a burst is not 5")
+	for i, want := range []bool{true, true, false} {
+		if m.take(one, at) != want {
+			t.Fatalf("a burst is not 5: %d", i)
+		}
 	}
 	m.give(one)
 	m.give(one)

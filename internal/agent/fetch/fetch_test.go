@@ -148,7 +148,7 @@ func TestOther(t *testing.T) {
 			w.WriteHeader(206)
 			w.Write(b[1:])
 		},
-		"elsewhere": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) },
+		"elsewhere": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) },
 	} {
 		err := fetch(t, file, b, server(t, h)+"/base")
 		if err == nil {
