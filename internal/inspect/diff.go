@@ -160,7 +160,7 @@ func sumsUp(kind, key string) bool {
 var consequences = map[string][]string{
 	"manifest":      {"size", "build"},
 	"lock":          {"size", "recipe"},
-	"configuration": {"build", "root.rootHash", "root.dataBlocks", "root.hashStart"},
+	"configuration": {"build", "root.rootHash", "root.dataBlocks", "root.hashStart", "root.sha256", "root.size"},
 	"pe":            {"size", "size of image", "size of headers"},
 	"section":       {"offset", "size", "virtual address", "virtual size"},
 	"squashfs":      {"size", "inodes", "bytes used"},
