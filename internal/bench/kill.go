@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -14,10 +11,9 @@ import (
 	"github.com/ingot-os/ingot/internal/release"
 )
 
-const (
-	killsOfOne = 10 // kills that one machine's disk has to bear before it is looked at as a whole
-	cyclesOf   = 50 // times that a blessed slot is switched off early
-)
+// killsOfOne is how many kills one machine's disk has to bear before it is looked at
+// as a whole.
+const killsOfOne = 10
 
 // killed is what came of all kills.
 type killed struct {
@@ -27,7 +23,7 @@ type killed struct {
 }
 
 // killMachines cuts the power of machines that are being updated, o.kill times in
-// all, at random times; then that of a machine with a blessed slot.
+// all, at random times.
 func killMachines(ctx context.Context, s *site, o options) error {
 	k := &killed{phases: map[string]int{}}
 	var err error
@@ -37,9 +33,6 @@ func killMachines(ctx context.Context, s *site, o options) error {
 		}
 	}
 	say("%d kills of %d machines, %d boots, %d lives came to a healthy service, %d updates became good; the journal was in %v", k.kills, k.machines, k.boots, k.healthy, k.updates, k.phases)
-	if err == nil {
-		err = s.flicker(ctx, o.seed)
-	}
 	return err
 }
 
@@ -109,43 +102,4 @@ func (k *killed) add(l plug.Life) {
 func (s *site) push(ctx context.Context, address, key string, set *release.Set) error {
 	_, err := s.run(ctx, "update", address, "--image", set.Dir, "--keys", s.keys, "--host-key", key, "--override", "--wait", "3m")
 	return err
-}
-
-// flicker switches a machine with a blessed slot on for random moments: neither
-// its state partition nor its variables change.
-func (s *site) flicker(ctx context.Context, seed uint64) error {
-	dir, err := os.MkdirTemp(s.dir, "machine-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	v, err := plug.NewVictim(s.pair, dir, seed)
-	if err != nil {
-		return err
-	}
-	for range 2 { // the first boot with these variables may write them
-		if _, err := v.Off(ctx); err != nil {
-			return err
-		}
-	}
-	vars, state, err := v.Stored()
-	if err != nil {
-		return err
-	}
-	rnd := rand.New(rand.NewPCG(seed, 3))
-	for i := range cyclesOf {
-		after := time.Duration(rnd.Int64N(int64(12 * time.Second)))
-		if err := v.Flicker(ctx, after); err != nil {
-			return err
-		}
-		nowVars, nowState, err := v.Stored()
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(vars, nowVars) || !bytes.Equal(state, nowState) {
-			return errors.Join(err, fmt.Errorf("power cycle %d after %s: variables changed: %t, state partition changed: %t (seed %d)", i+1, after, !bytes.Equal(vars, nowVars), !bytes.Equal(state, nowState), seed))
-		}
-	}
-	say("%d power cycles of a blessed slot: no byte of the state partition or of the variable store has changed", cyclesOf)
-	return nil
 }

@@ -64,6 +64,7 @@ type options struct {
 	hosts      int
 	powercut   int
 	kill       int
+	cycles     int
 	seed       uint64
 	cutDoc     string
 	only       *regexp.Regexp
@@ -81,7 +82,8 @@ func parse(args []string) (options, error) {
 	fs.IntVar(&o.hosts, "hosts", stormHosts, "machines that attest to one server at once")
 	fs.IntVar(&o.powercut, "powercut", 0, "start so many states that a power cut can leave of an update, and measure nothing else")
 	fs.IntVar(&o.kill, "kill", 0, "kill machines that are being updated so often, and measure nothing else")
-	fs.Uint64Var(&o.seed, "seed", 1, "seed of -powercut and -kill")
+	fs.IntVar(&o.cycles, "cycles", 0, "switch a machine with a blessed slot on for a moment so often, and measure nothing else")
+	fs.Uint64Var(&o.seed, "seed", 1, "seed of -powercut, -kill and -cycles")
 	fs.StringVar(&o.cutDoc, "powercut-doc", "docs/powercut.md", "page that -powercut writes")
 	only := fs.String("only", "", "measure only groups whose name matches")
 	if err := fs.Parse(args); err != nil {
@@ -129,7 +131,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.powercut > 0 || o.kill > 0 {
+	if o.powercut > 0 || o.kill > 0 || o.cycles > 0 {
 		return cutPower(ctx, o)
 	}
 	l, err := newLab(ctx, o)

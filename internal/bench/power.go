@@ -37,6 +37,9 @@ func cutPower(ctx context.Context, o options) error {
 	if o.kill > 0 && err == nil {
 		err = killMachines(ctx, s, o)
 	}
+	if o.cycles > 0 && err == nil {
+		err = s.flicker(ctx, o.seed, o.cycles)
+	}
 	return err
 }
 
