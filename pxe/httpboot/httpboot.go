@@ -42,9 +42,10 @@ type Limits struct {
 	// Connections are open at once; 2048. Further clients wait for a place, as the
 	// kernel's queue allows, and are not refused.
 	Connections int
-	// PerAddress is how many of these an address may have; 32. One more is closed at
-	// once. IPv6 addresses count each for themselves: the hosts of a link share
-	// their first 64 bits.
+	// PerAddress is how many of these an address may have; 256. One more is closed at
+	// once. A machine needs one or two, so the default lets a hall of a hundred boot
+	// through one NAT; behind a larger one it is raised. IPv6 addresses count each for
+	// themselves: the hosts of a link share their first 64 bits.
 	PerAddress int
 	Header     time.Duration // that a request, or a TLS handshake, may take to arrive; 10 s
 	Idle       time.Duration // between two requests of a connection; 30 s
@@ -69,7 +70,7 @@ func (l Limits) defaults() Limits {
 		}
 	}
 	number(&l.Connections, 2048)
-	number(&l.PerAddress, 32)
+	number(&l.PerAddress, 256)
 	span(&l.Header, 10*time.Second)
 	span(&l.Idle, 30*time.Second)
 	span(&l.Open, 45*time.Second)

@@ -305,6 +305,25 @@ func TestAddressLimit(t *testing.T) {
 	}
 }
 
+// TestManyBehindOneAddress: by default 200 machines behind one NAT are served at once,
+// each with a connection of its own that it keeps.
+func TestManyBehindOneAddress(t *testing.T) {
+	s := newShelf(t)
+	s.put("a.efi", body(10))
+	r := run(t, s, Limits{})
+	for i := range 200 {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HEAD /a.efi HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("machine %d: %v", i+1, err)
+		}
+	}
+}
+
 // TestThousandIdle: a thousand connections that say nothing cost little, and the
 // next client is served.
 func TestThousandIdle(t *testing.T) {
