@@ -17,8 +17,8 @@ import (
 // TestClientsOfOthers has the clients that people have fetch a file.
 func TestClientsOfOthers(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["boot/a.efi"] = noise(300_001)
-	r.shelf.files["boot/lines"] = []byte(strings.Repeat("a line\nand\ranother\r\n", 1000))
+	r.put("boot/a.efi", noise(300_001))
+	r.put("boot/lines", []byte(strings.Repeat("a line\nand\ranother\r\n", 1000)))
 	port := fmt.Sprint(r.addr.Port())
 	for _, c := range []struct {
 		name, file, pkg, program string
@@ -106,7 +106,7 @@ func TestNoFragments(t *testing.T) {
 	}
 	for at, block := range map[string]string{"127.0.0.1:0": "1468", "[::1]:0": "1448"} {
 		r := newRig(t, &Server{}, at)
-		r.shelf.files["a"] = noise(200_000)
+		r.put("a", noise(200_000))
 		for _, window := range []string{"1", "4", "64"} {
 			c := dial(t, r.addr)
 			got, err := c.get("a", "blksize", "65464", "windowsize", window)

@@ -57,8 +57,11 @@ type book struct {
 }
 
 func (b *book) Begin() error {
-	if b.shelf.begin != nil {
-		return b.shelf.begin(b.path)
+	b.shelf.mu.Lock()
+	f := b.shelf.begin
+	b.shelf.mu.Unlock()
+	if f != nil {
+		return f(b.path)
 	}
 	return nil
 }
@@ -134,6 +137,20 @@ func newRig(t testing.TB, s *Server, at string) *rig {
 	return r
 }
 
+// put gives the server a file.
+func (r *rig) put(name string, b []byte) {
+	r.shelf.mu.Lock()
+	defer r.shelf.mu.Unlock()
+	r.shelf.files[name] = b
+}
+
+// starts has f asked before the first byte of a file.
+func (s *shelf) starts(f func(path string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin = f
+}
+
 // noise is bytes without a pattern, so that a block in a wrong place shows.
 func noise(n int) []byte {
 	b := make([]byte, n)
@@ -178,7 +195,7 @@ func TestServe(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
 	for _, size := range []int{0, 1, 511, 512, 513, 1427, 1428, 1429, 100_000, 65_536, 1428 * 16} {
 		name := fmt.Sprint("boot/", size)
-		r.shelf.files[name] = noise(size)
+		r.put(name, noise(size))
 		for _, options := range [][]string{
 			nil, {"tsize", "0"}, {"blksize", "1428"}, {"blksize", "1428", "windowsize", "1"}, {"blksize", "1428", "windowsize", "16"}, {"windowsize", "3"},
 			{"BLKSIZE", "8192", "WindowSize", "16"}, {"blksize", "65464", "windowsize", "65535"}, {"blksize", "8", "windowsize", "64"}, {"timeout", "1", "blksize", "20000"},
@@ -202,7 +219,7 @@ func TestServe(t *testing.T) {
 
 func TestPacketByPacket(t *testing.T) {
 	r := newRig(t, &Server{whole: true}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(300_000)
+	r.put("a", noise(300_000))
 	got, err := dial(t, r.addr).get("a", "blksize", "1000", "windowsize", "16")
 	if err != nil || !bytes.Equal(got, r.shelf.files["a"]) {
 		t.Fatal(len(got), err)
@@ -245,7 +262,7 @@ func (w *weather) out([]byte) int {
 func TestBadNetwork(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Server{Timeout: 100 * time.Millisecond, Retries: 50}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(40_000)
+	r.put("a", noise(40_000))
 	var wait sync.WaitGroup
 	for _, options := range [][]string{{"tsize", "0"}, {"blksize", "1428"}, {"blksize", "1428", "windowsize", "4"}, {"blksize", "1428", "windowsize", "16"}, {"blksize", "512", "windowsize", "64"}} {
 		for seed := range uint64(4) {
@@ -310,7 +327,7 @@ func TestBlockNumbersWrap(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(5000)
+	r.put("a", noise(5000))
 	c := dial(t, r.addr)
 	w := rand.New(rand.NewPCG(3, 4))
 	before := runtime.NumGoroutine()
@@ -402,8 +419,10 @@ func TestNothingOutside(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"], r.shelf.files["busy"], r.shelf.files["not"] = noise(10), noise(10), noise(10)
-	r.shelf.begin = func(path string) error {
+	r.put("a", noise(10))
+	r.put("busy", noise(10))
+	r.put("not", noise(10))
+	r.shelf.starts(func(path string) error {
 		switch path {
 		case "busy":
 			return fmt.Errorf("%w in /srv/secret", netboot.ErrBusy)
@@ -411,7 +430,7 @@ func TestRefusals(t *testing.T) {
 			return fmt.Errorf("%w in /srv/secret", netboot.ErrDenied)
 		}
 		return errTest
-	}
+	})
 	for _, c := range []struct {
 		what   string
 		packet []byte
@@ -447,8 +466,8 @@ func TestRefusals(t *testing.T) {
 
 func TestProbeIsNoError(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(4321)
-	r.shelf.begin = func(string) error { t.Error("a probe began the content"); return nil }
+	r.put("a", noise(4321))
+	r.shelf.starts(func(string) error { t.Error("a probe began the content"); return nil })
 	c := dial(t, r.addr)
 	c.send(rrq("a", "tsize", "0", "blksize", "1468"))
 	b, _, err := c.receive(5 * time.Second)
@@ -465,7 +484,7 @@ func TestProbeIsNoError(t *testing.T) {
 
 func TestAbortIsBroken(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(5000)
+	r.put("a", noise(5000))
 	c := dial(t, r.addr)
 	c.send(rrq("a"))
 	c.receive(5 * time.Second)
@@ -483,7 +502,7 @@ func TestAbortIsBroken(t *testing.T) {
 func TestSpoofedRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, &Server{Timeout: 20 * time.Millisecond, Retries: 3}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(100_000)
+	r.put("a", noise(100_000))
 	for _, options := range [][]string{nil, {"tsize", "0"}, {"blksize", "1468", "windowsize", "64"}} {
 		c := dial(t, r.addr)
 		c.send(rrq("a", options...))
@@ -511,7 +530,7 @@ func TestSpoofedRequest(t *testing.T) {
 
 func TestACKStorm(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(512 * 10)
+	r.put("a", noise(512*10))
 	for _, window := range []int{1, 4} {
 		c := dial(t, r.addr)
 		c.send(rrq("a", "windowsize", fmt.Sprint(window)))
@@ -539,7 +558,7 @@ func TestACKStorm(t *testing.T) {
 
 func TestStrangerGetsError5(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(50_000)
+	r.put("a", noise(50_000))
 	c, stranger := dial(t, r.addr), dial(t, r.addr)
 	seen := 0
 	c.in = func(b []byte) [][]byte {
@@ -573,7 +592,7 @@ func TestStrangerGetsError5(t *testing.T) {
 func TestAnswersFromTheAddressThatWasAsked(t *testing.T) {
 	for listen, asked := range map[string][]string{"0.0.0.0:0": {"127.0.0.1", "127.0.0.2", "127.9.9.9"}, "[::]:0": {"127.0.0.3", "::1"}, "[::1]:0": {"::1"}} {
 		r := newRig(t, &Server{}, listen)
-		r.shelf.files["a"] = noise(2000)
+		r.put("a", noise(2000))
 		for _, a := range asked {
 			for _, mode := range []string{"octet", "netascii"} {
 				c := dial(t, netip.AddrPortFrom(netip.MustParseAddr(a), r.addr.Port()))
@@ -591,7 +610,7 @@ func TestAnswersFromTheAddressThatWasAsked(t *testing.T) {
 
 func TestLateClientsWait(t *testing.T) {
 	r := newRig(t, &Server{Limits: Limits{Transfers: 1, Waiting: 1}}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(600)
+	r.put("a", noise(600))
 	first, second, third := dial(t, r.addr), dial(t, r.addr), dial(t, r.addr)
 	first.send(rrq("a"))
 	first.receive(5 * time.Second)
@@ -619,7 +638,8 @@ func TestLateClientsWait(t *testing.T) {
 
 func TestClientStartsAnew(t *testing.T) {
 	r := newRig(t, &Server{Timeout: 100 * time.Millisecond, Retries: 100}, "127.0.0.1:0")
-	r.shelf.files["a"], r.shelf.files["b"] = noise(5000), noise(600)
+	r.put("a", noise(5000))
+	r.put("b", noise(600))
 	c := dial(t, r.addr)
 	c.send(rrq("a"))
 	c.receive(5 * time.Second)
@@ -644,7 +664,7 @@ func TestClientStartsAnew(t *testing.T) {
 
 func TestRepeatedRequestIsOneTransfer(t *testing.T) {
 	r := newRig(t, &Server{}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(5000)
+	r.put("a", noise(5000))
 	c := dial(t, r.addr)
 	for range 20 {
 		c.sendTo(rrq("a", "tsize", "0"), c.to)
@@ -661,7 +681,7 @@ func TestRepeatedRequestIsOneTransfer(t *testing.T) {
 
 func TestStopLetsTransfersEnd(t *testing.T) {
 	r := newRig(t, &Server{Grace: time.Minute}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(3000)
+	r.put("a", noise(3000))
 	c := dial(t, r.addr)
 	c.send(rrq("a", "tsize", "0"))
 	c.receive(5 * time.Second)
@@ -689,7 +709,7 @@ func TestStopLetsTransfersEnd(t *testing.T) {
 
 func TestStopEndsTheRest(t *testing.T) {
 	r := newRig(t, &Server{Grace: 10 * time.Millisecond}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(3000)
+	r.put("a", noise(3000))
 	c := dial(t, r.addr)
 	c.send(rrq("a"))
 	c.receive(5 * time.Second)
@@ -703,7 +723,7 @@ func TestStopEndsTheRest(t *testing.T) {
 
 func TestManyClients(t *testing.T) {
 	r := newRig(t, &Server{Limits: Limits{Transfers: 100}}, "127.0.0.1:0")
-	r.shelf.files["a"] = noise(200_000)
+	r.put("a", noise(200_000))
 	var wait sync.WaitGroup
 	for i := range 300 {
 		wait.Go(func() {
