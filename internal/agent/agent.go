@@ -72,6 +72,7 @@ type Machine struct {
 	online  chan struct{}   // closed when the network has come up, or has failed to
 	netCtx  context.Context // of the network before machine.yaml is known; see startEarly
 	netEnd  func() bool     // ends it, and says whether another is to begin
+	served  []byte          // machine.yaml that the server gave
 	growTo  growth
 	keeper  *slots.Keeper // nil: this boot has no slots
 	judged  chan struct{} // closed when it is known what runs, and as which machine

@@ -7,9 +7,13 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/ingot-os/ingot/boot"
+	"github.com/ingot-os/ingot/boot/efivar"
+	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proof"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/partition/gpt"
 )
 
 // Diskless is what an image links that attests, for machines that keep nothing. An init
@@ -58,6 +62,7 @@ func (m *Machine) askMachine(ask asker) machineFile {
 		return machineFile{}
 	}
 	m.log.Printf("machine.yaml from %s", from)
+	m.served = data
 	sum := sha256.Sum256(data)
 	return machineFile{data: data, digest: sum[:]}
 }
@@ -98,7 +103,8 @@ func (m *Machine) reportBoots(run func(context.Context, updates.Diskless)) {
 			ok, cause, detail := m.trialHealth()
 			return ok, cause.String(), detail
 		},
-		Reset: m.reset, Logf: m.log.Printf}
+		Reset: m.reset, Logf: m.log.Printf,
+		UEFI: exists("/sys/firmware/efi"), Entries: m.installEntries, MachineYAML: func() []byte { return m.served }}
 	for m.ctx.Err() == nil {
 		m.disklessOnce(run, client)
 		select {
@@ -119,21 +125,33 @@ func (m *Machine) disklessOnce(run func(context.Context, updates.Diskless), clie
 	run(m.ctx, client)
 }
 
+// installEntries makes the boot entries of a disk that was just written, and puts them
+// first.
+func (m *Machine) installEntries(t gpt.Table) error {
+	var entries []nvram.Entry
+	sector := uint64(t.SectorSize)
+	for _, role := range []string{partSlotA, partSlotB} {
+		for _, p := range t.Partitions {
+			if p.Name == role {
+				hd := efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
+				entries = append(entries, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, hd)})
+			}
+		}
+	}
+	numbers, err := m.vars.Ensure(entries)
+	if err != nil {
+		return err
+	}
+	return m.vars.Order(numbers)
+}
+
 // bootReport is what does not change by itself.
 func (m *Machine) bootReport() updateapi.BootReport {
 	h := m.hardware("/sys")
 	r := updateapi.BootReport{Name: m.spec.Name, Version: m.spec.Version, Build: m.spec.Build, Path: m.statedBoot(),
-		MACs: h.MACs, UUID: h.UUID, Uptime: uptime().Seconds()}
+		MACs: h.MACs, UUID: h.UUID, Serial: h.Serial, Asset: h.Asset, Uptime: uptime().Seconds()}
 	for _, e := range m.evidenceFound() {
 		r.Evidence = append(r.Evidence, updateapi.BootEvidence{Cause: e.Cause.String(), Detail: e.Detail})
 	}
 	return r
-}
-
-// awaitNetwork is told when the network has come up, or could not.
-func (m *Machine) awaitNetwork(ctx context.Context) {
-	select {
-	case <-m.online:
-	case <-ctx.Done():
-	}
 }

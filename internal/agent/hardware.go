@@ -20,7 +20,7 @@ func (m *Machine) hardware(sysfs string) proof.Hardware {
 	if net != nil {
 		rows = net.Status()
 	}
-	h := proof.Hardware{Appliance: m.spec.Name, Serial: dmi(sysfs, "product_serial")}
+	h := proof.Hardware{Appliance: m.spec.Name, Serial: own(dmi(sysfs, "product_serial")), Asset: own(dmi(sysfs, "chassis_asset_tag"))}
 	if id := strings.ToLower(dmi(sysfs, "product_uuid")); strings.Trim(id, "0-") != "" && strings.Trim(id, "f-") != "" {
 		h.UUID = id // all zeros and all ones are no machine's own (SMBIOS 7.2.1)
 	}
@@ -44,6 +44,15 @@ func (m *Machine) hardware(sysfs string) proof.Hardware {
 		add(filepath.Base(filepath.Dir(d)))
 	}
 	return h
+}
+
+// own leaves out what makers write where there is nothing to write.
+func own(text string) string {
+	switch strings.ToLower(strings.Trim(text, ". 0")) {
+	case "", "none", "not specified", "default string", "to be filled by o.e.m", "system serial number", "chassis serial number", "no asset tag", "asset-1234567890", "123456789":
+		return ""
+	}
+	return text
 }
 
 // maxMACs bounds what is said; a server looks at no more.

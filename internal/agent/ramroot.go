@@ -32,7 +32,7 @@ func (m *Machine) fetchRoot(r appliance.Root) (node string, dev *os.File, err er
 	if err := roomFor(r.Size, memoryAvailable()); err != nil {
 		return "", nil, err
 	}
-	m.awaitNetwork(m.ctx)
+	<-m.online
 	f, err := disk.Memory("ingot-root")
 	if err != nil {
 		return "", nil, err
@@ -114,13 +114,4 @@ func memoryAvailable() int64 {
 	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	n, _ := strconv.ParseInt(kib, 10, 64)
 	return n << 10
-}
-
-// startAgainLater resets a machine whose root has not come.
-func (m *Machine) startAgainLater() {
-	select {
-	case <-time.After(comeBack):
-		m.reset("the root payload has not come: the boot server is asked again")
-	case <-m.ctx.Done():
-	}
 }

@@ -65,7 +65,12 @@ func TestHardware(t *testing.T) {
 			put("class/net/"+l[0]+"/device/vendor", "x")
 		}
 	}
+	put("class/dmi/id/product_serial", "To be filled by O.E.M.")
+	put("class/dmi/id/chassis_asset_tag", "rack-7")
 	m := &Machine{}
+	if h := m.hardware(dir); h.Serial != "" || h.Asset != "rack-7" {
+		t.Errorf("%+v", h)
+	}
 	for id, want := range map[string]string{
 		"00000000-0000-0000-0000-000000000000": "", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF": "",
 		"4C4C4544-0031-3010-8052-B4C04F4A4D32": "4c4c4544-0031-3010-8052-b4c04f4a4d32",

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
@@ -100,7 +101,8 @@ func (m *Machine) openRoot(r appliance.Root, hash string) (v disk.Verity, err er
 	if m.isRAM() {
 		node, dev, err := m.fetchRoot(r)
 		if err != nil {
-			m.spawn("root", m.startAgainLater)
+			again := stopRequest{why: "the root payload has not come: the boot server is asked again"}
+			time.AfterFunc(comeBack, func() { m.request(again) })
 			return v, err
 		}
 		defer dev.Close()

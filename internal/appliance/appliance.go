@@ -31,6 +31,7 @@ type Spec struct {
 	Attest     *Attest     `json:"attest,omitempty"`
 	Update     *Update     `json:"update,omitempty"`
 	Netboot    *Netboot    `json:"netboot,omitempty"`
+	Install    *Install    `json:"install,omitempty"`
 	// SecurityEpoch is 0 to 63. A machine whose floor is higher does not run
 	// the image (S8, S10).
 	SecurityEpoch int `json:"securityEpoch,omitempty"`
@@ -206,6 +207,24 @@ type Root struct {
 type Netboot struct {
 	// Server is the base URL (http) that root/DIGEST is below, used when DHCP names none.
 	Server string `json:"server,omitempty" yaml:"server"`
+}
+
+// Install lets a machine that was booted over the network put itself on a disk, when its
+// server has given it a ticket (S18).
+type Install struct {
+	To Target `json:"to"`
+	// Wipe takes a disk with content that is not ingot's, too.
+	Wipe bool `json:"wipe,omitempty"`
+}
+
+// Target selects a disk; all fields that are set must agree, and one disk must be left.
+// Names accept path.Match patterns.
+type Target struct {
+	Path    string `json:"path,omitempty"`    // bus path as in sysfs: "pci-0000:00:04.0"
+	Serial  string `json:"serial,omitempty"`  // or WWID
+	Model   string `json:"model,omitempty"`   //
+	MinSize int64  `json:"minSize,omitempty"` // bytes
+	MaxSize int64  `json:"maxSize,omitempty"` // bytes; 0 = any
 }
 
 // Management is the machine's own listener (S15).

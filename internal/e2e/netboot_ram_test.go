@@ -30,9 +30,9 @@ type ramLab struct {
 
 const ramMAC = "52:54:00:12:34:56"
 
-func newRAMLab(t *testing.T, config string) *ramLab {
+func newRAMLab(t *testing.T, edits, config string) *ramLab {
 	t.Helper()
-	f := newFoundry(t, "go:\n  - package: ./service\n    name: tally\n    tags: [nethttpomithttp2]\n=root: {directory: rootfs, format: erofs}\n;slot: 64M=slot: 80M, root: 16M;trust:=attest: {interval: 2s}\ntrust:")
+	f := newFoundry(t, "go:\n  - package: ./service\n    name: tally\n    tags: [nethttpomithttp2]\n=root: {directory: rootfs, format: erofs}\n;slot: 64M=slot: 80M, root: 16M;trust:=attest: {interval: 2s}\n"+edits+"trust:")
 	serviceRoot(t, f)
 	l := &ramLab{t: t, dir: t.TempDir(), set: f.release(t, "1.0.0", "")}
 	l.space = netlab.New(t, "server")
@@ -77,10 +77,14 @@ func (l *ramLab) config() string {
 }
 
 // boot starts a machine without a disk.
-func (l *ramLab) boot(memory int) *guest {
+func (l *ramLab) boot(tweak func(*qemu.Machine)) *guest {
 	l.t.Helper()
-	vm, err := qemu.Start(context.WithoutCancel(l.t.Context()), qemu.Machine{Arch: qemu.AMD64, Accel: qemu.AccelTCG, TPM: true, Memory: memory, WorkDir: l.t.TempDir(),
-		Options: map[string][]byte{"opt/org.tianocore/IPv6PXESupport": []byte("n")}, Net: &qemu.Net{Open: l.cable.Open, MAC: ramMAC, First: true}})
+	m := qemu.Machine{Arch: qemu.AMD64, Accel: qemu.AccelTCG, TPM: true, WorkDir: l.t.TempDir(),
+		Options: map[string][]byte{"opt/org.tianocore/IPv6PXESupport": []byte("n")}, Net: &qemu.Net{Open: l.cable.Open, MAC: ramMAC, First: true}}
+	if tweak != nil {
+		tweak(&m)
+	}
+	vm, err := qemu.Start(context.WithoutCancel(l.t.Context()), m)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -94,8 +98,8 @@ func (l *ramLab) boot(memory int) *guest {
 // the reference of the release as it was built for disks.
 func TestRAM(t *testing.T) {
 	needs(t, qemu.AMD64)
-	l := newRAMLab(t, "")
-	g := l.boot(1024)
+	l := newRAMLab(t, "", "")
+	g := l.boot(nil)
 	g.wait(`machine.yaml from https://10.77.0.1:9444`)
 	g.wait(`root: [0-9.]+ MiB from http://10.77.0.1(:\d+)? in`)
 	g.wait(healthy)

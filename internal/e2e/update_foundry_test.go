@@ -31,7 +31,12 @@ type foundry struct {
 // variant.
 func newFoundry(t *testing.T, edits string) *foundry {
 	t.Helper()
-	f := &foundry{dir: t.TempDir(), base: edits, sets: map[string]*release.Set{}}
+	return foundryAt(t, t.TempDir(), edits)
+}
+
+func foundryAt(t *testing.T, dir, edits string) *foundry {
+	t.Helper()
+	f := &foundry{dir: dir, base: edits, sets: map[string]*release.Set{}}
 	f.keys = f.file("own")
 	if err := os.CopyFS(f.dir, os.DirFS("testdata/update")); err != nil {
 		t.Fatal(err)

@@ -86,6 +86,6 @@ var docSections = []keydoc.Section{
 		Intro: "ingot-init is the first process. It starts services in the order of `after`, runs each as its user without privileges it was not given (no-new-privs is always set), restarts it as told and watches its health. A boot of a new image counts as good when every service is healthy."},
 	{Title: "Disk", Keys: []string{"disk", "data", "root", "boot", "outputs"},
 		Intro: "The disk is always laid out the same way: EFI system partition, slots A and B, root partitions A and B when there is a root payload, 16 MiB of state, data."},
-	{Title: "Trust, updates and vulnerabilities", Keys: []string{"trust", "attest", "securityEpoch", "update", "netboot", "scan"},
+	{Title: "Trust, updates and vulnerabilities", Keys: []string{"trust", "attest", "securityEpoch", "update", "netboot", "install", "scan"},
 		Intro: "What signs an image is no matter of its recipe; what a machine believes is. [secure-boot.md](secure-boot.md) goes the whole way from making keys to a machine that refuses everything else."},
 }

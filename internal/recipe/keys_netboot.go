@@ -9,4 +9,20 @@ var netbootKeys = []strictyaml.Key{
 	{Path: "netboot.server", MinLen: 1, Also: []string{"url", "address"},
 		Doc:     "Base address of the boot server that a machine without a disk fetches its root payload from (`root/DIGEST` below it), used when DHCP names none. Plain HTTP: the digest is in the signed boot file, so it does not matter who answers.",
 		Example: "server: http://192.0.2.1:8080"},
+	{Path: "install",
+		Doc: "Lets a machine that was booted over the network put itself on a disk and start from there. It does so only with a ticket of its server (`ingot hosts HOST --boot-once install`), never on a disk that an ingot system has run from (the ticket may force it), and, without `wipe`, only on an empty one. Needs `attest` and `trust`.",
+		Example: `install:
+  to: {minSize: 32G}
+attest: {}
+trust: {keys: ./trust}`},
+	{Path: "install.to", Required: true, Also: []string{"disk", "target"},
+		Doc:     "Which disk. All of what is given must be so, and exactly one disk of the machine must be left; `{}` is right where there is one only. Removable disks never count.",
+		Example: "to: {path: pci-0000:00:04.0}"},
+	{Path: "install.to.path", MinLen: 1, Doc: "Place on the bus, as links are matched by; `*` and `?` stand for others.", Example: `path: "pci-0000:00:1f.2*"`},
+	{Path: "install.to.serial", MinLen: 1, Also: []string{"wwid", "id"}, Doc: "Serial number or WWID; `*` and `?` stand for others.", Example: `serial: "S6*"`},
+	{Path: "install.to.model", MinLen: 1, Doc: "Model as the disk says it; `*` and `?` stand for others.", Example: `model: "SAMSUNG*"`},
+	{Path: "install.to.minSize", Also: []string{"min", "min_size"}, Doc: "Least size.", Example: "minSize: 32G"},
+	{Path: "install.to.maxSize", Also: []string{"max", "max_size"}, Doc: "Greatest size.", Example: "maxSize: 2T"},
+	{Path: "install.wipe", Default: "false", Also: []string{"erase", "overwrite"},
+		Doc: "`true` takes a disk with any content but an ingot system's. What was on it is gone.", Example: "wipe: true"},
 }

@@ -53,6 +53,7 @@ type Recipe struct {
 	Attest  *appliance.Attest  `yaml:"attest"`
 	Update  *appliance.Update  `yaml:"update"`
 	Netboot *appliance.Netboot `yaml:"netboot"`
+	Install *Install           `yaml:"install"`
 	// SecurityEpoch is raised by a release that no machine may fall behind.
 	SecurityEpoch int `yaml:"securityEpoch"`
 
@@ -149,6 +150,21 @@ type Boot struct {
 	Timeout int     `yaml:"timeout"` // seconds a menu waits; default 0
 	Entries []Entry `yaml:"entries"` // further boot entries
 	Budget  Size    `yaml:"budget"`  // largest boot file in bytes; 0 = no budget
+}
+
+// Install is what a netbooted machine may put itself on.
+type Install struct {
+	To   Target `yaml:"to"`
+	Wipe bool   `yaml:"wipe"` // content that is not ingot's may go
+}
+
+// Target selects a disk, by patterns of path.Match.
+type Target struct {
+	Path    string `yaml:"path"`
+	Serial  string `yaml:"serial"`
+	Model   string `yaml:"model"`
+	MinSize Size   `yaml:"minSize"`
+	MaxSize Size   `yaml:"maxSize"`
 }
 
 // Trust names the public keys that go into the image: a directory, or files.

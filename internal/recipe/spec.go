@@ -25,9 +25,18 @@ func Spec(r *Recipe) appliance.Spec {
 		Attest:     r.Attest,
 		Update:     r.Update,
 		Netboot:    r.Netboot,
+		Install:    installSpec(r.Install),
 
 		SecurityEpoch: r.SecurityEpoch,
 	}
+}
+
+func installSpec(i *Install) *appliance.Install {
+	if i == nil {
+		return nil
+	}
+	to := appliance.Target{Path: i.To.Path, Serial: i.To.Serial, Model: i.To.Model, MinSize: int64(i.To.MinSize), MaxSize: int64(i.To.MaxSize)}
+	return &appliance.Install{To: to, Wipe: i.Wipe}
 }
 
 func bootSpec(b Boot) appliance.Boot {

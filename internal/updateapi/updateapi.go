@@ -22,7 +22,7 @@
 //	GET  /v1/releases/DIGEST/PART.delta?base=DIGEST   -> a patch (package delta)
 //	POST /v1/slots             Slots                  how the machine's slots are, after each change
 //
-// DIGEST of a release is the SHA-256 of its manifest.json; PART is "slot" or
+// DIGEST of a release is the SHA-256 of its manifest.json; PART is "slot", "esp" or
 // "root". The bytes of a part are those of its partition, of which the zeros at
 // the end are left out; from counts in them, before any coding. A refusal has an
 // Error.
@@ -46,6 +46,7 @@ const (
 const (
 	PartSlot = "slot" // the FAT partition with the boot file
 	PartRoot = "root" // the verity root; not every release has one
+	PartESP  = "esp"  // the EFI system partition: for an install, updates leave it alone
 )
 
 // Codings of the bytes of a part.

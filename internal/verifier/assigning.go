@@ -77,7 +77,10 @@ func (s *Server) usable(ctx context.Context, r *Release) error {
 	if _, ok := r.parts[updateapi.PartSlot]; !ok {
 		return cannot("assign a release that is for a disk", "%s %s has no slot to write", r.Name, r.Version)
 	}
-	for _, p := range r.parts {
+	for name, p := range r.parts {
+		if name == updateapi.PartESP { // no update takes it; an install hears of it
+			continue
+		}
 		o, err := s.o.Depot.Open(ctx, p)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -216,6 +216,8 @@ func parts(set *release.Set) map[string]depot.Part {
 		switch p.Role {
 		case partition.SlotA:
 			out[updateapi.PartSlot] = depot.Part{Path: set.Image(), Start: p.Start, Size: p.Size, SHA256: p.SHA256}
+		case partition.ESP:
+			out[updateapi.PartESP] = depot.Part{Path: set.Image(), Start: p.Start, Size: p.Size, SHA256: p.SHA256}
 		case partition.RootA:
 			out[updateapi.PartRoot] = depot.Part{Path: set.Image(), Start: p.Start, Size: p.Size, SHA256: p.SHA256}
 		}

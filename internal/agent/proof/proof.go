@@ -66,6 +66,7 @@ type Hardware struct {
 	MACs      []string // with colons, that of a link with an address first
 	UUID      string   // of its SMBIOS table, lower case; empty: none of its own
 	Serial    string
+	Asset     string // tag of its chassis
 }
 
 // Delivery is what an attested machine gets.

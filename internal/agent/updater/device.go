@@ -21,6 +21,7 @@ const piece = 1 << 20
 // the page cache, so that what is read back comes from the medium.
 type device struct {
 	f      *os.File
+	base   int64 // where it begins in the file
 	size   int64
 	direct bool // O_DIRECT works; else the cache is dropped before it is read
 	block  bool
@@ -31,19 +32,41 @@ type device struct {
 
 // openDevice opens a node that must have size bytes.
 func openDevice(node string, size int64, flag int) (*device, error) {
-	d := &device{size: size, direct: true}
+	d, err := openPast(node, flag)
+	if err != nil {
+		return nil, err
+	}
+	d.size = size
+	if got, err := d.measure(); err != nil || got != size {
+		d.f.Close()
+		return nil, fmt.Errorf("open %s: %d bytes, want %d: %w", node, got, size, errors.Join(fs.ErrInvalid, err))
+	}
+	return d, nil
+}
+
+// openPast opens a node without the page cache where that is possible.
+func openPast(node string, flag int) (*device, error) {
+	d := &device{direct: true}
 	var err error
 	if d.f, err = os.OpenFile(node, flag|unix.O_DIRECT, 0); errors.Is(err, unix.EINVAL) {
 		d.direct = false // a file system without O_DIRECT: tests, mostly
 		d.f, err = os.OpenFile(node, flag, 0)
 	}
+	return d, err
+}
+
+// openSection opens a part of a disk that has no partitions yet.
+func openSection(disk string, base, size int64) (*device, error) {
+	d, err := openPast(disk, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	if got, err := d.measure(); err != nil || got != size {
+	got, err := d.measure()
+	if err != nil || base < 0 || base%align != 0 || base+size > got {
 		d.f.Close()
-		return nil, fmt.Errorf("open %s: %d bytes, want %d: %w", node, got, size, errors.Join(fs.ErrInvalid, err))
+		return nil, fmt.Errorf("open %s: %d bytes from %d on, it has %d: %w", disk, size, base, got, errors.Join(fs.ErrInvalid, err))
 	}
+	d.base, d.size = base, size
 	return d, nil
 }
 
@@ -75,7 +98,7 @@ func (d *device) write(b []byte, off int64) error {
 	if d.tap != nil {
 		d.tap(off, b)
 	}
-	_, err := d.f.WriteAt(b, off)
+	_, err := d.f.WriteAt(b, d.base+off)
 	return err
 }
 
@@ -91,7 +114,7 @@ func (d *device) zero(off, n int64) error {
 	d.noZero = true
 	b := buffer(piece)
 	for end := off + n; off < end; off += piece {
-		if _, err := d.f.WriteAt(b[:min(piece, end-off)], off); err != nil {
+		if _, err := d.f.WriteAt(b[:min(piece, end-off)], d.base+off); err != nil {
 			return err
 		}
 	}
@@ -100,7 +123,7 @@ func (d *device) zero(off, n int64) error {
 
 func (d *device) fallocate(mode uint32, off, n int64) bool {
 	for {
-		err := unix.Fallocate(int(d.f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, off, n)
+		err := unix.Fallocate(int(d.f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, d.base+off, n)
 		if err != unix.EINTR { // the runtime signals its threads
 			return err == nil
 		}
@@ -125,7 +148,7 @@ func (d *device) sync() error {
 
 // read fills an aligned buffer of whole blocks.
 func (d *device) read(b []byte, off int64) error {
-	_, err := d.f.ReadAt(b, off)
+	_, err := d.f.ReadAt(b, d.base+off)
 	return err
 }
 

@@ -26,6 +26,8 @@ type diskless struct {
 	cause string
 	why   string
 	now   func() time.Time // of the clock that never jumps
+	disk  *installer
+	ended time.Time // the install was done and the server does not know it yet
 }
 
 // RunDiskless tells the server how a boot from the network goes, until the context
@@ -33,6 +35,8 @@ type diskless struct {
 // becomes healthy or stops to be. A reset that the server orders does not return.
 func RunDiskless(ctx context.Context, m updates.Diskless) {
 	d := &diskless{m: m, u: newLinks(m), now: time.Now}
+	d.disk = newInstaller(d.u, m)
+	defer d.u.tasks.Wait()
 	var id [16]byte
 	rand.Read(id[:]) // never fails (Go 1.24)
 	d.boot = hex.EncodeToString(id[:])
@@ -48,13 +52,17 @@ func RunDiskless(ctx context.Context, m updates.Diskless) {
 		case ctx.Err() != nil:
 		case errors.Is(err, errWaiting):
 			sleep(ctx, lookAgain)
+		case d.isInstalled(err == nil):
+			m.Reset("the release is on the disk: starting from there")
+			return
 		case err != nil:
 			d.u.say("%v", err)
 			sleep(ctx, r.retry())
-		case order.Reset:
+		case order.Reset && d.phase() != updateapi.InstallWriting:
 			m.Reset("the server wants another release here: " + order.Why)
 			return
 		default:
+			d.disk.take(ctx, order.Install)
 			r.ask(order.Interval)
 			d.wait(ctx, r.next())
 		}
@@ -67,12 +75,38 @@ func newLinks(m updates.Diskless) *Updater {
 		m: updates.Machine{Spec: m.Spec, Server: m.Server, Certificate: m.Certificate, Now: m.Now, Logf: m.Logf}}
 }
 
-// wait ends when the time is over, or when the health has changed.
+// tellInstalled is how long a machine tries to tell that it is installed before it starts
+// from the disk: the server learns it then, too.
+const tellInstalled = time.Minute
+
+// isInstalled says that nothing is left to do here.
+func (d *diskless) isInstalled(told bool) bool {
+	if d.phase() != updateapi.InstallDone {
+		return false
+	}
+	if d.ended.IsZero() { // what was told just now may have been from before
+		d.ended = d.now()
+		return false
+	}
+	return told || d.now().Sub(d.ended) > tellInstalled
+}
+
+func (d *diskless) phase() string {
+	if s := d.disk.status(); s != nil {
+		return s.Phase
+	}
+	return ""
+}
+
+// wait ends when the time is over, or when the health or an install has changed.
 func (d *diskless) wait(ctx context.Context, t time.Duration) {
-	before := d.well.IsZero()
+	if !d.ended.IsZero() {
+		return
+	}
+	before, phase := d.well.IsZero(), d.phase()
 	for end := d.now().Add(t); ctx.Err() == nil && d.now().Before(end); {
 		sleep(ctx, min(lookAgain, end.Sub(d.now())))
-		if d.look(); d.well.IsZero() != before {
+		if d.look(); d.well.IsZero() != before || d.phase() != phase {
 			return
 		}
 	}
@@ -97,6 +131,7 @@ func (d *diskless) round(ctx context.Context) (o updateapi.BootOrder, err error)
 	if !d.well.IsZero() {
 		r.Healthy = min(max(d.now().Sub(d.well).Seconds(), 0.001), r.Uptime)
 	}
+	r.Install, r.Installs = d.disk.status(), d.m.Spec.Install != nil
 	for i := range r.Evidence {
 		r.Evidence[i].Detail = cutText(r.Evidence[i].Detail)
 	}

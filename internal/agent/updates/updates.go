@@ -15,6 +15,7 @@ import (
 	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/partition/gpt"
 )
 
 // Keeper owns the slots of the machine: journal, variables, trial. All methods
@@ -77,6 +78,12 @@ type Diskless struct {
 	Health func() (ok bool, cause, detail string)
 	// Reset stops the machine and starts it again.
 	Reset func(why string)
+	// UEFI says that the firmware is one. Entries writes boot entries of a disk that has
+	// this table, and lets it start before all others. MachineYAML is the file that this
+	// boot runs with; nil without one.
+	UEFI        bool
+	Entries     func(gpt.Table) error
+	MachineYAML func() []byte
 	// Logf writes a line of the machine's log.
 	Logf func(format string, args ...any)
 }
