@@ -37,6 +37,7 @@ func (c *Config) check() strictyaml.Errors {
 	if d := c.Attest.Interval; d != 0 && time.Duration(d) < time.Second {
 		k.add("attest.interval", "write 1s or more", "attest.interval is %s: at least one second", d)
 	}
+	k.trial(&c.Trial)
 	if c.HTTPS.Prefer && !c.HTTPS.On {
 		k.add("https.prefer", "add on: true to https", "https.prefer has no meaning while HTTPS is off")
 	}
@@ -48,6 +49,25 @@ func (c *Config) check() strictyaml.Errors {
 	}
 	return k.errs
 }
+
+// trial wants times that can be met: a machine reports once in an interval.
+func (k *checker) trial(t *Trial) {
+	for _, x := range []struct {
+		key string
+		d   appliance.Duration
+	}{{"trial.health", t.Health}, {"trial.limit", t.Limit}, {"trial.window", t.Window}} {
+		if x.d != 0 && time.Duration(x.d) < time.Second {
+			k.add(x.key, "write 1s or more", "%s is %s: at least one second", x.key, x.d)
+		}
+	}
+	health, limit := t.Health.Or(slotHealth), t.Limit.Or(slotLimit)
+	if limit < health {
+		k.add("trial.limit", "write more than trial.health", "trial.limit is %s, shorter than the %s for which the machine must be healthy", appliance.Duration(limit), appliance.Duration(health))
+	}
+}
+
+// Defaults of package boot/slot.
+const slotHealth, slotLimit = time.Minute, 10 * time.Minute
 
 // listeners finds two on one port.
 func (k *checker) listeners(c *Config) {

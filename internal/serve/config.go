@@ -33,6 +33,7 @@ type Config struct {
 	HTTP    HTTP           `yaml:"http"`
 	HTTPS   HTTPS          `yaml:"https"`
 	IPXE    chain.Programs `yaml:"ipxe"`
+	Trial   Trial          `yaml:"trial"`
 	Attest  Attest         `yaml:"attest"`
 	Metrics Metrics        `yaml:"metrics"`
 
@@ -112,6 +113,14 @@ type HTTPS struct {
 	Cert   string `yaml:"cert"`
 	Key    string `yaml:"key"`
 	Prefer bool   `yaml:"prefer"` // HTTP Boot clients get an https address
+}
+
+// Trial is how a machine that keeps nothing tries a release (DESIGN S18).
+type Trial struct {
+	Tries  int                `yaml:"tries"`
+	Health appliance.Duration `yaml:"health"`
+	Limit  appliance.Duration `yaml:"limit"`
+	Window appliance.Duration `yaml:"window"`
 }
 
 // Attest is the attestation API.

@@ -40,7 +40,7 @@ types are errors with line, column and a hint. Paths are relative to the file.
 `
 
 var docSections = []keydoc.Section{
-	{Title: "What machines boot", Keys: []string{"releases", "default", "rules", "machines"}},
+	{Title: "What machines boot", Keys: []string{"releases", "default", "rules", "machines", "trial"}},
 	{Title: "Who the server is", Keys: []string{"keys", "trust", "insecureReleases", "state", "names", "user"}},
 	{Title: "Where machines are", Keys: []string{"interfaces", "address", "dhcp", "dhcp6"}},
 	{Title: "Files", Keys: []string{"tftp", "http", "https", "ipxe"}},

@@ -12,7 +12,7 @@ import (
 
 // Keys describes serve.yaml for the decoder, the schema and docs/serve-keys.md.
 var Keys = sync.OnceValue(func() *strictyaml.Table {
-	return strictyaml.NewTable(slices.Concat(releaseKeys, siteKeys, dhcpKeys, dhcp6Keys, fileKeys, ipxeKeys, attestKeys)...)
+	return strictyaml.NewTable(slices.Concat(releaseKeys, siteKeys, dhcpKeys, dhcp6Keys, fileKeys, ipxeKeys, trialKeys, attestKeys)...)
 })
 
 // listenPattern is an address of an interface, or none, with a port.
@@ -138,6 +138,14 @@ var fileKeys = []strictyaml.Key{
 	{Path: "https.cert", MinLen: 1, With: "key", Default: "one by the boot authority in `state`", Doc: "Certificate with its chain in PEM. Firmware of Debian 12's age takes RSA keys only.", Example: "cert: boot.crt"},
 	{Path: "https.key", MinLen: 1, With: "cert", Doc: "Private key of `cert` in PEM.", Example: "key: boot.key"},
 	{Path: "https.prefer", Default: "false", Doc: "`true` gives HTTP Boot clients an address of HTTPS. Firmware without the authority then loads nothing."},
+}
+
+var trialKeys = []strictyaml.Key{
+	{Path: "trial", Also: []string{"slots", "tries", "update"}, Doc: "How a machine without a disk tries a release that was assigned to it: the server keeps its slots. What is not trusted does not become good, whatever stands here. [netboot.md](netboot.md)", Example: "trial: {health: 5m, limit: 20m}"},
+	{Path: "trial.tries", Min: 1, Max: 100, Default: "3", Doc: "Failures after which a release is not tried again by that machine."},
+	{Path: "trial.health", Default: "1m", Doc: "For how long the machine must be healthy without a gap until the release is good.", Example: "health: 5m"},
+	{Path: "trial.limit", Default: "10m", Also: []string{"timeout"}, Doc: "Until when it must be healthy; then the try has failed, and the machine starts again with the last good release.", Example: "limit: 20m"},
+	{Path: "trial.window", Default: "15m", Also: []string{"ttl"}, Doc: "How long an attempt lasts that does not attest: within it the machine gets the same release again, since power may fail in the middle of a download. Not shorter than its slowest boot.", Example: "window: 30m"},
 }
 
 var ipxeKeys = slices.Concat([]strictyaml.Key{

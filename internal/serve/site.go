@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
+	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/attestapi"
 	"github.com/ingot-os/ingot/internal/attestd"
 	"github.com/ingot-os/ingot/internal/bootfiles"
@@ -88,7 +90,7 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
 	t.machines.Store(m)
-	if t.boots, err = dispatch.New(ctx, dispatch.Options{Store: t.store, Site: served{t}}); err != nil {
+	if t.boots, err = dispatch.New(ctx, s.c.Trial.options(t)); err != nil {
 		return err
 	}
 	t.watch = named{watchers{s.metrics, t.boots, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
@@ -104,6 +106,12 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 		return err
 	}
 	return t.loadRules(ctx)
+}
+
+// options are those of the memory of boots.
+func (x Trial) options(t *site) dispatch.Options {
+	return dispatch.Options{Store: t.store, Site: served{t}, Window: time.Duration(x.Window),
+		Slots: slot.Rules{Tries: x.Tries, Health: time.Duration(x.Health), Limit: time.Duration(x.Limit)}}
 }
 
 // explain places an error at a key, with its own hint.
