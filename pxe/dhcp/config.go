@@ -36,7 +36,7 @@ type Config struct {
 	Relays  []netip.Prefix
 	Subnets []Subnet // for Full
 	// TrustCircuit takes option 82 from clients on the own link, too: where a switch adds
-	// it, and takes away what clients forge.
+	// it to their messages, takes away what clients forge, and takes it out of answers.
 	TrustCircuit bool
 }
 
@@ -68,13 +68,29 @@ type Subnet struct {
 // Range is from an address to another, both included.
 type Range struct{ From, To netip.Addr }
 
-// Reservation is an address for one machine: by its MAC, or by the port at which it is
-// plugged in (circuit id of option 82).
+// Reservation is an address for one machine: by its MAC, or by where it is plugged in, as a
+// relay agent says it in option 82.
 type Reservation struct {
-	MAC     netboot.MAC
-	Circuit string // byte for byte; "" when MAC says which
-	Addr    netip.Addr
-	Name    string // host name (option 12) that it is told; may be ""
+	MAC  netboot.MAC
+	Port Port // when MAC is zero
+	Addr netip.Addr
+	Name string // host name (option 12) that it is told; may be ""
+}
+
+// Port is a place on the network (RFC 3046 section 3), byte for byte as the agent names it.
+// What is "" may be anything, but not both: circuit ids are those of one switch, and the
+// remote id says which.
+type Port struct{ Circuit, Remote string }
+
+// String is the port for people.
+func (p Port) String() string {
+	switch {
+	case p.Remote == "":
+		return fmt.Sprintf("circuit id %q", p.Circuit)
+	case p.Circuit == "":
+		return fmt.Sprintf("remote id %q", p.Remote)
+	}
+	return fmt.Sprintf("circuit id %q of remote id %q", p.Circuit, p.Remote)
 }
 
 // Times.
@@ -200,12 +216,15 @@ func (s *Subnet) checkReservations(add func(string, ...any)) {
 		if !s.host(r.Addr) {
 			add("subnet %s: reserved address %s is not one of its hosts", s.Prefix, r.Addr)
 		}
-		if r.MAC.IsZero() == (r.Circuit == "") {
-			add("subnet %s: reservation of %s wants either a MAC address or a circuit id", s.Prefix, r.Addr)
+		if r.MAC.IsZero() == (r.Port == Port{}) {
+			add("subnet %s: reservation of %s wants either a MAC address, or a circuit id or remote id", s.Prefix, r.Addr)
+		}
+		if len(r.Port.Circuit) > 255 || len(r.Port.Remote) > 255 {
+			add("subnet %s: reservation of %s: an id of option 82 has at most 255 bytes", s.Prefix, r.Addr)
 		}
 		var who any = r.MAC
 		if r.MAC.IsZero() {
-			who = r.Circuit
+			who = r.Port
 		}
 		for _, key := range []any{who, r.Addr} {
 			if seen[key] {
@@ -238,99 +257,3 @@ func (s *Subnet) timers(lease time.Duration) (t1, t2 time.Duration) {
 	}
 	return t1, max(t1, t2)
 }
-
-// network is a Subnet with what is looked up at each message.
-type network struct {
-	*Subnet
-	byMAC     map[netboot.MAC]Reservation
-	byCircuit map[string]Reservation
-	kept      map[netip.Addr]bool // reserved, for anybody
-}
-
-// Policy is a configuration that has been checked.
-type Policy struct {
-	Config
-	networks []*network
-}
-
-// Compile checks a configuration.
-func Compile(c Config) (*Policy, error) {
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
-	p := &Policy{Config: c}
-	p.Mode = c.mode()
-	for i := range c.Subnets {
-		n := &network{&c.Subnets[i], map[netboot.MAC]Reservation{}, map[string]Reservation{}, map[netip.Addr]bool{}}
-		for _, r := range n.Reservations {
-			n.kept[r.Addr] = true
-			if r.MAC.IsZero() {
-				n.byCircuit[r.Circuit] = r
-			} else {
-				n.byMAC[r.MAC] = r
-			}
-		}
-		p.networks = append(p.networks, n)
-	}
-	return p, nil
-}
-
-// at is the network that an address is of.
-func (p *Policy) at(a netip.Addr) *network {
-	for _, n := range p.networks {
-		if n.Prefix.Contains(a) {
-			return n
-		}
-	}
-	return nil
-}
-
-// reserved is the reservation of a client.
-func (n *network) reserved(c netboot.Client, circuit bool) (Reservation, bool) {
-	r, ok := n.byMAC[c.MAC]
-	if !ok && circuit && len(c.CircuitID) > 0 {
-		r, ok = n.byCircuit[string(c.CircuitID)]
-	}
-	return r, ok
-}
-
-// usable reports whether a client may have an address, whoever has it now: its own
-// reserved one, or one of the pools that is nobody's.
-func (n *network) usable(a netip.Addr, w want) bool {
-	if r, ok := n.reserved(w.client, w.circuit); ok && r.Addr == a {
-		return true
-	}
-	return n.pooled(a) && !n.kept[a] && a != w.own && !slices.Contains(n.Router, a)
-}
-
-// pooled reports whether an address is in a pool.
-func (s *Subnet) pooled(a netip.Addr) bool {
-	return slices.ContainsFunc(s.Pools, func(r Range) bool { return !a.Less(r.From) && !r.To.Less(a) })
-}
-
-// total is how many addresses the pools have.
-func (s *Subnet) total() (n int) {
-	for _, r := range s.Pools {
-		n += r.size()
-	}
-	return n
-}
-
-func (r Range) size() int { return int(number(r.To)-number(r.From)) + 1 }
-
-func number(a netip.Addr) uint32 {
-	b := a.As4()
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
-
-func address(n uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
-}
-
-// last is the broadcast address.
-func last(p netip.Prefix) netip.Addr {
-	return address(number(p.Addr()) | 1<<(32-p.Bits()) - 1)
-}
-
-// mask is the subnet mask.
-func mask(p netip.Prefix) netip.Addr { return address(^uint32(0) << (32 - p.Bits())) }

@@ -59,7 +59,7 @@ func (t *turn) discover(n *network) Output {
 	if !ok || x.Addr != addr || x.Standing != Bound || !t.now.Before(x.Expires) {
 		t.s.Leases.put(Lease{addr, t.client.MAC, t.hostName(), Offered, t.now, t.now.Add(offerTime), n.Prefix})
 	}
-	r := t.q.reply(Offer)
+	r := t.q.reply(Offer, t.p.TrustCircuit)
 	return t.send(r, t.fill(r, n, addr)...)
 }
 
@@ -94,7 +94,7 @@ func (t *turn) request(n *network) Output {
 // denied says why a client may not have an address, "" when it may.
 func (t *turn) denied(n *network, addr netip.Addr) string {
 	w := t.want(addr)
-	switch r, ok := n.reserved(t.client, w.circuit); {
+	switch r, ok := n.reserved(t.client, w.port); {
 	case !n.host(addr):
 		return "the address is of another network"
 	case t.s.Leases.taken(addr, t.client.MAC, t.now):
@@ -108,7 +108,7 @@ func (t *turn) denied(n *network, addr netip.Addr) string {
 }
 
 func (t *turn) nak(why string) Output {
-	r := t.q.reply(Nak)
+	r := t.q.reply(Nak, t.p.TrustCircuit)
 	r.Options.setString(optMessage, why)
 	if t.q.relayed() {
 		r.Flags |= broadcast // its address may be of another network (RFC 2131 section 4.3.2)
@@ -117,7 +117,7 @@ func (t *turn) nak(why string) Output {
 }
 
 func (t *turn) ack(n *network, addr netip.Addr) Output {
-	r := t.q.reply(Ack)
+	r := t.q.reply(Ack, t.p.TrustCircuit)
 	r.Client = t.q.Message.Client
 	events := t.fill(r, n, addr)
 	since := t.now
@@ -170,7 +170,7 @@ func (t *turn) parameters(r *Message, n *network) {
 	r.Options.setAddrs(optRouter, n.Router...)
 	r.Options.setAddrs(optDNS, n.DNS...)
 	r.Options.setString(optDomain, n.Domain)
-	if res, ok := n.reserved(t.client, t.want(netip.Addr{}).circuit); ok {
+	if res, ok := n.reserved(t.client, t.want(netip.Addr{}).port); ok {
 		r.Options.setString(optHostName, res.Name)
 	}
 	r.Options.setAddrs(optNTP, n.NTP...)
@@ -217,7 +217,7 @@ func (t *turn) inform() Output {
 	if !at.Is4() || n == nil && (t.p.Mode == Full || !t.q.relayed() && !t.q.near(at)) {
 		return Output{}
 	}
-	r := t.q.reply(Ack)
+	r := t.q.reply(Ack, t.p.TrustCircuit)
 	r.Client = at
 	if n != nil {
 		t.parameters(r, n)

@@ -147,10 +147,10 @@ func (l *Leases) adopt(p *Policy, now time.Time) {
 
 // want is who asks for an address, and what it would like.
 type want struct {
-	client  netboot.Client
-	circuit bool // its circuit id counts
-	addr    netip.Addr
-	own     netip.Addr // the server's
+	client netboot.Client
+	port   bool // where it is plugged in counts
+	addr   netip.Addr
+	own    netip.Addr // the server's
 }
 
 // choose finds an address: the reserved one, the one that it has or had, the one it asks
@@ -159,7 +159,7 @@ type want struct {
 func (l *Leases) choose(s *network, w want, now time.Time) (netip.Addr, error) {
 	mac := w.client.MAC
 	var conflict string
-	if r, ok := s.reserved(w.client, w.circuit); ok {
+	if r, ok := s.reserved(w.client, w.port); ok {
 		if !l.taken(r.Addr, mac, now) {
 			return r.Addr, nil
 		}

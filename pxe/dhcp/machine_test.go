@@ -35,7 +35,7 @@ func subnet() Subnet {
 		Prefix: netip.MustParsePrefix("10.0.0.0/24"), Pools: []Range{{ip("10.0.0.100"), ip("10.0.0.109")}},
 		Reservations: []Reservation{
 			{MAC: netboot.MAC{2, 0, 0, 0, 0, 1}, Addr: ip("10.0.0.10"), Name: "web-1"},
-			{Circuit: "port 7", Addr: ip("10.0.0.105")}, // in the pool, and nobody else's
+			{Port: Port{Circuit: "port 7"}, Addr: ip("10.0.0.105")}, // in the pool, and nobody else's
 		},
 		Router: []netip.Addr{ip("10.0.0.1")}, DNS: []netip.Addr{ip("10.0.0.53")}, NTP: []netip.Addr{ip("10.0.0.123")}, Domain: "x.test", Lease: time.Hour,
 	}
@@ -379,6 +379,55 @@ func TestReservations(t *testing.T) {
 	for i := range 20 { // nobody else gets it, however full it is
 		if a, _ := b.take(mac(100 + i)); a == ip("10.0.0.105") {
 			t.Errorf("%s got it", mac(100+i))
+		}
+	}
+}
+
+// TestReservationsByPort: what is named most closely counts; an id that the agent has not sent
+// is not one; on the own link ids count where the switch is trusted, and only there.
+func TestReservationsByPort(t *testing.T) {
+	c := fullConfig()
+	c.Subnets[0].Reservations = append(c.Subnets[0].Reservations,
+		Reservation{Port: Port{Circuit: "port 7", Remote: "switch 1"}, Addr: ip("10.0.0.11")},
+		Reservation{Port: Port{Circuit: "port 8", Remote: "switch 1"}, Addr: ip("10.0.0.12")},
+		Reservation{Port: Port{Remote: "modem 1"}, Addr: ip("10.0.0.13")},
+		Reservation{Port: Port{Circuit: "\x00\x04\x00\x0a"}, Addr: ip("10.0.0.14")})
+	ids := func(circuit, remote string) Option {
+		v := appendSub(nil, relayCircuit, []byte(circuit))
+		if remote != "" {
+			v = appendSub(v, relayRemote, []byte(remote))
+		}
+		return Option{optRelayInfo, v}
+	}
+	for i, x := range []struct{ circuit, remote, want string }{
+		{"port 7", "switch 1", "10.0.0.11"},
+		{"port 8", "switch 1", "10.0.0.12"},
+		{"port 7", "switch 2", "10.0.0.105"}, // port 7 of any switch
+		{"port 8", "switch 2", ""},
+		{"port 8", "", ""},
+		{"port 9", "modem 1", "10.0.0.13"},
+		{"\x00\x04\x00\x0a", "switch 2", "10.0.0.14"},
+		{"", "", ""},
+	} {
+		for _, way := range []string{"relay", "trusted switch", "forged"} {
+			c.TrustCircuit = way == "trusted switch"
+			b := newBench(t, c)
+			q := packet(ask(Discover, mac(i), ids(x.circuit, x.remote)))
+			if way == "relay" {
+				q.Message.Relay = ip("10.0.0.254")
+			}
+			r := b.step(q).Reply.Message
+			reserved := slices.Contains([]string{"10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14", "10.0.0.105"}, r.Your.String())
+			if way == "forged" || x.want == "" {
+				if reserved {
+					t.Errorf("%q of %q, %s: %s", x.circuit, x.remote, way, r.Your)
+				}
+			} else if r.Your.String() != x.want {
+				t.Errorf("%q of %q, %s: %s, want %s", x.circuit, x.remote, way, r.Your, x.want)
+			}
+			if echoed := r.Options.Get(optRelayInfo) != nil; echoed != (way != "forged") {
+				t.Errorf("%s: option 82 is sent back: %v", way, echoed)
+			}
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (t *turn) named(as Type) Output {
 	if t.answer.Verb == netboot.Ignore {
 		return Output{}
 	}
-	r := t.q.reply(as)
+	r := t.q.reply(as, t.p.TrustCircuit)
 	if as == Ack {
 		r.Client = t.q.Message.Client
 	}

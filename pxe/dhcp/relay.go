@@ -91,14 +91,15 @@ func (q *Packet) destination(r *Message) netip.AddrPort {
 }
 
 // reply begins an answer: what RFC 2131 table 3 copies, and what the client or its relay
-// agent wants back as it was (RFC 6842, 4578 section 2.3, 3046 section 2.2).
-func (q *Packet) reply(t Type) *Message {
+// agent wants back as it was (RFC 6842, 4578 section 2.3, 3046 section 2.2). A switch that is
+// trusted finds the port by it and takes it away again; from others it is the client's word.
+func (q *Packet) reply(t Type, trusted bool) *Message {
 	m := &q.Message
 	r := &Message{Op: opReply, HType: m.HType, HLen: m.HLen, XID: m.XID, Flags: m.Flags, Relay: m.Relay, Hardware: m.Hardware}
 	r.Options.Set(optType, []byte{byte(t)})
 	r.Options.setAddrs(optServer, q.Local)
 	for _, code := range []byte{optClientID, optUUID, optRelayInfo} {
-		if v := m.Options.Get(code); v != nil && (code != optRelayInfo || q.relayed()) {
+		if v := m.Options.Get(code); v != nil && (code != optRelayInfo || q.relayed() || trusted) {
 			r.Options.Set(code, v)
 		}
 	}
