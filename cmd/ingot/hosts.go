@@ -41,6 +41,8 @@ type hostsCmd struct {
 	ApproveUpdate  bool   `help:"With --assign: the host tries it as soon as it is written; else it waits."`
 	Override       bool   `help:"With --assign: although the host has rejected it, or was taken back from it."`
 	Unassign       bool   `xor:"do" help:"Take the assignment back; the host stays as it is."`
+
+	hostBoot
 }
 
 // Run lists hosts, shows one, or does something about one.
@@ -50,6 +52,9 @@ func (c *hostsCmd) Run(v *verb) error {
 	}
 	if (c.ApproveUpdate || c.Override) && c.Assign == "" {
 		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--approve-update and --override are for --assign"), Hint: "ingot hosts HOST --assign VERSION --approve-update"}
+	}
+	if err := c.hostBoot.validate(c.Host); err != nil {
+		return err
 	}
 	action, err := c.action()
 	if err != nil {
@@ -68,7 +73,9 @@ func (c *hostsCmd) Run(v *verb) error {
 		if err != nil {
 			return c.explain(err)
 		}
-		return c.list(v, l)
+		return c.list(v, l, client)
+	case c.asked():
+		return c.boots(v, client)
 	case action.Action != "":
 		if err := c.look(v, client, &action); err != nil {
 			return err
@@ -170,8 +177,16 @@ func operatorName() string {
 	return (name + "@" + host)[:min(64, len(name)+1+len(host))]
 }
 
-func (c *hostsCmd) list(v *verb, l *verifier.List) error {
-	if err := v.ui.Hosts(l); err != nil {
+func (c *hostsCmd) list(v *verb, l *verifier.List, client *verifier.Client) error {
+	b, err := client.Boots(v.ctx)
+	var api *verifier.APIError
+	if errors.As(err, &api) && api.Code == verifier.RequestUnknown {
+		b, err = nil, nil // it serves no boots
+	}
+	if err != nil {
+		return c.explain(err)
+	}
+	if err := v.ui.Hosts(l, b); err != nil {
 		return err
 	}
 	switch {

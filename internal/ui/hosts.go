@@ -10,10 +10,17 @@ import (
 	"github.com/ingot-os/ingot/internal/verifier"
 )
 
-// Hosts is the result of ingot hosts: one line for each.
-func (u *UI) Hosts(l *verifier.List) error {
+// Hosts is the result of ingot hosts: one line for each, and one for each machine
+// that boots over the network; nil when the server serves no boots.
+func (u *UI) Hosts(l *verifier.List, b *verifier.BootList) error {
 	if u.JSON {
-		return u.PrintJSON(l)
+		if b == nil {
+			return u.PrintJSON(l)
+		}
+		return u.PrintJSON(struct {
+			*verifier.List
+			Machines []verifier.BootLine `json:"machines"`
+		}{l, b.Machines})
 	}
 	if len(l.Hosts) == 0 {
 		if err := u.Print("no hosts yet"); err != nil {
@@ -31,7 +38,13 @@ func (u *UI) Hosts(l *verifier.List) error {
 	for _, r := range l.Refused {
 		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
 	}
-	return nil
+	if b == nil || len(b.Machines) == 0 {
+		return nil
+	}
+	if err := u.Print(""); err != nil {
+		return err
+	}
+	return u.Boots(b)
 }
 
 // standing is the standing in one word, or what the host waits for.

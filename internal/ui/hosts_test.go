@@ -44,7 +44,7 @@ func TestHosts(t *testing.T) {
 		withUpdate(sampleHost("edge-6", attest.Active, attest.StandingTrusted, time.Minute, ""), fleet.Update{Brief: fleet.Brief{Phase: "REJECTED", Version: "1.0.0", Cause: "unhealthy"}, Assignment: &assign.Assignment{Version: "1.1.0"}}),
 		withUpdate(sampleHost("edge-7", attest.Active, attest.StandingTrusted, time.Minute, ""), fleet.Update{Assignment: &assign.Assignment{Version: "1.1.0"}}),
 	}, Refused: []verifier.Refused{{Dir: "x\x1b[2J", Reason: "no"}}}
-	if err := u.Hosts(list); err != nil {
+	if err := u.Hosts(list, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := `NAME    STANDING  RELEASE  VERSION  SLOT  UPDATE                     FAILURE    LAST       REASON
