@@ -208,9 +208,12 @@ func (s *Server) Reload(c dhcp.Config) error {
 		return fmt.Errorf("reload dhcp: mode is %s, and %s needs a restart", old.Mode, policy.Mode)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.state.Reload(policy, s.now())
 	s.policy.Store(policy)
+	s.mu.Unlock()
+	if len(s.sockets) > 0 {
+		s.readLinks() // a new subnet may be that of another address of a link
+	}
 	return nil
 }
 
@@ -233,15 +236,19 @@ func (s *Server) refresh(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			links := map[string]link{}
-			for _, name := range s.o.Interfaces {
-				if one, err := s.addresses([]string{name}, s.policy.Load()); err == nil {
-					links[name] = one[name]
-				}
-			}
-			s.links.Store(&links)
+			s.readLinks()
 		}
 	}
+}
+
+func (s *Server) readLinks() {
+	links := map[string]link{}
+	for _, name := range s.o.Interfaces {
+		if one, err := s.addresses([]string{name}, s.policy.Load()); err == nil {
+			links[name] = one[name]
+		}
+	}
+	s.links.Store(&links)
 }
 
 // own are all addresses of the server on its links.

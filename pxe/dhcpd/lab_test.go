@@ -55,14 +55,7 @@ func (s *seen) text() (out string) {
 // serve runs a server inside a namespace until the test ends.
 func serve(t testing.TB, space *netlab.Space, o Options) *Server {
 	t.Helper()
-	var s *Server
-	if err := space.Do(func() (err error) { s, err = Listen(o); return err }); err != nil {
-		t.Fatal(err)
-	}
-	s.addresses = func(names []string, p *dhcp.Policy) (out map[string]link, err error) {
-		err = space.Do(func() (err error) { out, err = readLinks(names, p); return err })
-		return out, err
-	}
+	s := listenIn(t, space, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
@@ -72,6 +65,19 @@ func serve(t testing.TB, space *netlab.Space, o Options) *Server {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// listenIn opens a server inside a namespace, and lets it see the links of that.
+func listenIn(t testing.TB, space *netlab.Space, o Options) (s *Server) {
+	t.Helper()
+	if err := space.Do(func() (err error) { s, err = Listen(o); return err }); err != nil {
+		t.Fatal(err)
+	}
+	s.addresses = func(names []string, p *dhcp.Policy) (out map[string]link, err error) {
+		err = space.Do(func() (err error) { out, err = readLinks(names, p); return err })
+		return out, err
+	}
 	return s
 }
 

@@ -3,7 +3,6 @@ package dhcpd
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,28 +69,6 @@ func (a *alarms) first(kind string, now time.Time) (more int, ok bool) {
 	}
 	a.told[kind] = &alarm{at: now}
 	return more, true
-}
-
-// Stats counts datagrams since the start.
-type Stats struct {
-	Received  uint64
-	Malformed uint64 // not DHCP
-	Foreign   uint64 // for others
-	Refused   uint64 // of a relay agent or a client that cannot be
-	Limited   uint64 // too many of one machine
-	Busy      uint64 // more than wait at once
-	Answered  uint64
-	Failed    uint64 // answers that could not be sent, or whose lease could not be kept
-}
-
-type counters struct {
-	received, malformed, foreign, refused, limited, busy, answered, failed atomic.Uint64
-}
-
-// Stats are the counters as they are now.
-func (s *Server) Stats() Stats {
-	c := &s.count
-	return Stats{c.received.Load(), c.malformed.Load(), c.foreign.Load(), c.refused.Load(), c.limited.Load(), c.busy.Load(), c.answered.Load(), c.failed.Load()}
 }
 
 // temporary are errors of a socket that goes on: an ICMP message about an earlier answer, or

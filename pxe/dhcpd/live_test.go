@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,10 +292,10 @@ func TestHostileInput(t *testing.T) {
 	w := &seen{}
 	s := serve(t, server, fullOptions(t, w))
 	a := newAsker(t, client, "10.77.0.9")
-	victim := 0
+	var victim atomic.Int32
 	server.Capture("br0", func(f netlab.Frame) {
 		if p := netlab.Parse(f.Data); p.Destination.Addr() == netip.MustParseAddr("192.0.2.66") {
-			victim++
+			victim.Add(1)
 		}
 	})
 	good := a.firmware(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007:UNDI:003000", 7).ToBytes()
@@ -316,8 +317,8 @@ func TestHostileInput(t *testing.T) {
 		}
 	}
 	waitFor(t, func() bool { st := s.Stats(); return st.Malformed > 1000 && st.Refused > 100 })
-	if victim > 0 {
-		t.Errorf("%d datagrams went to a giaddr that is nobody's", victim)
+	if n := victim.Load(); n > 0 {
+		t.Errorf("%d datagrams went to a giaddr that is nobody's", n)
 	}
 	if n := len(w.all()); n > 100 {
 		t.Errorf("the watcher was told %d times", n)
@@ -414,10 +415,7 @@ func TestRestart(t *testing.T) {
 	server, client := lan(t)
 	o := fullOptions(t, &seen{})
 	ctx, stop := context.WithCancel(t.Context())
-	var s *Server
-	if err := server.Do(func() (err error) { s, err = Listen(o); return err }); err != nil {
-		t.Fatal(err)
-	}
+	s := listenIn(t, server, o)
 	if l := s.Listeners(); len(l) != 2 || l[0].String() != "udp port 67 on br0 (10.77.0.1)" || l[1].Port != 4011 {
 		t.Errorf("%v", l)
 	}

@@ -35,13 +35,13 @@ func (s *Server) read(ctx context.Context, k *socket) error {
 func (s *Server) take(k *socket, b, oob []byte, from netip.AddrPort) {
 	m, err := dhcp.Parse(b)
 	if err != nil {
-		s.count.malformed.Add(1)
+		s.count.add(0, Malformed)
 		s.alarm("malformed", netboot.Event{Time: s.now(), Stage: netboot.Refused, Detail: fmt.Sprintf("%v; from %s on %s", err, from, k.link)})
 		return
 	}
 	l, ok := (*s.links.Load())[k.link]
-	if !ok {
-		s.count.foreign.Add(1)
+	if !ok { // the link has no address now
+		s.count.add(m.Type(), Foreign)
 		return
 	}
 	j := job{from: k, p: dhcp.Packet{Message: m, From: netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), To: destination(oob), Port: k.is, Link: k.link, Local: l.local, Own: s.own()}}
@@ -56,7 +56,7 @@ func (s *Server) take(k *socket, b, oob []byte, from netip.AddrPort) {
 		return
 	}
 	if !s.limits.allow(m.MAC(), s.now()) {
-		s.count.limited.Add(1)
+		s.count.add(m.Type(), Limited)
 		return
 	}
 	queue := s.plain
@@ -66,17 +66,17 @@ func (s *Server) take(k *socket, b, oob []byte, from netip.AddrPort) {
 	select {
 	case queue <- j:
 	default:
-		s.count.busy.Add(1)
+		s.count.add(m.Type(), Busy)
 	}
 }
 
 func (s *Server) dropped(j *job) {
 	out := (&dhcp.State{}).Step(s.policy.Load(), &j.p, netboot.Answer{}, s.now())
 	if len(out.Events) == 0 {
-		s.count.foreign.Add(1)
+		s.count.add(j.p.Message.Type(), Foreign)
 		return
 	}
-	s.count.refused.Add(1)
+	s.count.add(j.p.Message.Type(), Refused)
 	s.tell(out)
 }
 
@@ -110,12 +110,12 @@ func (s *Server) answer(ctx context.Context, j *job) {
 	if out.Durable && s.keeper != nil {
 		if err := s.keeper.keep(generation, s.snapshot); err != nil {
 			// Nothing is acknowledged that would be forgotten: somebody else could get it.
-			s.count.failed.Add(1)
+			s.count.add(j.p.Message.Type(), Failed)
 			s.alarm("leases", netboot.Event{Time: s.now(), Stage: netboot.Refused, MAC: j.look.Client.MAC, Detail: err.Error()})
 			return
 		}
 	}
-	s.send(j, out.Reply)
+	s.count.add(j.p.Message.Type(), s.send(j, out.Reply))
 }
 
 func (s *Server) snapshot() ([]byte, uint64) {
@@ -125,20 +125,20 @@ func (s *Server) snapshot() ([]byte, uint64) {
 }
 
 // send writes an answer. One that cannot leave is counted: the client asks again.
-func (s *Server) send(j *job, r *dhcp.Reply) {
+func (s *Server) send(j *job, r *dhcp.Reply) Outcome {
 	if r == nil {
-		return
+		return Silent
 	}
 	b, left := r.Message.Append(nil, r.Limit)
 	if len(left) > 0 {
 		s.alarm("long", netboot.Event{Time: s.now(), Stage: netboot.Refused, MAC: j.look.Client.MAC, Detail: fmt.Sprintf("dhcp: the client takes %d bytes: options %v are left out", r.Limit, left)})
 	}
 	if _, _, err := j.from.conn.WriteMsgUDPAddrPort(b, source(j.p.Local), r.To); err != nil {
-		s.count.failed.Add(1)
 		s.alarm("send", netboot.Event{Time: s.now(), Stage: netboot.Refused, MAC: j.look.Client.MAC, Detail: fmt.Sprintf("dhcp: send to %s on %s: %v", r.To, j.p.Link, err)})
-		return
+		return Failed
 	}
-	s.count.answered.Add(1)
+	s.count.answers[known(r.Message.Type())].Add(1)
+	return Answered
 }
 
 // tell gives events to the watcher.
