@@ -11,8 +11,9 @@ type crowd struct {
 	places chan struct{}
 	each   int
 
-	mu sync.Mutex
-	by map[netip.Addr]int
+	mu    sync.Mutex
+	by    map[netip.Addr]int
+	stats Stats
 }
 
 func newCrowd(all, each int) *crowd {
@@ -27,15 +28,19 @@ func (c *crowd) listen(l net.Listener) net.Listener {
 func (c *crowd) enter(from netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stats.Accepted++
 	if c.by[from] >= c.each {
+		c.stats.Refused++
 		return false
 	}
 	c.by[from]++
+	c.stats.Open++
 	return true
 }
 
 func (c *crowd) leave(from netip.Addr) {
 	c.mu.Lock()
+	c.stats.Open--
 	if c.by[from]--; c.by[from] <= 0 {
 		delete(c.by, from)
 	}

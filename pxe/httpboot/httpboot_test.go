@@ -296,6 +296,9 @@ func TestAddressLimit(t *testing.T) {
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Error("one more connection was served")
 	}
+	if got, want := r.Stats(), (Stats{Open: 3, Accepted: 4, Refused: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
 	held[0].Close()
 	for { // its end is noticed when the server reads
 		if resp, err := r.client.Get(r.url + "a.efi"); err == nil {
