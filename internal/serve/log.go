@@ -43,7 +43,7 @@ func (b *boots) Saw(e netboot.Event) {
 	}
 	level := slog.LevelInfo
 	switch e.Stage {
-	case netboot.Asked, netboot.Probed: // of each boot there are several
+	case netboot.Asked, netboot.Probed, netboot.Started: // of each boot there are several
 		level = slog.LevelDebug
 	case netboot.Broken:
 		level = slog.LevelWarn

@@ -12,7 +12,8 @@ import (
 )
 
 // rank orders stages as a boot goes through them.
-var rank = map[netboot.Stage]int{netboot.Asked: 1, netboot.Refused: 2, netboot.Offered: 3, netboot.Probed: 4, netboot.First: 5, netboot.Broken: 6, netboot.Last: 7, Chained: 8, Started: 9, netboot.Attested: 10, netboot.Healthy: 11}
+var rank = map[netboot.Stage]int{netboot.Asked: 1, netboot.Refused: 2, netboot.Offered: 3, netboot.Probed: 4, netboot.First: 5, netboot.Broken: 6, netboot.Last: 7, Chained: 8, Started: 9,
+	netboot.Attested: 10, Untrusted: 10, netboot.Healthy: 11, Released: 12}
 
 func (b *Boot) furthest() (n int) {
 	for _, s := range b.Steps {
@@ -21,45 +22,60 @@ func (b *Boot) furthest() (n int) {
 	return n
 }
 
-// judge says how far a boot came, and whether it died there. A boot whose last
-// step is younger than limit may still go on. That firmware asks for a size,
-// breaks off, and asks again is how it works, and no error.
-func (b *Boot) judge(now time.Time, limit time.Duration) (outcome string, died bool) {
+// judge says how far a boot came, in which stage that is, and whether it died
+// there. A boot whose last step is younger than limit may still go on. That
+// firmware asks for a size, breaks off, and asks again is how it works, and no
+// error.
+func (b *Boot) judge(now time.Time, limit time.Duration) (outcome string, stage netboot.Stage, died bool) {
 	if len(b.Steps) == 0 {
-		return "nothing was seen", false
+		return "nothing was seen", "", false
 	}
 	over := now.Sub(b.Steps[len(b.Steps)-1].Time) > limit
-	file := b.file()
-	tell := func(going, dead string) (string, bool) {
+	tell := func(stage netboot.Stage, going, dead string) (string, netboot.Stage, bool) {
 		if over {
-			return dead, true
+			return dead, stage, true
 		}
-		return going, false
+		return going, stage, false
 	}
-	has := func(stages ...netboot.Stage) bool {
-		return slices.ContainsFunc(b.Steps, func(s Step) bool { return slices.Contains(stages, s.Stage) })
-	}
+	file := b.file()
 	switch {
-	case has(netboot.Healthy):
-		return "healthy", false
-	case has(netboot.Attested):
-		return tell("attested", "attested, never healthy")
-	case file != nil && file.Stage == netboot.Broken:
-		return "download of " + file.Path + " broken at " + percent(file), true
+	case b.has(Released):
+		return "healthy, its release is good", Released, false
+	case b.has(netboot.Healthy):
+		return "healthy", netboot.Healthy, false
+	case b.has(netboot.Attested):
+		return tell(netboot.Attested, "attested", "attested, never healthy")
+	case b.has(Untrusted):
+		return "not trusted: " + b.last(Untrusted).Detail, Untrusted, true
+	case file != nil && file.Stage == netboot.Broken && !b.last(Started).Time.After(file.Time): // else the end of the download was lost, not the file
+		return "download of " + file.Path + " broken at " + percent(file), netboot.Broken, true
 	case file != nil && file.Stage == netboot.First:
-		return tell("loads "+file.Path, "download of "+file.Path+" broken at "+percent(file))
-	case has(Started):
-		return tell("ingot-init runs", "started, never attested")
+		return tell(netboot.First, "loads "+file.Path, "download of "+file.Path+" never ended")
+	case b.has(Started):
+		return tell(Started, "ingot-init runs", "ingot-init started, never attested")
+	case b.has(Chained) && file != nil && isLoader(file.Path, b.Release):
+		return tell(Chained, "iPXE runs", "iPXE runs, fetched nothing")
 	case file != nil:
-		return tell("loaded "+file.Path, "loaded "+file.Path+", never attested")
-	case has(netboot.Refused):
-		return "refused: " + b.last(netboot.Refused).Detail, false
-	case has(netboot.Probed):
-		return tell("asked for the size", "asked for the size, never fetched")
-	case has(netboot.Offered):
-		return tell("offered", "offered, never fetched")
+		return tell(netboot.Last, "loaded "+file.Path, "loaded "+file.Path+", never attested")
 	}
-	return tell("asked", "asked, never answered")
+	return b.judgeAnswer(tell)
+}
+
+// judgeAnswer is about a boot of which no byte went out: the newest answer counts.
+func (b *Boot) judgeAnswer(tell func(stage netboot.Stage, going, dead string) (string, netboot.Stage, bool)) (string, netboot.Stage, bool) {
+	for i := len(b.Steps) - 1; i >= 0; i-- {
+		switch s := &b.Steps[i]; {
+		case s.Stage == netboot.Refused && s.Path != "":
+			return "told no for " + s.Path + ": " + s.Detail, netboot.Refused, true
+		case s.Stage == netboot.Refused: // that is how it is meant to end
+			return "told no: " + s.Detail, netboot.Refused, false
+		case s.Stage == netboot.Probed:
+			return tell(netboot.Probed, "asked for the size", "asked for the size, never fetched")
+		case s.Stage == netboot.Offered:
+			return tell(netboot.Offered, "offered", "offered, never fetched")
+		}
+	}
+	return tell(netboot.Asked, "asked", "asked, never answered")
 }
 
 // file is the last step of a transfer of which bytes went out.
@@ -108,10 +124,11 @@ func (t *Timeline) copyOf(h *host, now time.Time) []Boot {
 	for i := range out {
 		b := &out[i]
 		b.Steps = slices.Clone(b.Steps)
-		b.Outcome, b.Died = b.judge(now, t.o.Limit)
-		if i+1 < len(out) && !b.Died { // another boot has begun since
-			b.Outcome, b.Died = b.judge(b.Steps[len(b.Steps)-1].Time.Add(t.o.Limit+1), t.o.Limit)
+		at := now
+		if i+1 < len(out) { // another boot has begun since
+			at = b.Steps[len(b.Steps)-1].Time.Add(t.o.Limit + 1)
 		}
+		b.Outcome, b.Stage, b.Died = b.judge(at, t.o.Limit)
 	}
 	return out
 }

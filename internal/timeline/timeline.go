@@ -11,12 +11,14 @@
 // anybody can forge; what stands here proves nothing.
 //
 // Limits: times are the server's. A firmware that asks anew within the same
-// minute after it was refused makes no new boot.
+// minute after it was refused makes no new boot. A boot of which the server saw
+// nothing (another one served it) begins with its attestation.
 package timeline
 
 import (
 	"container/list"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,10 +34,11 @@ type Boot struct {
 	Method  netboot.Method `json:"method,omitempty"`  // of the boot file
 	Addr    string         `json:"address,omitempty"`
 	Steps   []Step         `json:"steps"`
-	// Outcome says how far it came, for people; Died that it will come no further.
-	// Of computes both.
-	Outcome string `json:"outcome,omitempty"`
-	Died    bool   `json:"died,omitempty"`
+	// Of computes these: how far it came, for people; the stage that says so, which
+	// is the one in which it died when Died says that it will come no further.
+	Outcome string        `json:"outcome,omitempty"`
+	Stage   netboot.Stage `json:"stage,omitempty"`
+	Died    bool          `json:"died,omitempty"`
 }
 
 // Step is something that was seen, once or several times in a row.
@@ -49,11 +52,28 @@ type Step struct {
 	Times  int           `json:"times,omitempty"` // when more than once
 }
 
-// Stages that only this package makes.
+// Stages beside those of package netboot.
 const (
-	Chained netboot.Stage = "ipxe" // iPXE runs, and asks
-	Started netboot.Stage = "init" // ingot-init runs, and asks for an address
+	Chained   netboot.Stage = "ipxe" // iPXE runs, and asks
+	Started                 = netboot.Started
+	Untrusted netboot.Stage = "untrusted" // its evidence is its own, and is not what the release would give
+	Released  netboot.Stage = "released"  // the release is good for this machine: its netboot slot is blessed
 )
+
+// reports are stages that a host tells the server, and not a file or a question.
+var reports = map[netboot.Stage]bool{netboot.Attested: true, Untrusted: true, netboot.Healthy: true, Released: true}
+
+// ofFile reports whether an event is about a file that is being fetched. Questions
+// and offers of DHCP name one, too.
+func ofFile(e *netboot.Event) bool {
+	switch e.Stage {
+	case netboot.Probed, netboot.First, netboot.Last, netboot.Broken:
+		return true
+	case netboot.Refused:
+		return e.Method != "" && e.Path != ""
+	}
+	return false
+}
 
 // Options bound a timeline. Zero values are defaults.
 type Options struct {
@@ -110,9 +130,19 @@ func (t *Timeline) Saw(e netboot.Event) {
 	if mac.IsZero() {
 		return
 	}
+	if e.Stage == Started {
+		t.continues(mac, Started, e.Time)
+		if el := t.hosts[mac]; el != nil {
+			t.learn(el.Value.(*host), e.Addr.Addr())
+		}
+		return
+	}
 	h := t.host(mac, e.Time)
 	t.learn(h, e.Addr.Addr())
 	s := Step{Time: e.Time, Stage: e.Stage, Path: shortPath(e.Path), Bytes: e.Bytes, Size: e.Size, Detail: cut(e.Detail, 200)}
+	if s.Stage == netboot.Refused && !ofFile(&e) {
+		s.Path = ""
+	}
 	if e.Stage == netboot.Asked && !e.Time.Before(h.same) {
 		h.ask(s, t.o.Steps)
 		return
@@ -121,7 +151,7 @@ func (t *Timeline) Saw(e netboot.Event) {
 	if e.Host != "" {
 		b.Host = e.Host
 	}
-	if e.Release != "" {
+	if e.Release != "" && (b.Release == "" || !ofFile(&e)) { // iPXE is loaded before the release that was offered
 		b.Release = e.Release
 	}
 	if e.Method != "" {
@@ -133,19 +163,41 @@ func (t *Timeline) Saw(e netboot.Event) {
 	b.add(s, t.o.Steps)
 }
 
-// Continues says that the machine's boot goes on: iPXE or ingot-init asks now.
+// Continues says that the machine's boot goes on: iPXE, or ingot-init, asks for an
+// address now. What asks without a boot before it is none of its: iPXE may be the
+// firmware, and a machine that runs renews its lease.
 func (t *Timeline) Continues(mac netboot.MAC, stage netboot.Stage, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hosts[mac] == nil {
+	t.continues(mac, stage, now)
+}
+
+func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time) {
+	el := t.hosts[mac]
+	if el == nil {
 		return // of a boot that this server did not see
 	}
-	h := t.host(mac, now)
-	h.same, h.pending = now.Add(10*time.Second), nil
-	if len(h.boots) == 0 {
+	h := el.Value.(*host)
+	if len(h.boots) == 0 || !h.boots[len(h.boots)-1].leads(stage, now, t.o.Limit) {
 		return
 	}
+	t.host(mac, now)
+	h.same, h.pending = now.Add(10*time.Second), nil
 	h.boots[len(h.boots)-1].add(Step{Time: now, Stage: stage}, t.o.Steps)
+}
+
+// leads reports whether the boot could be what has started iPXE or ingot-init.
+func (b *Boot) leads(stage netboot.Stage, now time.Time, limit time.Duration) bool {
+	f := b.file()
+	if f == nil || f.Stage == netboot.First || b.has(netboot.Attested, Untrusted) || now.Sub(b.Steps[len(b.Steps)-1].Time) > limit {
+		return false
+	}
+	return stage != Chained || b.has(Chained) || isLoader(f.Path, b.Release)
+}
+
+// isLoader reports whether a file is iPXE and nothing that iPXE loads.
+func isLoader(path, release string) bool {
+	return strings.HasSuffix(path, ".kpxe") || strings.HasSuffix(path, ".efi") && path != release+".efi"
 }
 
 // whose is the machine of an event: it says so itself, or its path does, or its
@@ -242,22 +294,61 @@ func (t *Timeline) boot(h *host, e *netboot.Event) *Boot {
 
 // begins says whether an event is the first of another boot. An answer of DHCP
 // is, when the boot before has fetched something or nothing came of it for long;
-// what comes later is of the boot under way.
+// a file, when it went out whole already: the firmware may have kept its lease
+// over a reset; an attestation, when the boot has one.
 func (t *Timeline) begins(b *Boot, h *host, e *netboot.Event) bool {
-	last := b.Steps[len(b.Steps)-1].Time
-	switch e.Stage {
-	case netboot.Offered, netboot.Refused, netboot.Asked:
-		if e.Path != "" { // of a file
-			return false
-		}
-		if e.Time.Before(h.same) {
-			return false
-		}
-		return b.furthest() >= rank[netboot.First] || e.Time.Sub(last) > time.Minute
-	case netboot.Probed, netboot.First: // the firmware may have kept its lease over a reset
-		return e.Time.Sub(last) > t.o.Limit
+	silent := e.Time.Sub(b.Steps[len(b.Steps)-1].Time)
+	switch {
+	case e.Stage == netboot.Attested || e.Stage == Untrusted:
+		return b.has(netboot.Attested, Untrusted) || silent > t.o.Limit && b.file() == nil
+	case reports[e.Stage]:
+		return false
+	case ofFile(e):
+		return silent > t.o.Limit || (e.Stage == netboot.Probed || e.Stage == netboot.First) && b.loaded(shortPath(e.Path))
+	case e.Time.Before(h.same):
+		return false
 	}
-	return false
+	return b.furthest() >= rank[netboot.First] || silent > time.Minute
+}
+
+// loaded reports whether a boot file went out whole. A root payload is fetched
+// again by the same boot when it does not verify.
+func (b *Boot) loaded(path string) bool {
+	return !strings.HasPrefix(path, "root/") && slices.ContainsFunc(b.Steps, func(s Step) bool { return s.Stage == netboot.Last && s.Path == path })
+}
+
+func (b *Boot) has(stages ...netboot.Stage) bool {
+	return slices.ContainsFunc(b.Steps, func(s Step) bool { return slices.Contains(stages, s.Stage) })
+}
+
+// Reached reports whether the machine's newest boot has come to a stage.
+func (t *Timeline) Reached(mac netboot.MAC, stage netboot.Stage) bool {
+	b := t.newest(mac)
+	return b != nil && b.has(stage)
+}
+
+// Going reports whether something of the machine's newest boot was seen within the
+// limit: what it tells now is of that boot.
+func (t *Timeline) Going(mac netboot.MAC, now time.Time) bool {
+	b := t.newest(mac)
+	return b != nil && now.Sub(b.Steps[len(b.Steps)-1].Time) <= t.o.Limit
+}
+
+// newest is a copy of the machine's newest boot; nil for none.
+func (t *Timeline) newest(mac netboot.MAC) *Boot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	el := t.hosts[mac]
+	if el == nil {
+		return nil
+	}
+	list := el.Value.(*host).boots
+	if len(list) == 0 {
+		return nil
+	}
+	b := list[len(list)-1]
+	b.Steps = slices.Clone(b.Steps)
+	return &b
 }
 
 // same reports whether a step repeats another.
@@ -273,9 +364,9 @@ func (b *Boot) add(s Step, limit int) {
 		p.Times, p.Bytes, p.Size = max(p.Times, 1)+1, max(p.Bytes, s.Bytes), max(p.Size, s.Size)
 		return
 	}
-	if s.Stage == netboot.Attested || s.Stage == netboot.Healthy { // told again and again
+	if reports[s.Stage] || s.Stage == Started { // told again and again
 		for i := range b.Steps {
-			if b.Steps[i].Stage == s.Stage && b.Steps[i].Detail == s.Detail {
+			if b.Steps[i].Stage == s.Stage {
 				b.Steps[i].Times = max(b.Steps[i].Times, 1) + 1
 				return
 			}

@@ -37,6 +37,12 @@ func bootSentence(v map[string]string) string {
 		return fmt.Sprintf("%s has loaded %s%s%s", who, what, by, why)
 	case "broken":
 		return fmt.Sprintf("%s broke off %s%s after %s of %s%s", who, what, by, sizeWords(v["bytes"]), sizeWords(v["size"]), why)
+	case "init":
+		return who + " runs ingot-init, which asks for an address"
+	case "untrusted":
+		return who + " is not trusted" + why
+	case "released":
+		return who + " has a good release: " + what + why
 	case "attested":
 		return who + " has attested" + why
 	case "healthy":

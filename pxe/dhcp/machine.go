@@ -112,9 +112,11 @@ func (s *State) Step(p *Policy, q *Packet, a netboot.Answer, now time.Time) Outp
 	default:
 		out = t.proxy()
 	}
-	if t.q.Message.Type() == Discover && (t.kind == pxe || t.kind == http) {
-		asked := t.event(netboot.Asked, t.describe())
-		out.Events = append([]netboot.Event{asked}, out.Events...)
+	switch typ := t.q.Message.Type(); {
+	case typ == Discover && (t.kind == pxe || t.kind == http):
+		out.Events = append([]netboot.Event{t.event(netboot.Asked, t.describe())}, out.Events...)
+	case t.kind == agent && (typ == Discover || typ == Inform): // and not when it renews
+		out.Events = append([]netboot.Event{t.event(netboot.Started, "")}, out.Events...)
 	}
 	return out
 }

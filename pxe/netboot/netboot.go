@@ -124,6 +124,7 @@ const (
 	First    Stage = "first"    // first byte of payload
 	Last     Stage = "last"     // last byte acknowledged (TFTP) or written (HTTP)
 	Broken   Stage = "broken"   // a transfer ended after its first byte and before its last
+	Started  Stage = "init"     // ingot-init runs, and asks for its address
 	Attested Stage = "attested" // it has proven what it runs
 	Healthy  Stage = "healthy"
 )
