@@ -43,6 +43,14 @@ func Compile(c Config) (*Policy, error) {
 	return p, nil
 }
 
+// Pooled is how many addresses the pools have together.
+func (p *Policy) Pooled() (n int) {
+	for _, x := range p.networks {
+		n += x.total()
+	}
+	return n
+}
+
 // at is the network that an address is of.
 func (p *Policy) at(a netip.Addr) *network {
 	for _, n := range p.networks {
