@@ -2,6 +2,8 @@ package attestd
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -13,8 +15,8 @@ import (
 // reloadEach is how often directories of releases are looked at.
 const reloadEach = 5 * time.Second
 
-// KeepUp reloads releases when they changed or a signal comes, and renews the
-// certificate, until the context ends.
+// KeepUp reloads releases when they changed, and renews the certificate; a signal
+// does both at once. It returns when the context ends.
 func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 	look, renew := time.NewTicker(reloadEach), time.NewTicker(12*time.Hour)
 	defer look.Stop()
@@ -24,8 +26,9 @@ func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-renew.C:
-			s.Renew()
+			s.renew()
 		case <-hup:
+			s.renew()
 			s.Reload(ctx)
 		case <-look.C:
 			if s.Changed() {
@@ -57,16 +60,27 @@ func Tell(log *slog.Logger, c *verifier.Catalog) {
 	log.Info("releases", "loaded", len(list), "are", strings.Join(list, "; "))
 }
 
-// Renew makes the certificate again when its end is near.
-func (s *Server) Renew() {
-	if s.by == nil {
-		return
+// Renew makes the certificate again when its end is near; the operator's own is read again,
+// and has to be of the same key: machines bind their evidence to it.
+func (s *Server) Renew() error {
+	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(s.Cert, s.Key) }
+	if s.by != nil {
+		load = func() (tls.Certificate, error) {
+			return verifier.ServerCertificate(s.State, *s.by, s.Names, time.Now())
+		}
 	}
-	cert, err := verifier.ServerCertificate(s.State, *s.by, s.Names, time.Now())
+	cert, err := load()
 	if err == nil {
 		err = s.server.SetCertificate(cert)
 	}
 	if err != nil {
-		s.Log.Error("certificate is not renewed", "error", err.Error())
+		return fmt.Errorf("attestation: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) renew() {
+	if err := s.Renew(); err != nil {
+		s.Log.Error("certificate stays as it was", "error", err.Error())
 	}
 }

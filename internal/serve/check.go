@@ -8,7 +8,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/strictyaml"
-	"github.com/ingot-os/ingot/pxe/netboot"
+	"github.com/ingot-os/ingot/pxe/dhcp"
 )
 
 // Bounds of leases: firmware that loads a large image slowly must keep its
@@ -111,7 +111,7 @@ func (k *checker) subnets(c *Config) {
 			k.add(fmt.Sprintf("dhcp.relays[%d]", i), "relays of DHCPv6 need no entry", "dhcp.relays[%d] is %s: not an IPv4 address", i, r)
 		}
 	}
-	macs, addrs := map[netboot.MAC]string{}, map[netip.Addr]string{}
+	seen := map[any]string{} // where a machine, a port, an address is reserved
 	for i, s := range c.DHCP.Subnets {
 		at := fmt.Sprintf("dhcp.subnets[%d]", i)
 		if s.Subnet.IsValid() && !s.Subnet.Addr().Is4() {
@@ -125,7 +125,7 @@ func (k *checker) subnets(c *Config) {
 		}
 		k.subnet(at, s)
 		for j, r := range s.Reservations {
-			k.reservation(fmt.Sprintf("%s.reservations[%d]", at, j), s, r, macs, addrs)
+			k.reservation(fmt.Sprintf("%s.reservations[%d]", at, j), s, r, seen)
 		}
 	}
 }
@@ -204,20 +204,30 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
-func (k *checker) reservation(at string, s Subnet, r Reservation, macs map[netboot.MAC]string, addrs map[netip.Addr]string) {
-	if r.MAC.IsZero() || !r.Address.IsValid() {
+func (k *checker) reservation(at string, s Subnet, r Reservation, seen map[any]string) {
+	if r.MAC.IsZero() && r.port() == (dhcp.Port{}) || !r.Address.IsValid() {
 		return // the table has said so
 	}
 	if k.inside(at+".address", r.Address.Addr, s.Subnet) && r.Address == s.Router {
 		k.add(at+".address", "", "%s.address is %s, the router's", at, r.Address)
 	}
-	if other := macs[r.MAC.MAC]; other != "" {
-		k.add(at+".mac", "", "%s.mac is %s, which %s has, too", at, r.MAC, other)
-	}
-	if other := addrs[r.Address.Addr]; other != "" {
+	if other := seen[r.Address.Addr]; other != "" {
 		k.add(at+".address", "", "%s.address is %s, which %s has, too", at, r.Address, other)
 	}
-	macs[r.MAC.MAC], addrs[r.Address.Addr] = at, at
+	seen[r.Address.Addr] = at
+	// A machine has one address in each subnet, and may be in several.
+	who, name, word := any(r.port()), "circuit", r.port().String()
+	switch {
+	case !r.MAC.IsZero():
+		who, name, word = r.MAC.MAC, "mac", r.MAC.String()
+	case r.Circuit == "":
+		name = "remote"
+	}
+	key := fmt.Sprint(s.Subnet, " ", who)
+	if other := seen[key]; other != "" {
+		k.add(at+"."+name, "", "%s.%s is %s, which %s has, too", at, name, word, other)
+	}
+	seen[key] = at
 }
 
 func (k *checker) subnets6(c *Config) {

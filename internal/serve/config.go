@@ -55,6 +55,7 @@ type DHCP struct {
 	Port      int      `yaml:"port"`      // 67
 	ProxyPort int      `yaml:"proxyPort"` // 4011
 	Relays    []Addr   `yaml:"relays"`
+	Trust     bool     `yaml:"trustCircuit"` // option 82 from the own link, too
 	Subnets   []Subnet `yaml:"subnets"`
 }
 
@@ -70,9 +71,11 @@ type Subnet struct {
 	Reservations []Reservation      `yaml:"reservations"`
 }
 
-// Reservation is an address for one machine.
+// Reservation is an address for one machine, or for the machine at one port.
 type Reservation struct {
 	MAC      MAC    `yaml:"mac"`
+	Circuit  PortID `yaml:"circuit"`
+	Remote   PortID `yaml:"remote"`
 	Address  Addr   `yaml:"address"`
 	Hostname string `yaml:"hostname"`
 }
@@ -104,6 +107,7 @@ type HTTP struct {
 	Off         bool   `yaml:"off"`
 	Listen      string `yaml:"listen"` // ":80"
 	Connections int    `yaml:"connections"`
+	PerAddress  int    `yaml:"perAddress"`
 }
 
 // HTTPS is the same over TLS.

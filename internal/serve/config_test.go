@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/pxe/dhcp"
 )
 
 const whole = `# a site
@@ -29,6 +30,7 @@ user: ingot
 dhcp:
   mode: full
   relays: [198.51.100.1]
+  trustCircuit: true
   subnets:
     - subnet: 192.0.2.0/24
       pools: [192.0.2.100-192.0.2.150, 192.0.2.160 - 192.0.2.170]
@@ -39,12 +41,14 @@ dhcp:
       lease: 12h
       reservations:
         - {mac: "52:54:00:12:34:56", address: 192.0.2.10, hostname: edge-1}
+        - {circuit: ge-0/0/7, remote: 0x525400aabb01, address: 192.0.2.11}
+        - {circuit: 7, address: 192.0.2.12}
 dhcp6:
   mode: full
   subnets:
     - {subnet: "2001:db8:7::/64", pool: "2001:db8:7::100-2001:db8:7::1ff", dns: ["2001:db8::53"], lease: 2h, advertise: true}
 tftp: {listen: "192.0.2.1:69", transfers: 100}
-http: {listen: ":8080", connections: 100}
+http: {listen: ":8080", connections: 100, perAddress: 10}
 https: {on: true, listen: ":8443", cert: c.pem, key: k.pem, prefer: true}
 attest: {interval: 5m, policy: p.yaml, secrets: s, ekRoots: [ek], requireChain: true, denyTPM: ["id:49465800/SLB9670"], revokedEK: ["` + digest0 + `"]}
 metrics: {listen: "[::1]:9445"}
@@ -68,6 +72,15 @@ func TestParseWholeFile(t *testing.T) {
 	}
 	if got := time.Duration(c.DHCP.Subnets[0].Lease); got != 12*time.Hour || c.DHCP.Port != 67 || c.DHCP.ProxyPort != 4011 {
 		t.Errorf("lease %s, ports %d and %d", got, c.DHCP.Port, c.DHCP.ProxyPort)
+	}
+	for i, want := range []dhcp.Port{{}, {Circuit: "ge-0/0/7", Remote: "\x52\x54\x00\xaa\xbb\x01"}, {Circuit: "7"}} {
+		if got := c.DHCP.Subnets[0].Reservations[i].port(); got != want {
+			t.Errorf("reservation %d is of %+v, want %+v", i, got, want)
+		}
+	}
+	// What the parser takes, the policy takes, too.
+	if _, err := dhcp.Compile((&Server{c: c}).dhcpConfig(c)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -122,6 +135,11 @@ var bad = []struct {
 	{"lease not a duration", full + "      pools: [192.0.2.1-192.0.2.9]\n      lease: 3600\n", `lease is "3600": not a duration`, true},
 	{"mac", full + "      reservations: [{mac: 5254.0012.3456, address: 192.0.2.5}]\n", "not the hardware address of a machine", true},
 	{"group mac", full + "      reservations: [{mac: \"01:00:5e:00:00:01\", address: 192.0.2.5}]\n", "not the hardware address of a machine", false},
+	{"neither mac nor port", full + "      reservations: [{address: 192.0.2.5}]\n", "mac, circuit, remote", true},
+	{"mac and port", full + "      reservations: [{mac: \"52:54:00:00:00:01\", circuit: a, address: 192.0.2.5}]\n", "circuit", true},
+	{"port twice", full + "      reservations: [{circuit: a, remote: b, address: 192.0.2.5}, {circuit: \"0x61\", remote: b, address: 192.0.2.6}]\n", `circuit is circuit id "a" of remote id "b", which dhcp.subnets[0].reservations[0] has, too`, false},
+	{"port with bad digits", full + "      reservations: [{circuit: \"0x6\", address: 192.0.2.5}]\n", "no id of option 82\nhint: write it as the switch shows it", false},
+	{"no connection of an address", one + "http: {perAddress: 0}\n", "http.perAddress is 0, out of range", true},
 	{"mac twice", full + "      reservations: [{mac: \"52:54:00:00:00:01\", address: 192.0.2.5}, {mac: \"52:54:00:00:00:01\", address: 192.0.2.6}]\n", "mac is 52:54:00:00:00:01, which dhcp.subnets[0].reservations[0] has, too", false},
 	{"address twice", full + "      reservations: [{mac: \"52:54:00:00:00:01\", address: 192.0.2.5}, {mac: \"52:54:00:00:00:02\", address: 192.0.2.5}]\n", "address is 192.0.2.5, which", false},
 	{"six in four", one + "dhcp: {mode: full, subnets: [{subnet: \"2001:db8::/64\", pools: [\"2001:db8::1-2001:db8::2\"]}]}\n", "not an IPv4 subnet\nhint: IPv6 is under dhcp6", false},

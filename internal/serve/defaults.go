@@ -21,6 +21,7 @@ func (c *Config) Complete() {
 	}
 	c.TFTP.Listen, c.TFTP.Transfers = cmp.Or(c.TFTP.Listen, ":69"), cmp.Or(c.TFTP.Transfers, 4096)
 	c.HTTP.Listen, c.HTTP.Connections = cmp.Or(c.HTTP.Listen, ":80"), cmp.Or(c.HTTP.Connections, 4096)
+	c.HTTP.PerAddress = cmp.Or(c.HTTP.PerAddress, 256)
 	c.HTTPS.Listen = cmp.Or(c.HTTPS.Listen, ":443")
 	c.Attest.Listen = cmp.Or(c.Attest.Listen, ":9444")
 	c.Attest.Interval = appliance.Duration(c.Attest.Interval.Or(time.Minute))

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,28 +45,47 @@ func (s *Server) openDHCP(context.Context) error {
 
 // countDHCP tells what the DHCP server counts itself.
 func (s *Server) countDHCP(d *dhcpd.Server) {
-	for verdict, of := range map[string]func(dhcpd.Stats) uint64{
-		"answered":  func(s dhcpd.Stats) uint64 { return s.Answered },
-		"malformed": func(s dhcpd.Stats) uint64 { return s.Malformed },
-		"foreign":   func(s dhcpd.Stats) uint64 { return s.Foreign },
-		"refused":   func(s dhcpd.Stats) uint64 { return s.Refused },
-		"limited":   func(s dhcpd.Stats) uint64 { return s.Limited },
-		"busy":      func(s dhcpd.Stats) uint64 { return s.Busy },
-		"failed":    func(s dhcpd.Stats) uint64 { return s.Failed },
-	} {
-		s.metrics.counter("ingot_dhcp_messages_total", "DHCP messages that came in, by what became of them (answered; malformed; foreign: for another server; refused: of a relay or client that is not served; limited: too many of one machine; busy: too many at once; failed: the answer could not be sent).",
-			prometheus.Labels{"family": "4", "verdict": verdict}, func() float64 { return float64(of(d.Stats())) })
-	}
-	s.metrics.counter("ingot_dhcp_received_total", "DHCP messages that came in.", prometheus.Labels{"family": "4"}, func() float64 { return float64(d.Stats().Received) })
-	s.metrics.leases("4", func() int {
-		n, now := 0, time.Now()
-		for _, l := range d.Leases() {
-			if now.Before(l.Expires) {
-				n++
+	for _, t := range []dhcp.Type{0, dhcp.Discover, dhcp.Request, dhcp.Decline, dhcp.Release, dhcp.Inform} {
+		for _, o := range dhcpd.Outcomes() {
+			if o == dhcpd.Malformed && t != 0 {
+				continue // what cannot be read has no type
 			}
+			s.metrics.counter("ingot_dhcp_messages_total", "DHCP messages that came in, by type and by what became of them (answered; silent: taken note of, or of somebody who is not answered; malformed; foreign: for another server; refused: of a relay or client that is not served; limited: too many of one machine; busy: too many at once; failed: the answer could not be sent, or its lease not be kept).",
+				prometheus.Labels{"family": "4", "type": typeLabel(t), "outcome": o.String()}, func() float64 { return float64(received(d, t, o)) })
 		}
-		return n
-	})
+	}
+	for _, t := range []dhcp.Type{dhcp.Offer, dhcp.Ack, dhcp.Nak} {
+		s.metrics.counter("ingot_dhcp_answers_total", "DHCP messages that left, by type.",
+			prometheus.Labels{"family": "4", "type": typeLabel(t)}, func() float64 { return float64(d.Answers(t)) })
+	}
+	for _, standing := range []dhcp.Standing{dhcp.Offered, dhcp.Bound, dhcp.Declined} {
+		s.metrics.leases("4", string(standing), func() int {
+			n, now := 0, time.Now()
+			for _, l := range d.Leases() {
+				if l.Standing == standing && now.Before(l.Expires) {
+					n++
+				}
+			}
+			return n
+		})
+	}
+	s.metrics.gauge("ingot_dhcp_pool_addresses", "Addresses of all pools, by IP version.", prometheus.Labels{"family": "4"}, func() float64 { return float64(d.Pooled()) })
+}
+
+// received counts messages of a type; those that only servers send are of no type.
+func received(d *dhcpd.Server, t dhcp.Type, o dhcpd.Outcome) uint64 {
+	n := d.Count(t, o)
+	if t == 0 {
+		n += d.Count(dhcp.Offer, o) + d.Count(dhcp.Ack, o) + d.Count(dhcp.Nak, o)
+	}
+	return n
+}
+
+func typeLabel(t dhcp.Type) string {
+	if t == 0 {
+		return "other"
+	}
+	return strings.ToLower(t.String())
 }
 
 // dhcpError says which of the two ports cannot be had.
@@ -84,7 +104,7 @@ func (s *Server) dhcpError(err error) error {
 // dhcpConfig is what a configuration means for DHCP. The addresses of files are
 // those of this server on the link that asks, unless the operator has named one.
 func (s *Server) dhcpConfig(c *Config) dhcp.Config {
-	out := dhcp.Config{Mode: dhcp.Mode(c.DHCP.Mode), Base: s.base(c)}
+	out := dhcp.Config{Mode: dhcp.Mode(c.DHCP.Mode), Base: s.base(c), TrustCircuit: c.DHCP.Trust}
 	for _, r := range c.DHCP.Relays {
 		out.Relays = append(out.Relays, netip.PrefixFrom(r.Addr, 32))
 	}
@@ -97,11 +117,16 @@ func (s *Server) dhcpConfig(c *Config) dhcp.Config {
 			sub.Pools = append(sub.Pools, dhcp.Range{From: p.First, To: p.Last})
 		}
 		for _, r := range x.Reservations {
-			sub.Reservations = append(sub.Reservations, dhcp.Reservation{MAC: r.MAC.MAC, Addr: r.Address.Addr, Name: r.Hostname})
+			sub.Reservations = append(sub.Reservations, dhcp.Reservation{MAC: r.MAC.MAC, Port: r.port(), Addr: r.Address.Addr, Name: r.Hostname})
 		}
 		out.Subnets = append(out.Subnets, sub)
 	}
 	return out
+}
+
+// port is where the machine of a reservation is plugged in.
+func (r Reservation) port() dhcp.Port {
+	return dhcp.Port{Circuit: string(r.Circuit), Remote: string(r.Remote)}
 }
 
 func plain(list []Addr) (out []netip.Addr) {

@@ -43,7 +43,7 @@ func (s *Server) openDHCP6(context.Context) error {
 			s.listeners = append(s.listeners, &listener{Part: "dhcp6", Network: "udp", Address: netip.AddrPortFrom(netip.IPv6Unspecified(), port).String(), Link: l.Name})
 		}
 	}
-	s.metrics.leases("6", func() int { return len(d.Leases()) })
+	s.metrics.leases("6", "bound", func() int { return len(d.Leases()) })
 	s.parts = append(s.parts, part{name: "dhcp6", run: d.Serve, close: func() { d.Close() }})
 	return nil
 }

@@ -23,7 +23,10 @@ import (
 
 // openHTTP opens HTTP and HTTPS. Both share the limits of one server.
 func (s *Server) openHTTP(ctx context.Context) error {
-	server := &httpboot.Server{Source: s.site, Watcher: s.site.watch, Limits: httpboot.Limits{Connections: s.c.HTTP.Connections}}
+	server := &httpboot.Server{Source: s.site, Watcher: s.site.watch, Limits: httpboot.Limits{Connections: s.c.HTTP.Connections, PerAddress: s.c.HTTP.PerAddress}}
+	if !s.c.HTTP.Off || s.c.HTTPS.On {
+		s.countHTTP(server)
+	}
 	if !s.c.HTTP.Off {
 		l, err := s.listen(ctx, "http", "http.listen", s.c.HTTP.Listen)
 		if err != nil {
@@ -46,10 +49,18 @@ func (s *Server) openHTTP(ctx context.Context) error {
 	return nil
 }
 
+// countHTTP tells what the HTTP server counts itself.
+func (s *Server) countHTTP(h *httpboot.Server) {
+	s.metrics.gauge("ingot_http_connections", "Connections of HTTP and HTTPS that are open.", nil, func() float64 { return float64(h.Stats().Open) })
+	s.metrics.counter("ingot_http_accepted_connections_total", "Connections of HTTP and HTTPS that came in.", nil, func() float64 { return float64(h.Stats().Accepted) })
+	s.metrics.counter("ingot_http_refused_connections_total", "Connections of HTTP and HTTPS that were closed at once, because their address had http.perAddress of them.", nil, func() float64 { return float64(h.Stats().Refused) })
+}
+
 // bootCertificate is that of HTTPS Boot: the operator's, or one by the boot
 // authority of the key set. It is renewed while the server runs.
 func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certificate], error) {
-	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(s.c.HTTPS.Cert, s.c.HTTPS.Key) }
+	conf := s.c
+	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(conf.HTTPS.Cert, conf.HTTPS.Key) }
 	if s.c.HTTPS.Cert == "" {
 		if s.o.Set == nil {
 			return nil, s.c.wrong("https", "keys", "name a key set with keys, or a certificate with https.cert and https.key", "HTTPS without keys: who issues its certificate?")
@@ -58,8 +69,9 @@ func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certi
 		if err != nil {
 			return nil, &ui.Error{Err: fmt.Errorf("https: %w", err), Hint: "ingot keys add " + s.c.Keys + " boot; then enrol its certificate in the firmware (docs/netboot-http.md)"}
 		}
+		names := s.names()
 		load = func() (tls.Certificate, error) {
-			return verifier.BootCertificate(s.c.State, *by, s.names(), time.Now())
+			return verifier.BootCertificate(conf.State, *by, names, time.Now())
 		}
 	}
 	c, err := load()
@@ -73,10 +85,11 @@ func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certi
 	current.Store(&c)
 	s.site.renew = append(s.site.renew, func() error {
 		c, err := load()
-		if err == nil {
-			current.Store(&c)
+		if err != nil {
+			return fmt.Errorf("https: %w", err)
 		}
-		return err
+		current.Store(&c)
+		return nil
 	})
 	return current, nil
 }

@@ -89,11 +89,13 @@ var dhcpKeys = []strictyaml.Key{
       router: 192.0.2.1
       dns: [192.0.2.53]
       reservations:
-        - {mac: "52:54:00:12:34:56", address: 192.0.2.10, hostname: edge-1}`},
+        - {mac: "52:54:00:12:34:56", address: 192.0.2.10, hostname: edge-1}
+        - {circuit: "ge-0/0/7", remote: 0x525400aabb01, address: 192.0.2.11}`},
 	{Path: "dhcp.mode", Enum: []string{ModeProxy, ModeFull, ModeOff}, Default: ModeProxy, Means: map[string]string{"server": ModeFull, "on": ModeFull, "none": ModeOff}, Doc: "`proxy`, `full` or `off`.", Example: "mode: full"},
 	{Path: "dhcp.port", Min: 1, Max: 65535, Default: "67", Doc: "Port of DHCP servers. Firmware knows 67 only; another one is for tests."},
 	{Path: "dhcp.proxyPort", Min: 1, Max: 65535, Default: "4011", Doc: "Port of the PXE boot server, which some firmware asks after it has an address."},
 	{Path: "dhcp.relays", Also: []string{"relay", "giaddr"}, Default: "those in a subnet of `subnets`; for `proxy` none", Doc: "Relay agents that are answered, by the address that they put into giaddr.", Example: "relays: [198.51.100.1]"},
+	{Path: "dhcp.trustCircuit", Default: "false", Also: []string{"trust", "trustOption82"}, Doc: "`true` believes option 82 from machines on the own links, too: only where the switch adds it (DHCP snooping) and drops what machines forge. From relay agents it always counts."},
 	{Path: "dhcp.subnets", Also: []string{"subnet", "networks", "ranges"}, Doc: "Where addresses are given, for `full`: the subnet of each link that is served, and those behind relays."},
 	{Path: "dhcp.subnets[].subnet", Required: true, Also: []string{"network", "cidr", "prefix"}, Doc: "The subnet.", Example: "subnet: 192.0.2.0/24"},
 	{Path: "dhcp.subnets[].pools", Also: []string{"pool", "range", "ranges"}, Default: "none: reservations only", Doc: "Addresses for machines without a reservation.", Example: "pools: [192.0.2.100-192.0.2.200]"},
@@ -103,7 +105,10 @@ var dhcpKeys = []strictyaml.Key{
 	{Path: "dhcp.subnets[].domain", MaxLen: 253, Match: isName, Pattern: namePattern, Expect: "a name of DNS", Doc: "Domain of the machines.", Example: "domain: example.com"},
 	{Path: "dhcp.subnets[].lease", Default: "1h", Also: []string{"leaseTime", "ttl"}, Doc: "How long an address is given, 2m to 720h.", Example: "lease: 12h"},
 	{Path: "dhcp.subnets[].reservations", Also: []string{"hosts", "static"}, Doc: "Addresses for machines that are known."},
-	{Path: "dhcp.subnets[].reservations[].mac", Required: true, Also: []string{"macaddress", "hwaddr"}, Doc: "Hardware address.", Example: `mac: "52:54:00:12:34:56"`},
+	{Path: "dhcp.subnets[].reservations[]", Any: []string{"mac", "circuit", "remote"}},
+	{Path: "dhcp.subnets[].reservations[].mac", Also: []string{"macaddress", "hwaddr"}, Doc: "Hardware address.", Example: `mac: "52:54:00:12:34:56"`},
+	{Path: "dhcp.subnets[].reservations[].circuit", Without: "mac", Also: []string{"circuitId", "circuit-id", "port"}, Doc: "Whatever machine is at this port: circuit id of option 82, as text or as bytes in hexadecimal (0x00040007).", Example: `circuit: "ge-0/0/7"`},
+	{Path: "dhcp.subnets[].reservations[].remote", Without: "mac", Also: []string{"remoteId", "remote-id", "switch"}, Doc: "Which switch or modem `circuit` is of: remote id of option 82. Alone: whatever machine is behind it.", Example: "remote: 0x525400aabb01"},
 	{Path: "dhcp.subnets[].reservations[].address", Required: true, Also: []string{"ip"}, Doc: "Address in the subnet; it may lie in a pool, and is given to nobody else.", Example: "address: 192.0.2.10"},
 	{Path: "dhcp.subnets[].reservations[].hostname", MaxLen: 63, Match: isName, Pattern: namePattern, Expect: "a name of DNS", Also: []string{"name", "host"}, Doc: "Name that the machine is told.", Example: "hostname: edge-1"},
 }
@@ -132,6 +137,7 @@ var fileKeys = []strictyaml.Key{
 	{Path: "http.off", Default: "false", Doc: "`true` serves no HTTP."},
 	listenKey("http.listen", ":80", "Address and port. Another port is named in the URL that firmware gets."),
 	{Path: "http.connections", Min: 1, Max: 1 << 20, Default: "4096", Also: []string{"max", "clients"}, Doc: "Connections at once."},
+	{Path: "http.perAddress", Min: 1, Max: 1 << 20, Default: "256", Also: []string{"perClient"}, Doc: "Connections at once of one client address, for HTTP and HTTPS together; one more is closed at once. A machine has one or two. Machines behind one NAT or proxy come from one address: raise it to twice their number."},
 	{Path: "https", Doc: "The same files over TLS, for UEFI HTTPS Boot. Firmware must have the authority enrolled. [netboot-http.md](netboot-http.md)", Example: "https: {on: true, prefer: true}"},
 	{Path: "https.on", Default: "false", Also: []string{"enabled"}, Doc: "`true` serves HTTPS."},
 	listenKey("https.listen", ":443", "Address and port."),

@@ -81,8 +81,8 @@ func (m *metrics) gauge(name, help string, labels prometheus.Labels, value func(
 }
 
 // leases registers how many addresses are out.
-func (m *metrics) leases(family string, value func() int) {
-	m.gauge("ingot_dhcp_leases", "Addresses that are given now, by IP version.", prometheus.Labels{"family": family}, func() float64 { return float64(value()) })
+func (m *metrics) leases(family, state string, value func() int) {
+	m.gauge("ingot_dhcp_leases", "Addresses that are somebody's now, by IP version and state (bound; offered: for a minute; declined: somebody else has it).", prometheus.Labels{"family": family, "state": state}, func() float64 { return float64(value()) })
 }
 
 // counter registers a sum that is kept elsewhere.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ingot-os/ingot/pxe/dhcpd"
+	"github.com/ingot-os/ingot/pxe/httpboot"
 	"github.com/ingot-os/ingot/pxe/netboot"
 	"github.com/ingot-os/ingot/pxe/tftp"
 )
@@ -27,6 +28,7 @@ func busy(t *testing.T) *metrics {
 	}
 	s.countDHCP(d)
 	s.countTFTP(&tftp.Server{})
+	s.countHTTP(&httpboot.Server{})
 	m := s.metrics
 	for _, r := range []string{"trusted", "refused", "rejected"} {
 		m.verdicts.WithLabelValues(r).Inc()

@@ -72,6 +72,9 @@ func (s *Server) would(ctx context.Context) (list []Would) {
 	}
 	for _, sub := range s.c.DHCP.Subnets {
 		for _, r := range sub.Reservations {
+			if r.MAC.IsZero() { // a port: which machine is there is not known
+				continue
+			}
 			w := s.ask(ctx, r.MAC.String(), netboot.Client{MAC: r.MAC.MAC, Arch: netboot.EFIX64, Class: "PXEClient", Addr: r.Address.Addr})
 			w.MAC = r.MAC.String()
 			list = append(list, w)

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"os"
 	"reflect"
 	"strings"
@@ -28,7 +29,9 @@ func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-renew.C:
-			s.renewAll()
+			if err := s.renewAll(); err != nil {
+				s.o.Log.Error("certificates: stay as they were", "error", err.Error())
+			}
 		case <-hup:
 			s.Reload(ctx)
 		case <-look.C:
@@ -49,8 +52,8 @@ func (s *Server) refresh(ctx context.Context) {
 	}
 }
 
-// Reload reads the configuration, releases and rules again, and reports whether all
-// of them could be. What cannot be read stays as it was, and the log says why.
+// Reload reads the configuration, certificates, releases and rules again, and reports
+// whether all of them could be. What cannot be read stays as it was, and the log says why.
 // Transfers under way go on.
 func (s *Server) Reload(ctx context.Context) (all bool) {
 	s.mu.Lock()
@@ -63,6 +66,7 @@ func (s *Server) Reload(ctx context.Context) (all bool) {
 		}
 		all = s.note("configuration", err)
 	}
+	all = s.note("certificates", s.renewAll()) && all
 	all = s.note("releases", s.loadReleases(ctx)) && all
 	return s.note("rules", s.site.loadRules(ctx)) && all
 }
@@ -103,33 +107,37 @@ func (s *Server) loadReleases(ctx context.Context) error {
 // take takes over what can change while the server runs, and says which changes
 // need a restart.
 func (s *Server) take(c *Config) error {
-	if s.dhcp != nil && c.DHCP.Mode == s.c.DHCP.Mode {
-		if err := s.dhcp.Reload(s.dhcpConfig(c)); err != nil {
+	next := s.c.with(c)
+	if s.dhcp != nil {
+		if err := s.dhcp.Reload(s.dhcpConfig(next)); err != nil {
 			return err
 		}
 	}
-	if keys := restart(s.c, c); len(keys) > 0 {
+	if keys := restart(next, c); len(keys) > 0 {
 		s.o.Log.Warn("changes that need a restart", "keys", strings.Join(keys, " "))
 	}
-	next := *s.c
-	next.doc, next.Address = c.doc, c.Address
-	next.Releases, next.Trust, next.Insecure = c.Releases, c.Trust, c.Insecure
-	next.Default, next.Rules, next.Machines = c.Default, c.Rules, c.Machines
-	next.DHCP.Subnets, next.DHCP.Relays = c.DHCP.Subnets, c.DHCP.Relays
-	s.c = &next
-	s.site.take(&next)
+	s.c = next
+	s.site.take(next)
 	return nil
 }
 
-// alive are keys whose changes count at once.
-var alive = map[string]bool{
-	"releases": true, "default": true, "rules": true, "machines": true, "trust": true, "insecureReleases": true, "address": true,
-	"dhcp.subnets": true, "dhcp.relays": true,
+// with is what the server goes on with: of another configuration what counts at once,
+// the rest as it was. Subnets are of a mode, so with another mode they stay, too.
+func (c *Config) with(new *Config) *Config {
+	next := *c
+	next.File, next.doc, next.Address = new.File, new.doc, new.Address
+	next.Releases, next.Trust, next.Insecure = new.Releases, new.Trust, new.Insecure
+	next.Default, next.Rules, next.Machines = new.Default, new.Rules, new.Machines
+	next.HTTPS.Prefer = new.HTTPS.Prefer && c.HTTPS.On
+	if new.DHCP.Mode == c.DHCP.Mode {
+		next.DHCP.Subnets, next.DHCP.Relays, next.DHCP.Trust = new.DHCP.Subnets, new.DHCP.Relays, new.DHCP.Trust
+	}
+	return &next
 }
 
-// restart names the keys that differ and count after a restart only.
-func restart(old, new *Config) []string {
-	return differing("", reflect.ValueOf(*old), reflect.ValueOf(*new))
+// restart names the keys that the server goes on without, until it is started anew.
+func restart(next, new *Config) []string {
+	return differing("", reflect.ValueOf(*next), reflect.ValueOf(*new))
 }
 
 func differing(prefix string, a, b reflect.Value) (list []string) {
@@ -140,7 +148,7 @@ func differing(prefix string, a, b reflect.Value) (list []string) {
 		}
 		x, y := a.Field(i), b.Field(i)
 		switch {
-		case alive[prefix+name] || reflect.DeepEqual(x.Interface(), y.Interface()):
+		case reflect.DeepEqual(x.Interface(), y.Interface()):
 		case prefix == "" && x.Kind() == reflect.Struct && name != "address":
 			list = append(list, differing(name+".", x, y)...)
 		default:
@@ -150,13 +158,15 @@ func differing(prefix string, a, b reflect.Value) (list []string) {
 	return list
 }
 
-func (s *Server) renewAll() {
+// renewAll makes certificates of the key set again whose end is near, and reads those of the
+// operator again. What is under way goes on with the certificate that it began with.
+func (s *Server) renewAll() error {
+	var errs []error
 	if s.api != nil {
-		s.api.Renew()
+		errs = append(errs, s.api.Renew())
 	}
 	for _, renew := range s.site.renew {
-		if err := renew(); err != nil {
-			s.o.Log.Error("certificate of HTTPS is not renewed", "error", err.Error())
-		}
+		errs = append(errs, renew())
 	}
+	return errors.Join(errs...)
 }

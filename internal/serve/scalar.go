@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -117,3 +118,34 @@ func (*MAC) YAMLName() string { return `a hardware address such as "52:54:00:12:
 func (*MAC) YAMLPattern() (pattern string, numbers bool) {
 	return `^[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}$`, false
 }
+
+// PortID is what a relay agent says of a port: text as it stands, or bytes as 0x and
+// hexadecimal digits, since many switches number their ports in binary.
+type PortID string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *PortID) UnmarshalText(b []byte) error {
+	text := string(b)
+	bad := valueError{"no id of option 82", `write it as the switch shows it, "ge-0/0/7", or its bytes in hexadecimal, 0x00040007`}
+	if digits, ok := strings.CutPrefix(text, "0x"); ok {
+		raw, err := hex.DecodeString(digits)
+		if err != nil {
+			return bad
+		}
+		text = string(raw)
+	} else if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return bad
+	}
+	if text == "" || len(text) > 255 {
+		return valueError{fmt.Sprintf("an id of %d bytes", len(text)), "option 82 has room for 1 to 255"}
+	}
+	*p = PortID(text)
+	return nil
+}
+
+// YAMLName implements strictyaml.Named.
+func (*PortID) YAMLName() string { return `an id such as "ge-0/0/7" or 0x00040007` }
+
+// YAMLPattern is the text form for the JSON Schema. YAML takes 7 and 0x0007 for numbers when
+// they stand without quotation marks; their text counts here all the same.
+func (*PortID) YAMLPattern() (pattern string, numbers bool) { return `^[ -~]{1,512}$`, true }

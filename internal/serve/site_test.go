@@ -195,10 +195,10 @@ func TestRestart(t *testing.T) {
 	}
 	old := parse("releases: [a]\nkeys: k\ndhcp: {mode: full, subnets: [{subnet: 192.0.2.0/24, pools: [192.0.2.5-192.0.2.9]}]}\n")
 	new := parse("releases: [b]\nkeys: other\ndefault: x\nhttp: {listen: \":81\"}\ndhcp: {mode: proxy, relays: [192.0.2.1]}\nattest: {interval: 5m}\n")
-	if got := strings.Join(restart(old, new), " "); got != "keys dhcp.mode http.listen attest.interval" {
+	if got := strings.Join(restart(old.with(new), new), " "); got != "keys dhcp.mode dhcp.relays dhcp.subnets http.listen attest.interval" {
 		t.Errorf("%s", got)
 	}
-	if got := restart(old, old); len(got) > 0 {
+	if got := restart(old.with(old), old); len(got) > 0 {
 		t.Errorf("nothing changed: %v", got)
 	}
 }

@@ -78,3 +78,6 @@ func (s *Server) Count(t dhcp.Type, o Outcome) uint64 { return s.count.by[known(
 
 // Answers is how many answers of a type left.
 func (s *Server) Answers(t dhcp.Type) uint64 { return s.count.answers[known(t)].Load() }
+
+// Pooled is how many addresses the pools have together.
+func (s *Server) Pooled() int { return s.policy.Load().Pooled() }
