@@ -1,7 +1,7 @@
 // The bench program measures ingot on this machine and rewrites the tables of
 // docs/benchmarks.md. Every number of that page comes from here.
 //
-//	go run ./internal/bench                 all but the peers, about eight minutes
+//	go run ./internal/bench                 all but the peers, about half an hour
 //	go run ./internal/bench -reproduce 100  make hello a hundred times, count mismatches
 //	go run ./internal/bench -powercut 200   start what power cuts leave of an update, write docs/powercut.md
 //	go run ./internal/bench -kill 300       kill machines that are being updated
@@ -37,7 +37,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere, httpHereEnv: serveHTTPHere} {
+	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere, tftpHereEnv: serveTFTPHere, httpHereEnv: serveHTTPHere, hallServerEnv: serveHallHere, hallEnv: hallHere} {
 		if spec := os.Getenv(name); spec != "" {
 			if err := do(spec); err != nil {
 				fmt.Fprintln(os.Stderr, "ingot: bench:", err)
@@ -108,6 +108,8 @@ var groups = []group{
 	{"attest: forgeries", benchForgeries},
 	{"attest: storm", benchStorm},
 	{"HTTP Boot", benchHTTP},
+	{"TFTP", benchTFTP},
+	{"PXE storm", benchHall},
 	{"build", benchBuild},
 	{"check, lock, diff", benchVerbs},
 	{"UKI", benchUKI},

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -45,7 +44,7 @@ func benchHTTP(ctx context.Context, l *lab, r *report) error {
 	}
 	defer ours.stop()
 	c := contest{job: fmt.Sprintf("HTTP Boot: %d clients load a UKI of 20 MB at once", httpClients), other: "nginx"}
-	nginx, err := nginxProgram(ctx, l)
+	nginx, err := debianProgram(ctx, l, "nginx", "usr/sbin/nginx")
 	if err != nil {
 		c.note = err.Error()
 	}
@@ -67,7 +66,7 @@ func benchHTTP(ctx context.Context, l *lab, r *report) error {
 			took[i].values = append(took[i].values, o.took.Seconds())
 		}
 	}
-	if c.ours.memory, err = residentPeak(ours.cmd.Process.Pid); err != nil {
+	if c.ours.memory, err = process(ours.cmd.Process.Pid).memory(); err != nil {
 		return err
 	}
 	r.compare(c)
@@ -86,13 +85,13 @@ func benchHTTPStorm(ctx context.Context, l *lab, r *report, root string) error {
 	if o.failed > 0 {
 		return fmt.Errorf("%d of %d clients failed: %w", o.failed, stormClients, o.first)
 	}
-	memory, err := residentPeak(s.cmd.Process.Pid)
+	memory, err := process(s.cmd.Process.Pid).memory()
 	if err != nil {
 		return err
 	}
 	slices.Sort(o.done)
 	what := fmt.Sprintf("HTTP Boot: %d clients come at once, HEAD and GET of 20 MB, 0 failures", stormClients)
-	r.add(measure{what: what + ": until 99 of 100 have it", unit: seconds, series: series{values: []float64{o.done[len(o.done)*99/100]}, memory: memory}, memoryLimit: 256 << 20,
+	r.add(measure{netboot: true, what: what + ": until 99 of 100 have it", unit: seconds, series: series{values: []float64{o.done[len(o.done)*99/100]}, memory: memory}, memoryLimit: 256 << 20,
 		note: fmt.Sprintf("%.0f MB/s in all", float64(o.bytes)/o.took.Seconds()/1e6)})
 	return nil
 }
@@ -153,30 +152,6 @@ func startHTTP(ctx context.Context, l *lab, root, nginx string) (*httpServer, er
 	return s, s.await()
 }
 
-// nginxProgram finds nginx, or unpacks its Debian package beside the other things of
-// peers: installed, it would begin to listen.
-func nginxProgram(ctx context.Context, l *lab) (string, error) {
-	const installed = "/usr/sbin/nginx"
-	dir := filepath.Join(l.peerDir, "nginx")
-	unpacked := filepath.Join(dir, installed)
-	for _, p := range []string{installed, unpacked} {
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	for _, args := range [][]string{{"apt-get", "download", "-q", "nginx"}, {"sh", "-c", "dpkg-deb -x nginx_*.deb ."}} {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("unpack nginx: %w: %s", err, lastLines(string(out), 3))
-		}
-	}
-	return unpacked, nil
-}
-
 // nginxConf is nginx as it sends files best.
 const nginxConf = `daemon off; user root; worker_processes auto; worker_rlimit_nofile 16384; pid %[1]s/pid;
 events { worker_connections 8192; }
@@ -205,21 +180,6 @@ func (s *httpServer) stop() {
 	s.cmd.Wait()
 }
 
-// residentPeak is the most memory that a process had resident, in bytes.
-func residentPeak(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			return n << 10, err
-		}
-	}
-	return 0, fmt.Errorf("process %d: no VmHWM", pid)
-}
-
 // serveHTTPHere runs in a process of its own, so that its memory is its own.
 func serveHTTPHere(spec string) error {
 	addr, root, _ := strings.Cut(spec, " ")
@@ -227,21 +187,29 @@ func serveHTTPHere(spec string) error {
 	if err != nil {
 		return err
 	}
-	store, err := bootfiles.New(bootfiles.Options{})
+	source, err := releaseIn(root)
 	if err != nil {
 		return err
 	}
-	b, err := os.ReadFile(filepath.Join(root, ukiName))
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(b)
-	f := bootfiles.File{Path: filepath.Join(root, ukiName), Name: ukiName, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A crowd on one machine is not what the bound of an address is for.
-	s := &httpboot.Server{Source: oneFile{store, f}, Limits: httpboot.Limits{PerAddress: stormClients + 48}}
+	s := &httpboot.Server{Source: source, Limits: httpboot.Limits{PerAddress: stormClients + 48}}
 	return s.Serve(ctx, ln)
+}
+
+// releaseIn is the release in a folder, whose only file is checked as all are.
+func releaseIn(root string) (oneFile, error) {
+	store, err := bootfiles.New(bootfiles.Options{})
+	if err != nil {
+		return oneFile{}, err
+	}
+	b, err := os.ReadFile(filepath.Join(root, ukiName))
+	if err != nil {
+		return oneFile{}, err
+	}
+	sum := sha256.Sum256(b)
+	return oneFile{store, bootfiles.File{Path: filepath.Join(root, ukiName), Name: ukiName, Size: int64(len(b)), SHA256: hex.EncodeToString(sum[:])}}, nil
 }
 
 // oneFile is the release.

@@ -18,7 +18,8 @@ type httpLoad struct {
 	path    string
 	size    int64
 	clients int
-	probe   bool // HEAD first, on a connection of its own, as EDK2 does
+	from    netip.Addr // of the client; zero: any
+	probe   bool       // HEAD first, on a connection of its own, as EDK2 does
 }
 
 // httpOutcome is what came of it.
@@ -73,7 +74,11 @@ var httpBuffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
 // ask sends a request, and gives the bytes that came.
 func (l httpLoad) ask(method string) (int64, error) {
-	conn, err := net.DialTimeout("tcp", l.server.String(), httpPatience)
+	d := net.Dialer{Timeout: httpPatience}
+	if l.from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(l.from, 0))
+	}
+	conn, err := d.Dial("tcp", l.server.String())
 	if err != nil {
 		return 0, err
 	}

@@ -14,6 +14,7 @@ type report struct {
 	contests []contest
 	peers    []peer
 	proofs   []proof
+	races    []race
 }
 
 // measure is a property of ingot with its target.
@@ -25,6 +26,7 @@ type measure struct {
 	memoryLimit int64   // bytes; 0 = no target
 	attest      bool    // a row of the table about attestation
 	update      bool    // a row of the table about updates
+	netboot     bool    // a row of the table about boots over the network
 	note        string
 }
 
@@ -158,6 +160,12 @@ const frame = `# Benchmarks
 <!-- end -->
 
 <!-- table updates -->
+<!-- end -->
+
+<!-- table netboot -->
+<!-- end -->
+
+<!-- table tftp -->
 <!-- end -->
 `
 

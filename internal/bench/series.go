@@ -45,6 +45,7 @@ const (
 	seconds unit = iota
 	bytesMB      // powers of 1000, as limits of sizes are given
 	count        // of things
+	rate         // bytes in a second
 )
 
 func (u unit) format(v float64) string {
@@ -53,6 +54,8 @@ func (u unit) format(v float64) string {
 		return fmt.Sprintf("%.2f MB", v/1e6)
 	case u == count:
 		return fmt.Sprintf("%.0f", v)
+	case u == rate:
+		return fmt.Sprintf("%.0f MB/s", v/1e6)
 	case v < 0.001:
 		return fmt.Sprintf("%.0f µs", v*1e6)
 	case v < 0.01:

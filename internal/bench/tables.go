@@ -18,6 +18,7 @@ func (r *report) tables() []table {
 	}
 	ours, judged := split(r.measures, measure.attests)
 	ours, updates := split(ours, measure.updates)
+	ours, boots := split(ours, measure.netboots)
 	builders, libraries := split(r.peers, peer.attests)
 	add("ours", len(ours), func() string { return measureTable(ours) })
 	add("tools", len(r.contests), r.contestTable)
@@ -26,6 +27,8 @@ func (r *report) tables() []table {
 	add("forgeries", len(libraries), func() string { return peerTable("library", libraries) })
 	add("reproduce", len(r.proofs), r.proofTable)
 	add("updates", len(updates), func() string { return measureTable(updates) })
+	add("netboot", len(boots), func() string { return measureTable(boots) })
+	add("tftp", len(r.races), r.raceTable)
 	return out
 }
 
@@ -33,6 +36,8 @@ func (r *report) tables() []table {
 func (m measure) attests() bool { return m.attest }
 
 func (m measure) updates() bool { return m.update }
+
+func (m measure) netboots() bool { return m.netboot }
 
 func (p peer) attests() bool { return p.builder == attestation }
 
