@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/hex"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/fleet"
+	"github.com/ingot-os/ingot/internal/timeline"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -25,9 +27,7 @@ func (d *Dispatcher) Attested(ctx context.Context, before *fleet.Host, v *attest
 		return // the next verdict comes within an interval
 	}
 	again := before.LastSeen != nil && before.LastSeen.Clock.ResetCount == v.Clock.ResetCount
-	if !again && v.Trusted {
-		d.sawHost(host, &b, address, netboot.Attested, v.Release+"-"+v.Version, v.Boot)
-	}
+	d.tellTimeline(before, &b, v, address, again)
 	if b.Attempt == nil {
 		return
 	}
@@ -39,6 +39,22 @@ func (d *Dispatcher) Attested(ctx context.Context, before *fleet.Host, v *attest
 		d.spend(ctx, host, v)
 	case b.Attempt.Trial && b.Attempt.Stem == v.Release+"-"+v.Version:
 		d.refused(ctx, host, v)
+	}
+}
+
+// tellTimeline says that a boot has attested, or was refused, once. From a disk that
+// is of a boot over the network only when one was seen shortly before.
+func (d *Dispatcher) tellTimeline(before *fleet.Host, b *fleet.Boot, v *attest.Verdict, address string, again bool) {
+	host, stage, detail := before.Record.Name, netboot.Attested, v.Boot
+	if !v.Trusted {
+		stage, detail = timeline.Untrusted, string(v.Reason())
+	}
+	mac := d.macOf(host, b, address)
+	switch {
+	case again && (before.Trusted == v.Trusted || d.o.Timeline.Reached(mac, stage)):
+	case (v.Boot == diskBoot || v.Boot == "") && !d.o.Timeline.Going(mac, d.now()):
+	default:
+		d.sawHost(host, b, address, stage, strings.Trim(v.Release+"-"+v.Version, "-"), detail)
 	}
 }
 
@@ -162,25 +178,38 @@ func (d *Dispatcher) refused(ctx context.Context, host string, v *attest.Verdict
 	}
 }
 
-// sawHost tells the timeline what became known of a host: of the machine that
-// its attempt was for, else of the one that has its address.
+// sawHost tells what became known of a host, of the machine that it is about.
 func (d *Dispatcher) sawHost(host string, b *fleet.Boot, address string, stage netboot.Stage, release, detail string) {
-	e := netboot.Event{Time: d.now(), Stage: stage, Host: host, Release: release, Detail: detail}
-	if b.Attempt != nil {
-		e.MAC = b.Attempt.MAC
-	}
-	if e.Addr, _ = netip.ParseAddrPort(address); e.MAC.IsZero() {
-		e.MAC = d.o.Timeline.At(e.Addr.Addr())
-	}
-	if m, ok := d.Machine(e.MAC); ok && m.Host != host {
-		e.MAC = netboot.MAC{} // behind the same gateway
-	}
-	if own := d.machinesOf(host); e.MAC.IsZero() && len(own) > 0 {
-		e.MAC = own[0].MAC
+	e := netboot.Event{Time: d.now(), Stage: stage, Host: host, MAC: d.macOf(host, b, address), Release: release, Detail: detail}
+	e.Addr, _ = netip.ParseAddrPort(address)
+	if d.o.Watcher != nil {
+		d.o.Watcher.Saw(e)
 	}
 	if !e.MAC.IsZero() {
 		d.o.Timeline.Saw(e)
 	}
+}
+
+func (d *Dispatcher) reached(host string, b *fleet.Boot, stage netboot.Stage) bool {
+	return d.o.Timeline.Reached(d.macOf(host, b, ""), stage)
+}
+
+// macOf is the machine that a host's word is about: that of its attempt, else the
+// one that has its address, else its first. Zero: none is known.
+func (d *Dispatcher) macOf(host string, b *fleet.Boot, address string) (mac netboot.MAC) {
+	if b.Attempt != nil {
+		mac = b.Attempt.MAC
+	}
+	if addr, err := netip.ParseAddrPort(address); err == nil && mac.IsZero() {
+		mac = d.o.Timeline.At(addr.Addr())
+	}
+	if m, ok := d.Machine(mac); ok && m.Host != host {
+		mac = netboot.MAC{} // behind the same gateway
+	}
+	if own := d.machinesOf(host); mac.IsZero() && len(own) > 0 {
+		mac = own[0].MAC
+	}
+	return mac
 }
 
 // machinesOf are the MAC addresses of a host, in order.

@@ -12,6 +12,7 @@ import (
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/netslot"
+	"github.com/ingot-os/ingot/internal/timeline"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verifier"
 	"github.com/ingot-os/ingot/pxe/netboot"
@@ -43,6 +44,8 @@ type telling struct {
 	key    string // of the ticket
 	order  updateapi.BootOrder
 	state  *slot.State // the slots, where they were touched
+	// blessed says that the report made what runs the good release.
+	blessed bool
 }
 
 // Booted takes the report of an attested host. The first of a boot closes the
@@ -53,8 +56,10 @@ func (d *Dispatcher) Booted(ctx context.Context, h *fleet.Host, r updateapi.Boot
 		t.runs = d.named(l.Release, l.Version, l.Arch)
 		t.ram = t.ram && l.Boot != diskBoot
 	}
-	if err := d.learn(ctx, h, &r); err != nil {
-		return t.order, err
+	if h.Trusted { // what another image says of the machine is not known to be true
+		if err := d.learn(ctx, h, &r); err != nil {
+			return t.order, err
+		}
 	}
 	var err error
 	if t.wants, err = d.o.Store.Assignment(ctx, t.host); err != nil {
@@ -169,24 +174,24 @@ func (t *telling) take(ctx context.Context) error {
 	if err := t.findTicket(ctx, &b); err != nil {
 		return err
 	}
-	if t.fresh && t.ram {
-		d.sawHost(t.host, &b, "", netboot.Attested, t.stem(), "")
-	}
-	if t.r.Healthy > 0 && t.ram && (t.fresh || !b.Fit) {
-		d.sawHost(t.host, &b, "", netboot.Healthy, t.stem(), "")
+	if t.ram {
+		t.tellTimeline(&b)
 	}
 	if t.idle(&b) {
 		return nil
 	}
 	before := b
 	err = d.o.Store.ChangeBoot(ctx, t.host, func(b *fleet.Boot) error {
-		t.state = nil
+		t.state, t.blessed = nil, false
 		return t.change(b)
 	})
 	if err != nil {
 		return err
 	}
 	t.install(&before)
+	if t.blessed {
+		d.sawHost(t.host, &before, "", timeline.Released, t.stem(), "")
+	}
 	if t.ticket != nil && t.done() {
 		if err := d.endTicket(ctx, t.host, t.ticket.Kind); err != nil {
 			return err
@@ -197,6 +202,17 @@ func (t *telling) take(ctx context.Context) error {
 		return d.publish(ctx, t.host, *t.state)
 	}
 	return nil
+}
+
+// tellTimeline says what a report says of the boot. That the host attested, its
+// verdict has said, unless it was trusted at the second look.
+func (t *telling) tellTimeline(b *fleet.Boot) {
+	if t.fresh && t.runs != nil && !t.d.reached(t.host, b, netboot.Attested) {
+		t.d.sawHost(t.host, b, "", netboot.Attested, t.stem(), "")
+	}
+	if t.r.Healthy > 0 && (t.fresh || !b.Fit) {
+		t.d.sawHost(t.host, b, "", netboot.Healthy, t.stem(), "")
+	}
 }
 
 func (t *telling) stem() string {
@@ -309,7 +325,7 @@ func (t *telling) enrol(c slot.Content) error {
 		return err
 	}
 	st, err := t.d.slots.State(t.host)
-	t.state = &st
+	t.state, t.blessed = &st, err == nil
 	return err
 }
 
@@ -342,8 +358,9 @@ func (t *telling) tell(c slot.Content) error {
 		handle(func() (netslot.Outcome, error) { return s.Booted(t.host, c.Image, t.evidence()) })
 		t.order.Reset = false // a boot that has begun is not told to end by what was before it
 	}
-	if st.Phase == slot.Trying || st.Phase == slot.Blessed {
+	if before := st.Phase; before == slot.Trying || before == slot.Blessed {
 		t.health(handle)
+		t.blessed = err == nil && before == slot.Trying && st.Phase == slot.Blessed
 	}
 	if err == nil && st.Of(st.Good).Image == c.Image {
 		t.arm(&st, handle)

@@ -20,12 +20,19 @@
 // Who never attested has no slots: rules decide alone, and nothing of it is
 // written, so forged addresses fill no disk.
 //
+// What rules may ask for of a host comes from two places: its endorsement key from
+// its enrolment, and UUID, serial number and asset tag from its newest report that
+// came while its verdict was trusted, said by an image that the verdict knows. A
+// packet says its MAC address, its UUID where none was reported, its architecture,
+// and by which link or relay it came.
+//
 // Limits: one process for a store. MAC addresses choose, and prove nothing: who
 // forges one while its host is off can have the host's next boot fall into the
 // same window, which is what would have been served anyhow.
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +82,13 @@ type Options struct {
 	Window time.Duration
 	// Slots are the rules of trials. A trial always needs a trusted verdict.
 	Slots slot.Rules
-	Now   func() time.Time // nil: time.Now
+	// Link gives the networks in which the server itself is on an interface: those of
+	// a machine that asks there without a relay. Nil: they are not known.
+	Link func(name string) []netip.Prefix
+	// Watcher is told the stages that are known here alone: what hosts attested and
+	// reported. The timeline has them either way. Nil: nobody.
+	Watcher netboot.Watcher
+	Now     func() time.Time // nil: time.Now
 }
 
 // Dispatcher decides and remembers. Its methods may be called concurrently.
@@ -86,8 +99,8 @@ type Dispatcher struct {
 
 	mu    sync.Mutex
 	known directory
-	archs recent[netboot.Arch] // of machines that asked
-	loads chan netboot.MAC     // programs that went out whole
+	asked recent[netboot.Client] // the newest question of each machine, without what no rule asks for
+	loads chan netboot.MAC       // programs that went out whole
 }
 
 // defaultWindow is longer than the slowest boot that was measured: 120 MB by TFTP
@@ -106,7 +119,7 @@ func New(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Timeline = timeline.New(timeline.Options{Limit: o.Window})
 	}
 	o.Slots.Attested = true
-	d := &Dispatcher{o: o, archs: recent[netboot.Arch]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
+	d := &Dispatcher{o: o, asked: recent[netboot.Client]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
 	d.slots = &netslot.Server{Store: &d.open, Rules: o.Slots, Ready: d.ready}
 	list, err := o.Store.Machines(ctx)
 	if err != nil {
@@ -154,19 +167,29 @@ func (d *Dispatcher) Machine(mac netboot.MAC) (fleet.Machine, bool) {
 
 // Arch is the architecture with which a machine last asked.
 func (d *Dispatcher) Arch(mac netboot.MAC) netboot.Arch {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if a, ok := d.archs.get(mac); ok {
-		return a
-	}
-	if m, ok := d.known.machines[mac]; ok {
-		return m.Arch
-	}
-	return netboot.Unknown
+	c, _ := d.question(mac)
+	return c.Arch
 }
 
-// Asked remembers the architecture of a machine: files are asked for by its
-// address alone.
+// question is what is known of how a machine asks: its newest question, else what it
+// said when it last attested. ok says that it was heard.
+func (d *Dispatcher) question(mac netboot.MAC) (c netboot.Client, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, known := d.known.machines[mac]
+	c, ok = d.asked.get(mac)
+	if !ok {
+		c = netboot.Client{Arch: netboot.Unknown}
+		if known {
+			c.Arch = m.Arch
+		}
+	}
+	c.MAC = mac
+	return c, ok
+}
+
+// Asked remembers a question of DHCP: files are asked for by the machine's address
+// alone, and are to be decided as the offer was.
 func (d *Dispatcher) Asked(c netboot.Client) {
 	switch {
 	case c.Init:
@@ -177,7 +200,21 @@ func (d *Dispatcher) Asked(c netboot.Client) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.archs.put(c.MAC, c.Arch)
+	old, _ := d.asked.get(c.MAC)
+	d.asked.put(c.MAC, netboot.Client{Arch: c.Arch, UUID: cmp.Or(c.UUID, old.UUID), Addr: c.Addr, Relay: c.Relay, Link: c.Link})
+}
+
+// complete adds to who asks for a file what it said when it asked for an address. A
+// question of DHCP comes with its link.
+func (d *Dispatcher) complete(c netboot.Client) netboot.Client {
+	if c.Link != "" || c.Addr.IsValid() || c.Relay.IsValid() {
+		return c
+	}
+	q, ok := d.question(c.MAC)
+	if ok {
+		c.UUID, c.Addr, c.Relay, c.Link = cmp.Or(c.UUID, q.UUID), q.Addr, q.Relay, q.Link
+	}
+	return c
 }
 
 func (d *Dispatcher) machine(c netboot.Client) fleet.Machine {
@@ -199,9 +236,10 @@ type Decision struct {
 
 // Decide says what a client boots. Nothing changes.
 func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, error) {
+	c = d.complete(c)
 	m := d.machine(c)
 	rules := d.o.Site.Rules()
-	x := bootrule.Case{Facts: facts(c, m), Rules: rules, Releases: d.o.Site.Releases(), Now: d.now()}
+	x := bootrule.Case{Facts: d.facts(c, m), Rules: rules, Releases: d.o.Site.Releases(), Now: d.now()}
 	out := Decision{Host: m.Host, key: c.MAC.String()}
 	if m.Host != "" {
 		out.key = m.Host
@@ -250,11 +288,21 @@ func (d *Dispatcher) look(ctx context.Context, out *Decision, x *bootrule.Case, 
 	return nil
 }
 
-func facts(c netboot.Client, m fleet.Machine) bootrule.Facts {
+// facts are what rules are asked about. What an attested machine has reported of
+// itself counts before what a packet says now.
+func (d *Dispatcher) facts(c netboot.Client, m fleet.Machine) bootrule.Facts {
 	f := bootrule.Facts{MAC: c.MAC, UUID: c.UUID, Arch: c.Arch, IPXE: c.IPXE, Host: m.Host, Serial: m.Serial, Asset: m.Asset, Quarantine: m.Quarantine}
+	if m.MAC == c.MAC && m.UUID != "" {
+		f.UUID = m.UUID
+	}
 	for _, a := range []netip.Addr{c.Addr, c.Relay} {
 		if a.IsValid() && !a.IsUnspecified() {
 			f.Addrs = append(f.Addrs, a)
+		}
+	}
+	if c.Link != "" && !c.Relay.IsValid() && d.o.Link != nil {
+		for _, p := range d.o.Link(c.Link) {
+			f.Addrs = append(f.Addrs, p.Addr())
 		}
 	}
 	return f

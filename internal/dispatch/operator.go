@@ -84,18 +84,22 @@ func (d *Dispatcher) line(ctx context.Context, mac netboot.MAC, last *timeline.B
 	x, err := d.Decide(ctx, c)
 	l := verifier.BootLine{MAC: mac.String(), Host: x.Host, Would: would(&x.Decision), Why: x.Reason, Last: x.boot.Recent, Seen: x.boot.RecentAt}
 	if last != nil {
-		l.Outcome, l.Died, l.Last, l.Seen = last.Outcome, last.Died, cmp.Or(last.Release, l.Last), last.Steps[len(last.Steps)-1].Time
+		l.Outcome, l.Stage, l.Died, l.Last, l.Seen = last.Outcome, last.Stage, last.Died, cmp.Or(last.Release, l.Last), last.Steps[len(last.Steps)-1].Time
 	}
 	return l, err
 }
 
-// client is a machine as it would ask. Of one that was never heard to ask, the
+// client is a machine as it last asked. Of one that was never heard to ask, the
 // firmware is taken for the most frequent one.
 func (d *Dispatcher) client(mac netboot.MAC) (netboot.Client, string) {
-	m, _ := d.Machine(mac)
-	c, note := netboot.Client{MAC: mac, UUID: m.UUID, Arch: d.Arch(mac)}, ""
+	c, heard := d.question(mac)
+	note := ""
+	if !heard {
+		note = "it was not heard to ask since the server started: rules about its subnet are left out"
+	}
 	if c.Arch == netboot.Unknown {
-		c.Arch, note = netboot.EFIX64, "it was not heard to ask yet: taken for "+netboot.EFIX64.String()+"; rules about its address are left out"
+		c.Arch = netboot.EFIX64
+		note = "it was not heard to ask yet: taken for " + netboot.EFIX64.String() + "; rules about its subnet are left out"
 	}
 	return c, note
 }
@@ -184,8 +188,18 @@ func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.Boo
 		return verifier.BootMachine{}, err
 	}
 	k, _ := d.Machine(mac)
-	m := verifier.BootMachine{Arch: c.Arch.String(), UUID: k.UUID, Serial: k.Serial, Asset: k.Asset, Quarantine: k.Quarantine,
+	m := verifier.BootMachine{Arch: c.Arch.String(), UUID: k.UUID, Serial: k.Serial, Asset: k.Asset, Reported: k.At, Quarantine: k.Quarantine,
 		Chain: x.Chain, Trial: x.Trial, Note: note, Steps: x.Steps, Boots: d.o.Timeline.Of(mac, d.now())}
+	if m.UUID == "" {
+		m.Claimed = c.UUID
+	}
+	if k.Host != "" {
+		h, err := d.o.Store.Host(ctx, k.Host)
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			return m, err
+		}
+		m.EK = strings.Join(endorsement(h)[:min(1, len(endorsement(h)))], "")
+	}
 	if x.Release != nil {
 		m.Path = "boot/" + mac.Plain() + "/" + x.Release.Stem() + ".efi"
 	}
@@ -269,7 +283,7 @@ func (d *Dispatcher) ticket(o verifier.BootOrder, by string) (*bootrule.Ticket, 
 func (d *Dispatcher) possible(ctx context.Context, mac netboot.MAC, k *bootrule.Ticket) error {
 	c, _ := d.client(mac)
 	m, _ := d.Machine(mac)
-	f := facts(c, m)
+	f := d.facts(c, m)
 	if m.Host != "" {
 		h, err := d.o.Store.Host(ctx, m.Host)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {

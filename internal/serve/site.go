@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -90,10 +91,13 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 		return s.c.wrong("machines", "machines", "docs/machine.md says what may be in such a file", "%v", err)
 	}
 	t.machines.Store(m)
-	if t.boots, err = dispatch.New(ctx, s.c.Trial.options(t)); err != nil {
+	seen := watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}
+	o := s.c.Trial.options(t)
+	o.Link, o.Watcher = s.networks, seen
+	if t.boots, err = dispatch.New(ctx, o); err != nil {
 		return err
 	}
-	t.watch = named{watchers{s.metrics, t.boots, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}}
+	t.watch = named{append(watchers{t.boots}, seen...)}
 	s.parts = append(s.parts, part{name: "boots", run: func(ctx context.Context) error {
 		t.boots.Run(ctx)
 		return nil
@@ -112,6 +116,16 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 func (x Trial) options(t *site) dispatch.Options {
 	return dispatch.Options{Store: t.store, Site: served{t}, Window: time.Duration(x.Window),
 		Slots: slot.Rules{Tries: x.Tries, Health: time.Duration(x.Health), Limit: time.Duration(x.Limit)}}
+}
+
+// networks are those in which the server is on a link.
+func (s *Server) networks(link string) []netip.Prefix {
+	for _, l := range s.links {
+		if l.Name == link {
+			return l.Prefixes
+		}
+	}
+	return nil
 }
 
 // explain places an error at a key, with its own hint.

@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/timeline"
 	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 // BootsPath is where operators ask about boots over the network; one machine is
@@ -37,11 +38,13 @@ type BootLine struct {
 	Host  string `json:"host,omitempty"` // that attested with it
 	Would string `json:"would"`          // NAME-VERSION, program:NAME, or local
 	Why   string `json:"why"`
-	// Last is what it got last, Outcome how far that came; empty: nothing was seen.
-	Last    string    `json:"last,omitempty"`
-	Outcome string    `json:"outcome,omitempty"`
-	Died    bool      `json:"died,omitempty"`
-	Seen    time.Time `json:"seen,omitzero"`
+	// Last is what it got last, Outcome how far that came, Stage in one word; empty:
+	// nothing was seen. Died says that it came no further.
+	Last    string        `json:"last,omitempty"`
+	Outcome string        `json:"outcome,omitempty"`
+	Stage   netboot.Stage `json:"stage,omitempty"`
+	Died    bool          `json:"died,omitempty"`
+	Seen    time.Time     `json:"seen,omitzero"`
 }
 
 // BootList is the answer to GET /v1/boots.
@@ -63,10 +66,15 @@ type BootDetail struct {
 // BootMachine is one MAC address of a host: what it would get, and got.
 type BootMachine struct {
 	BootLine
-	Arch       string          `json:"arch"`
+	Arch string `json:"arch"`
+	// UUID, Serial and Asset are as the attested machine has reported them, at Reported;
+	// EK is of its host's enrolment. Claimed is a UUID that only its DHCP question had.
 	UUID       string          `json:"uuid,omitempty"`
 	Serial     string          `json:"serial,omitempty"`
 	Asset      string          `json:"asset,omitempty"`
+	Reported   time.Time       `json:"reported,omitzero"`
+	EK         string          `json:"ek,omitempty"`
+	Claimed    string          `json:"claimedUUID,omitempty"`
 	Quarantine string          `json:"quarantine,omitempty"`
 	Path       string          `json:"path,omitempty"` // of the file that it would fetch first
 	Chain      bool            `json:"chain,omitempty"`
