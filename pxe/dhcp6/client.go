@@ -1,6 +1,7 @@
 package dhcp6
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"strings"
@@ -29,8 +30,9 @@ func Client(p Packet, source netip.Addr) netboot.Client {
 	if n := len(p.Relays); n > 0 {
 		near := p.Relays[n-1]
 		c.Relay = link(p)
-		c.CircuitID, _ = near.Options.Get(OptInterfaceID)
-		c.RemoteID, _ = near.Options.Get(OptRemoteID)
+		id, _ := near.Options.Get(OptInterfaceID)
+		remote, _ := near.Options.Get(OptRemoteID)
+		c.CircuitID, c.RemoteID = bytes.Clone(id), bytes.Clone(remote) // they outlive the datagram
 		c.Addr = near.Peer
 		return c
 	}

@@ -16,6 +16,7 @@ const (
 	NoBinding    Status = 3
 	NotOnLink    Status = 4
 	UseMulticast Status = 5
+	NoPrefix     Status = 6 // NoPrefixAvail
 )
 
 func (s Status) option(text string) Option {

@@ -105,7 +105,12 @@ type Leases struct {
 	byAddr  map[netip.Addr]Lease
 	byOwner map[owner]netip.Addr
 	max     int // 0: MaxLeases
+	changes uint64
+	swept   time.Time // when it was full of leases that go on
 }
+
+// Changes counts what has changed: equal numbers are equal tables.
+func (t *Leases) Changes() uint64 { return t.changes }
 
 // NewLeases is a table with leases of before, for example from a file. Of two for one
 // address or one owner the last counts, and what is beyond MaxLeases is left out.
@@ -143,6 +148,7 @@ func (t *Leases) put(l Lease) {
 	if t.byAddr == nil {
 		t.byAddr, t.byOwner = map[netip.Addr]Lease{}, map[owner]netip.Addr{}
 	}
+	t.changes++
 	t.drop(l.Addr)
 	if old, ok := t.byOwner[l.owner()]; ok && !l.Declined {
 		t.drop(old)
@@ -156,6 +162,7 @@ func (t *Leases) put(l Lease) {
 
 func (t *Leases) drop(a netip.Addr) {
 	if l, ok := t.byAddr[a]; ok {
+		t.changes++
 		delete(t.byAddr, a)
 		if t.byOwner[l.owner()] == a {
 			delete(t.byOwner, l.owner())
@@ -175,11 +182,19 @@ func (t *Leases) free(a netip.Addr, o owner, now time.Time) bool {
 	return !taken || !l.Until.After(now) || !l.Declined && l.owner() == o
 }
 
+// sweepAgain is how long a table that is full of leases that go on is not swept again:
+// whoever has filled it would make each message cost a walk through all of it.
+const sweepAgain = 5 * time.Second
+
 // room makes place for one more lease, by sweeping those that have ended.
 func (t *Leases) room(now time.Time) bool {
 	if t.Len() < t.limit() {
 		return true
 	}
+	if since := now.Sub(t.swept); since >= 0 && since < sweepAgain {
+		return false
+	}
+	t.swept = now
 	for a, l := range t.byAddr {
 		if !l.Until.After(now) {
 			t.drop(a)

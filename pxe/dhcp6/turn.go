@@ -1,6 +1,7 @@
 package dhcp6
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -36,13 +37,10 @@ func (t *turn) answer(typ Type) (Type, Options, bool) {
 	}
 	switch typ {
 	case Solicit:
-		if t.q.Packet.Message.Options.Has(OptRapidCommit) {
-			return Reply, append(Options{{OptRapidCommit, nil}}, t.assign(true)...), true
-		}
-		// 255 ends the wait for other servers (RFC 8415 section 18.2.1): 1 s less per boot.
-		return Advertise, append(Options{{OptPreference, []byte{255}}}, t.assign(false)...), true
+		return t.solicited()
 	case Request:
-		return Reply, t.assign(true), true
+		out, _ := t.assign(typ, true)
+		return Reply, out, true
 	case Renew, Rebind:
 		return t.extend(typ)
 	case Confirm:
@@ -51,6 +49,21 @@ func (t *turn) answer(typ Type) (Type, Options, bool) {
 		return Reply, t.end(typ), true
 	}
 	return 0, nil, false
+}
+
+// solicited answers Solicit. A Rapid Commit is one only when there is an address: with
+// none, a Reply would end the client's search for another server.
+func (t *turn) solicited() (Type, Options, bool) {
+	out, n := t.assign(Solicit, false)
+	switch {
+	case n == 0:
+		return Advertise, out, true
+	case t.q.Packet.Message.Options.Has(OptRapidCommit):
+		out, _ = t.assign(Solicit, true)
+		return Reply, append(Options{{OptRapidCommit, nil}}, out...), true
+	}
+	// 255 ends the wait for other servers (RFC 8415 section 18.2.1): 1 s less per boot.
+	return Advertise, append(Options{{OptPreference, []byte{255}}}, out...), true
 }
 
 // unicast: no client was ever told that it may (RFC 8415 section 18.4), so those that do
@@ -102,10 +115,14 @@ func (t *turn) dns() Options {
 	return Options{{OptDNS, b}}
 }
 
-// assign gives an address to each IA_NA; commit keeps it as a lease.
-func (t *turn) assign(commit bool) Options {
-	var out Options
+// assign gives an address to each IA_NA, and says to how many; commit keeps it as a
+// lease. A Request for an address of another link is told so (RFC 8415 section 18.3.2).
+func (t *turn) assign(typ Type, commit bool) (out Options, given int) {
 	for _, ia := range t.ias() {
+		if typ == Request && t.elsewhere(ia) {
+			out = append(out, refused(ia.ID, NotOnLink))
+			continue
+		}
 		addr, ok := t.pick(ia)
 		if ok && commit {
 			ok = t.keep(ia.ID, addr)
@@ -114,9 +131,40 @@ func (t *turn) assign(commit bool) Options {
 			out = append(out, refused(ia.ID, NoAddrsAvail))
 			continue
 		}
-		out = append(out, t.granted(ia.ID, addr).Option())
+		out, given = append(out, t.granted(ia.ID, addr).Option()), given+1
 	}
-	return append(append(out, t.dns()...), t.boot()...)
+	out = append(out, t.unserved()...)
+	return append(append(out, t.dns()...), t.boot()...), given
+}
+
+// elsewhere reports whether an association has an address that is not of the client's
+// link.
+func (t *turn) elsewhere(ia IANA) bool {
+	p, ok := t.pool()
+	return ok && slices.ContainsFunc(ia.Addresses, func(a Address) bool { return !p.Link.Contains(a.Addr) })
+}
+
+// unserved says of associations for temporary addresses and for prefixes that there are
+// none, each number once: a server that is silent about them is asked again (RFC 8415
+// section 18.3.2).
+func (t *turn) unserved() (out Options) {
+	for _, o := range t.q.Packet.Message.Options {
+		var with Option
+		switch {
+		case len(out) == maxIAs:
+			return out
+		case o.Code == OptIATA && len(o.Data) >= 4: // its number alone (section 21.5)
+			with = Option{OptIATA, Options{NoAddrsAvail.option("")}.AppendBinary(bytes.Clone(o.Data[:4]))}
+		case o.Code == OptIAPD && len(o.Data) >= ianaHeader: // its number, T1 and T2 (section 21.21)
+			with = Option{OptIAPD, Options{NoPrefix.option("")}.AppendBinary(append(bytes.Clone(o.Data[:4]), make([]byte, 8)...))}
+		default:
+			continue
+		}
+		if !slices.ContainsFunc(out, func(x Option) bool { return x.Code == with.Code && bytes.Equal(x.Data, with.Data) }) {
+			out = append(out, with)
+		}
+	}
+	return out
 }
 
 // ias are the client's associations that can be read, each number once.

@@ -18,12 +18,15 @@ func (s *Server) listen(ctx context.Context, from *socket, bootServer bool) erro
 	buf := make([]byte, dhcp6.MaxSize)
 	for {
 		n, cm, src, err := from.conn.ReadFrom(buf)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case temporary(err):
+			continue
+		case err != nil:
 			return fmt.Errorf("read DHCPv6: %w", err)
 		}
+		s.count.received.Add(1)
 		u, ok := src.(*net.UDPAddr)
 		if !ok || cm == nil {
 			continue
@@ -44,27 +47,40 @@ type datagram struct {
 func (s *Server) handle(ctx context.Context, via *socket, d datagram) {
 	l, ok := s.link(d.control.IfIndex)
 	if !ok {
+		s.count.refused.Add(1)
 		return
 	}
 	p, err := dhcp6.ParsePacket(d.data)
-	if err != nil || !s.admits(p, d) {
+	if err != nil {
+		s.count.malformed.Add(1)
+		return
+	}
+	if !s.admits(p, d) {
+		s.count.refused.Add(1)
 		return
 	}
 	q := dhcp6.Question{Packet: p, Source: d.source.Addr(), Link: l.addrs(), BootServer: d.bootServer, Unicast: !d.control.Dst.IsMulticast()}
 	c := dhcp6.Client(p, q.Source)
 	c.Link = l.name
+	if !s.limits.allow(c.Addr, s.o.Now()) {
+		s.count.limited.Add(1)
+		return
+	}
 	boots := dhcp6.Boots(p.Message)
 	if boots {
 		s.decide(ctx, &q, c)
 	}
 	out := s.turn(q)
 	if out == nil {
+		s.count.foreign.Add(1)
 		return
 	}
 	if err := s.send(via, d, l, *out); err != nil {
+		s.count.failed.Add(1)
 		s.saw(netboot.Refused, c, q.Boot, fmt.Sprintf("%s not sent: %v", out.Message.Type, err))
 		return
 	}
+	s.count.answered.Add(1)
 	if boots {
 		s.tell(c, q, *out)
 	}
@@ -73,15 +89,14 @@ func (s *Server) handle(ctx context.Context, via *socket, d datagram) {
 func (s *Server) turn(q dhcp6.Question) *dhcp6.Packet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.Packet.Message.Type != dhcp6.Solicit {
-		s.dirty = true
-	}
 	return s.policy.Answer(q, s.o.Now())
 }
 
 // decide fills in what the client boots.
 func (s *Server) decide(ctx context.Context, q *dhcp6.Question, c netboot.Client) {
-	q.Boot = s.o.Decider.Decide(ctx, c)
+	d, stop := context.WithTimeout(ctx, decideTime)
+	q.Boot = s.o.Decider.Decide(d, c)
+	stop()
 	s.saw(netboot.Asked, c, q.Boot, q.Packet.Message.Type.String())
 	if q.Boot.Verb != netboot.Boot {
 		return
@@ -129,6 +144,8 @@ func (s *Server) link(index int) (link, bool) {
 func (s *Server) admits(p dhcp6.Packet, d datagram) bool {
 	from := d.source.Addr().WithZone("")
 	switch {
+	case dhcp6.Type(d.data[0]) == dhcp6.RelayReply: // for relays (RFC 8415 section 16.14)
+		return false
 	case len(p.Relays) > 0:
 		return !d.bootServer && s.relays(p, from)
 	case d.bootServer:
@@ -142,6 +159,9 @@ func (s *Server) relays(p dhcp6.Packet, from netip.Addr) bool {
 		return slices.ContainsFunc(s.o.Relays, func(r netip.Prefix) bool { return r.Contains(from) })
 	}
 	at := dhcp6.Client(p, from).Relay
+	if !at.IsValid() { // a switch on our link names none (RFC 6221 section 5.3.1)
+		return from.IsLinkLocalUnicast()
+	}
 	return at.IsValid() && slices.ContainsFunc(s.prefixes(), func(n netip.Prefix) bool { return n.Contains(at) })
 }
 

@@ -55,9 +55,14 @@ type Server struct {
 	boot   *socket // 4011
 	router *router // nil: no advertisements
 
-	mu     sync.Mutex // of policy and dirty
+	count  counters
+	limits limiter
+
+	mu     sync.Mutex // of policy and kept
 	policy *dhcp6.Server
-	dirty  bool
+	kept   uint64 // Leases.Changes of what is in the file
+
+	saving sync.Mutex // of the file
 }
 
 // socket is a UDP socket that says of each datagram where it came in.
@@ -131,7 +136,9 @@ func (s *Server) prepare() (err error) {
 			return err
 		}
 	}
-	s.policy, err = dhcp6.New(c, dhcp6.NewLeases(old))
+	if s.policy, err = dhcp6.New(c, dhcp6.NewLeases(old)); err == nil {
+		s.kept = s.policy.Leases.Changes()
+	}
 	return err
 }
 
@@ -185,8 +192,10 @@ func closed(err error) error {
 	return err
 }
 
-// workers is how many messages are decided at once.
-const workers = 4
+const (
+	workers    = 4               // messages that are decided at once, on each port
+	decideTime = 2 * time.Second // of one decision; firmware asks again after 1 s, then 2
+)
 
 // Serve answers until ctx ends, whose end is no error.
 func (s *Server) Serve(ctx context.Context) error {

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,40 +104,68 @@ func linkLocal(t *testing.T, s *netlab.Space, dev string) netip.Addr {
 	return netip.Addr{}
 }
 
+// dhclient is ISC's client on eth0 of a namespace. It asks for the boot file, too.
+type dhclient struct {
+	t    *testing.T
+	in   *netlab.Space
+	path string
+	dir  string
+}
+
+func newDhclient(t *testing.T, in *netlab.Space) *dhclient {
+	t.Helper()
+	c := &dhclient{t, in, oracle.Need(t, "isc-dhcp-client", "dhclient"), t.TempDir()}
+	for name, text := range map[string]string{
+		"conf":   "option dhcp6.bootfile-url code 59 = string;\nalso request dhcp6.bootfile-url;\n",
+		"script": "#!/bin/sh\nenv | grep -E '^(reason|new_)' >> " + c.dir + "/env\nexit 0\n",
+	} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(c.end)
+	return c
+}
+
+// end ends what stays in the background of a client that has an address.
+func (c *dhclient) end() {
+	b, _ := os.ReadFile(filepath.Join(c.dir, "pid")) // none: it has gone by itself
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// run has it do something (-1: bind; -r: release), and gives what it has told its script.
+func (c *dhclient) run(verb string) string {
+	c.t.Helper()
+	at := func(name string) string { return filepath.Join(c.dir, name) }
+	c.in.Run(c.path, verb, "-6", "-cf", at("conf"), "-sf", at("script"), "-lf", at("leases"), "-pf", at("pid"), "-v", "eth0")
+	env, err := os.ReadFile(at("env"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(env)
+}
+
 // TestDhclient: ISC's client is given an address, the resolver and the boot file, renews
 // it and gives it back.
 func TestDhclient(t *testing.T) {
-	dhclient := oracle.Need(t, "isc-dhcp-client", "dhclient")
 	leases := filepath.Join(t.TempDir(), "leases.json")
 	o := full()
 	o.LeaseFile = leases
 	_, client, w := lab(t, o)
 	linkLocal(t, client, "eth0")
-	dir := t.TempDir()
-	write := func(name, text string, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	conf := write("dhclient.conf", "option dhcp6.bootfile-url code 59 = string;\nalso request dhcp6.bootfile-url;\n", 0o600)
-	script := write("script", "#!/bin/sh\nenv | grep -E '^(reason|new_)' >> "+dir+"/env\nexit 0\n", 0o700)
-	args := []string{"-6", "-1", "-cf", conf, "-sf", script, "-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "-v"}
-	client.Run(dhclient, append(args, "eth0")...)
-	env, err := os.ReadFile(filepath.Join(dir, "env"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newDhclient(t, client)
+	env := c.run("-1")
 	for _, want := range []string{"reason=BOUND6", "new_ip6_address=fd00:77::1", "new_dhcp6_name_servers=fd00:77::53", "new_dhcp6_bootfile_url=tftp://[fd00:77::1]/boot/x.efi", "new_max_life=7200"} {
-		if !strings.Contains(string(env), want) {
+		if !strings.Contains(env, want) {
 			t.Errorf("no %s in\n%s", want, env)
 		}
 	}
 	if !slices.Contains(w.stages(), netboot.Offered) {
 		t.Errorf("seen: %v", w.stages())
 	}
-	client.Run(dhclient, append([]string{"-r"}, append(args, "eth0")...)...)
+	c.run("-r")
 	for range 100 {
 		if b, err := os.ReadFile(leases); err == nil && string(b) == "[]" {
 			return

@@ -61,13 +61,16 @@ func readLeases(path string) ([]dhcp6.Lease, error) {
 // save writes the leases when they may have changed. The file is there whole, old or
 // new, whenever the machine fails.
 func (s *Server) save() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
-	leases, dirty := s.policy.Leases.All(), s.dirty
-	s.dirty = false
-	s.mu.Unlock()
-	if !dirty || s.o.LeaseFile == "" || !s.policy.Assign {
+	at := s.policy.Leases.Changes()
+	if at == s.kept || s.o.LeaseFile == "" || !s.policy.Assign {
+		s.mu.Unlock()
 		return nil
 	}
+	leases := s.policy.Leases.All()
+	s.mu.Unlock()
 	list := make([]entry, 0, len(leases))
 	for _, l := range leases {
 		list = append(list, entry{l.Addr, l.DUID.String(), l.IAID, l.MAC, l.Until.UTC(), l.Declined})
@@ -79,6 +82,9 @@ func (s *Server) save() error {
 	if err != nil {
 		return fmt.Errorf("write leases: %w", err)
 	}
+	s.mu.Lock()
+	s.kept = at
+	s.mu.Unlock()
 	return nil
 }
 
@@ -94,11 +100,18 @@ func replace(path string, data []byte) error {
 	return os.Rename(path+".new", path)
 }
 
-// keepUp writes the leases while the server runs, and looks for new addresses. A disk that is full must not end
-// boots: it is tried again, and what cannot be written at the end is Close's error.
+// rest is how many times longer than a write the server waits before the next one: who
+// asks for addresses as fast as can be makes it write a large table for a tenth of the
+// time, and not all the time.
+const rest = 10
+
+// keepUp writes the leases while the server runs, and looks for new addresses. A disk
+// that is full must not end boots: it is tried again, and what cannot be written at the
+// end is Close's error.
 func (s *Server) keepUp(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	var next time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,10 +120,9 @@ func (s *Server) keepUp(ctx context.Context) error {
 			for _, l := range s.links {
 				l.look()
 			}
-			if s.save() != nil {
-				s.mu.Lock()
-				s.dirty = true
-				s.mu.Unlock()
+			if begun := time.Now(); !begun.Before(next) {
+				_ = s.save() // what is not in the file is still a change
+				next = time.Now().Add(rest * time.Since(begun))
 			}
 		}
 	}
