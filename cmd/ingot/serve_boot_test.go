@@ -153,6 +153,8 @@ type bootLab struct {
 	host   *netlab.Space
 	client *netlab.Space
 	set    string
+	dir    string // of serve.yaml
+	again  func() // starts the server once more
 
 	dhcp, tftpPort int
 }
@@ -168,6 +170,7 @@ func serveLab(t *testing.T, exe, set, text string, as *syscall.SysProcAttr) *boo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	lab.dir = dir
 	config := filepath.Join(dir, "serve.yaml")
 	for _, step := range []error{
 		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "state"), 0o700), os.Chown(filepath.Join(dir, "state"), nobodyID, nobodyID),
@@ -178,12 +181,16 @@ func serveLab(t *testing.T, exe, set, text string, as *syscall.SysProcAttr) *boo
 			t.Fatal(step)
 		}
 	}
-	cmd := exec.Command(exe, "serve", "-c", config, "-v")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
-	cmd.Dir = dir
-	cmd.SysProcAttr = as
-	lab.server = lab.host.StartCommand(cmd)
-	lab.server.Await("serving", 20*time.Second)
+	lab.again = func() {
+		t.Helper()
+		cmd := exec.Command(exe, "serve", "-c", config, "-v")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+		cmd.Dir = dir
+		cmd.SysProcAttr = as
+		lab.server = lab.host.StartCommand(cmd)
+		lab.server.Await("serving: parts", 20*time.Second)
+	}
+	lab.again()
 	return lab
 }
 

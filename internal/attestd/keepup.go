@@ -63,7 +63,13 @@ func Tell(log *slog.Logger, c *verifier.Catalog) {
 // Renew makes the certificate again when its end is near; the operator's own is read again,
 // and has to be of the same key: machines bind their evidence to it.
 func (s *Server) Renew() error {
-	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(s.Cert, s.Key) }
+	load := func() (tls.Certificate, error) {
+		c, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+		if err != nil {
+			err = fmt.Errorf("read %s and %s: %w", s.Cert, s.Key, err)
+		}
+		return c, err
+	}
 	if s.by != nil {
 		load = func() (tls.Certificate, error) {
 			return verifier.ServerCertificate(s.State, *s.by, s.Names, time.Now())

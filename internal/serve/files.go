@@ -60,7 +60,13 @@ func (s *Server) countHTTP(h *httpboot.Server) {
 // authority of the key set. It is renewed while the server runs.
 func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certificate], error) {
 	conf := s.c
-	load := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(conf.HTTPS.Cert, conf.HTTPS.Key) }
+	load := func() (tls.Certificate, error) {
+		c, err := tls.LoadX509KeyPair(conf.HTTPS.Cert, conf.HTTPS.Key)
+		if err != nil {
+			err = fmt.Errorf("read %s and %s: %w", conf.HTTPS.Cert, conf.HTTPS.Key, err)
+		}
+		return c, err
+	}
 	if s.c.HTTPS.Cert == "" {
 		if s.o.Set == nil {
 			return nil, s.c.wrong("https", "keys", "name a key set with keys, or a certificate with https.cert and https.key", "HTTPS without keys: who issues its certificate?")
@@ -76,7 +82,7 @@ func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certi
 	}
 	c, err := load()
 	if err != nil {
-		return nil, s.c.wrong("https.cert", "keys", "", "read the certificate of HTTPS: %v", err)
+		return nil, s.c.wrong("https.cert", "keys", "", "certificate of HTTPS: %v", err)
 	}
 	for _, doubt := range httpboot.Doubts(c.Leaf, time.Now()) {
 		s.o.Warn("https: firmware may not take the certificate: %s", doubt)

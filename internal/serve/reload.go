@@ -30,7 +30,7 @@ func (s *Server) KeepUp(ctx context.Context, hup <-chan os.Signal) {
 			return
 		case <-renew.C:
 			if err := s.renewAll(); err != nil {
-				s.o.Log.Error("certificates: stay as they were", "error", err.Error())
+				s.o.Log.Error("certificates: not taken over", "error", err.Error())
 			}
 		case <-hup:
 			s.Reload(ctx)
@@ -73,9 +73,12 @@ func (s *Server) Reload(ctx context.Context) (all bool) {
 
 // note says how a reload went. Callers hold s.mu.
 func (s *Server) note(what string, err error) (ok bool) {
+	if errors.Is(err, context.Canceled) {
+		return false // the server stops
+	}
 	if err != nil {
 		s.metrics.reloads.WithLabelValues("failed").Inc()
-		s.o.Log.Error(what+": stays as it was", "error", err.Error())
+		s.o.Log.Error(what+": not taken over", "error", err.Error())
 		return false
 	}
 	s.metrics.reloads.WithLabelValues("ok").Inc()
