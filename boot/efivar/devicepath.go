@@ -22,6 +22,11 @@ const (
 	subPCI       = 0x01
 	typeACPI     = 0x02
 	subACPI      = 0x01
+	typeMessage  = 0x03
+	subMAC       = 0x0b
+	subIPv4      = 0x0c
+	subIPv6      = 0x0d
+	subURI       = 0x18
 	typeMedia    = 0x04
 	subHardDrive = 0x01
 	subFilePath  = 0x04
@@ -95,6 +100,21 @@ func (p DevicePath) Partition() (HDPartition, bool) {
 		}
 	}
 	return HDPartition{}, false
+}
+
+// IsNetwork reports whether the path leads to the network: over a card's address
+// (section 10.3.4.11), IP (10.3.4.12, 10.3.4.13) or to a URI (10.3.4.22).
+func (p DevicePath) IsNetwork() bool {
+	for _, n := range p {
+		if n.Type != typeMessage {
+			continue
+		}
+		switch n.SubType {
+		case subMAC, subIPv4, subIPv6, subURI:
+			return true
+		}
+	}
+	return false
 }
 
 // File returns the file paths of the path joined, with backslashes; "" for none.

@@ -7,13 +7,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/ingot-os/ingot/boot"
-	"github.com/ingot-os/ingot/boot/efivar"
-	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/proof"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/updateapi"
-	"github.com/ingot-os/ingot/partition/gpt"
 )
 
 // Diskless is what an image links that attests, for machines that keep nothing. An init
@@ -123,26 +119,6 @@ func (m *Machine) disklessOnce(run func(context.Context, updates.Diskless), clie
 		}
 	}()
 	run(m.ctx, client)
-}
-
-// installEntries makes the boot entries of a disk that was just written, and puts them
-// first.
-func (m *Machine) installEntries(t gpt.Table) error {
-	var entries []nvram.Entry
-	sector := uint64(t.SectorSize)
-	for _, role := range []string{partSlotA, partSlotB} {
-		for _, p := range t.Partitions {
-			if p.Name == role {
-				hd := efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
-				entries = append(entries, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, hd)})
-			}
-		}
-	}
-	numbers, err := m.vars.Ensure(entries)
-	if err != nil {
-		return err
-	}
-	return m.vars.Order(numbers)
 }
 
 // bootReport is what does not change by itself.

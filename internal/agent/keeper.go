@@ -105,12 +105,6 @@ func (m *Machine) slotRules() slot.Rules {
 	return slot.Rules{Tries: u.Tries, Health: time.Duration(u.Health), Limit: time.Duration(u.Limit), Soak: time.Duration(u.Soak), Attested: u.Bless == "attested"}
 }
 
-func (m *Machine) firmwareSlots() slots.Firmware {
-	f := slots.Firmware{Vars: m.vars, Extra: m.extraEntries(), Timeout: m.spec.Boot.Timeout}
-	f.Entries, f.Missing = m.slotEntries(partSlotA, partSlotB)
-	return f
-}
-
 // openSlot opens a partition for reading.
 func (m *Machine) openSlot(role string) (slots.Part, int64, error) {
 	node, size, err := m.partition(role)

@@ -2,19 +2,15 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/ingot-os/ingot/boot"
-	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/disk"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/nvram"
 	"github.com/ingot-os/ingot/internal/agent/slots"
-	"github.com/ingot-os/ingot/partition/gpt"
 	"github.com/u-root/u-root/pkg/mount"
 )
 
@@ -181,35 +177,4 @@ func (m *Machine) selectSlot() error {
 		return errors.New(notice)
 	}
 	return errors.New("no slot was started")
-}
-
-func (m *Machine) slotEntries(roles ...string) ([]nvram.Entry, error) {
-	var out []nvram.Entry
-	for _, role := range roles {
-		p, ok := m.disk.Partition(role)
-		if !ok {
-			return nil, fmt.Errorf("find partition %s: not on %s", role, m.disk.Node)
-		}
-		out = append(out, nvram.Entry{Role: role, Option: boot.SlotOption(m.spec.Arch, m.spec.Name, role, m.hardDrive(p))})
-	}
-	return out, nil
-}
-
-// extraEntries are the recipe's further programs on the ESP.
-func (m *Machine) extraEntries() []nvram.Entry {
-	esp, ok := m.disk.Partition(partESP)
-	if !ok {
-		return nil
-	}
-	var out []nvram.Entry
-	for _, e := range m.spec.Boot.Entries {
-		out = append(out, nvram.Entry{Role: e.Title, Option: efivar.SlotEntry(m.hardDrive(esp), e.EFI, e.Title, nil)})
-	}
-	return out
-}
-
-// hardDrive names a partition as a boot entry does: in sectors of the disk.
-func (m *Machine) hardDrive(p gpt.Partition) efivar.HDPartition {
-	sector := uint64(m.disk.Table.SectorSize)
-	return efivar.HDPartition{Number: uint32(p.Index), Start: uint64(p.Start) / sector, Size: uint64(p.Size) / sector, GUID: p.GUID}
 }

@@ -68,6 +68,7 @@ type Trust struct {
 // Boot is who picks the slot at power-on (S21).
 type Boot struct {
 	Loader  string      `json:"loader"`            // firmware or systemd-boot
+	Policy  string      `json:"policy,omitempty"`  // disk-first (also when empty), net-first or external (S18)
 	Timeout int         `json:"timeout,omitempty"` // seconds a menu waits
 	Entries []BootEntry `json:"entries,omitempty"` // beside the slots
 }
@@ -217,11 +218,17 @@ type Install struct {
 	Wipe bool `json:"wipe,omitempty"`
 }
 
+// Where udev of other systems has names of disks that stay the same.
+const (
+	ByPath = "/dev/disk/by-path/"
+	ByID   = "/dev/disk/by-id/"
+)
+
 // Target selects a disk; all fields that are set must agree, and one disk must be left.
 // Names accept path.Match patterns.
 type Target struct {
-	Path    string `json:"path,omitempty"`    // bus path as in sysfs: "pci-0000:00:04.0"
-	Serial  string `json:"serial,omitempty"`  // or WWID
+	Path    string `json:"path,omitempty"`    // place on the bus: "pci-0000:00:04.0", also with ByPath before it
+	Serial  string `json:"serial,omitempty"`  // or WWID, or a name in ByID
 	Model   string `json:"model,omitempty"`   //
 	MinSize int64  `json:"minSize,omitempty"` // bytes
 	MaxSize int64  `json:"maxSize,omitempty"` // bytes; 0 = any

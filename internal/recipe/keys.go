@@ -276,6 +276,10 @@ var diskKeys = []strictyaml.Key{
   loader: systemd-boot
   timeout: 3`},
 	{Path: "boot.loader", Enum: []string{"firmware", "systemd-boot"}, Means: map[string]string{"sd-boot": "systemd-boot", "efi": "firmware", "uefi": "firmware", "none": "firmware"}, Default: "firmware", Also: []string{"type"}, Doc: "`firmware`: the firmware's own boot manager, by boot entries that ingot writes. `systemd-boot`: for firmware that loses its variables, or where a menu is wanted.", Example: "loader: systemd-boot"},
+	{Path: "boot.policy", Enum: []string{"disk-first", "net-first", "external"}, Default: "disk-first", Also: []string{"boot_policy", "order", "bootOrder"},
+		Means:   map[string]string{"disk": "disk-first", "net": "net-first", "network": "net-first", "network-first": "net-first", "none": "external", "keep": "external"},
+		Doc:     "Where the slots stand among the firmware's boot entries. `disk-first`: before all others. `net-first`: behind those that load from the network, so that a boot server is asked at each start; one that has nothing for the machine says so, and it starts from its disk. `external`: the order belongs to a management controller or another system; the slots only change places with each other, and an install sets BootNext.",
+		Example: "policy: net-first"},
 	{Path: "boot.timeout", Min: 0, Max: 3600, Default: "0", Also: []string{"wait", "menu_timeout"}, Doc: "Seconds that the menu waits.", Example: "timeout: 3"},
 	{Path: "boot.budget", Also: []string{"limit", "max_size"}, Default: "none", Doc: "Largest size of the boot file; a larger one is refused. For firmware with little room, or links with little speed.", Example: "budget: 64M"},
 	{Path: "boot.entries", Doc: "Further boot entries beside the slots.", Example: "entries:\n  - {title: Memory test, efi: /EFI/memtest/memtest.efi, source: memtest.efi}"},

@@ -147,6 +147,7 @@ type Root struct {
 // Boot is S21: who picks the slot.
 type Boot struct {
 	Loader  string  `yaml:"loader"`  // firmware (default) or systemd-boot
+	Policy  string  `yaml:"policy"`  // disk-first (also when empty), net-first or external
 	Timeout int     `yaml:"timeout"` // seconds a menu waits; default 0
 	Entries []Entry `yaml:"entries"` // further boot entries
 	Budget  Size    `yaml:"budget"`  // largest boot file in bytes; 0 = no budget

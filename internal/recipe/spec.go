@@ -40,7 +40,7 @@ func installSpec(i *Install) *appliance.Install {
 }
 
 func bootSpec(b Boot) appliance.Boot {
-	out := appliance.Boot{Loader: b.Loader, Timeout: b.Timeout}
+	out := appliance.Boot{Loader: b.Loader, Policy: b.Policy, Timeout: b.Timeout}
 	for _, e := range b.Entries {
 		out.Entries = append(out.Entries, appliance.BootEntry{Title: e.Title, EFI: strings.ReplaceAll(e.EFI, "/", `\`)})
 	}

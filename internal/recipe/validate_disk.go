@@ -118,6 +118,9 @@ func (c *checker) boot() {
 	if b.Loader == "systemd-boot" && c.r.Stub.File != "" {
 		c.add("boot.loader", "use stub.package, or loader: firmware", "boot.loader systemd-boot comes from the stub's package, but stub.file is given")
 	}
+	if b.Loader == "systemd-boot" && b.Policy != "" {
+		c.add("boot.policy", "leave it out, or use boot.loader: firmware", "boot.policy is given, but boot.loader is systemd-boot: no boot entries are written then")
+	}
 	var titles []string
 	for i, e := range b.Entries {
 		at := fmt.Sprintf("boot.entries[%d]", i)

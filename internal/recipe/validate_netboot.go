@@ -3,6 +3,9 @@ package recipe
 import (
 	"net/url"
 	"path"
+	"strings"
+
+	"github.com/ingot-os/ingot/internal/appliance"
 )
 
 func (c *checker) netboot() {
@@ -28,6 +31,9 @@ func (c *checker) install() {
 	}
 	if c.r.Boot.Loader == "systemd-boot" {
 		c.add("install", "use boot.loader: firmware", "install is given, but boot.loader is systemd-boot: a release has no slots to write then")
+	}
+	if strings.HasPrefix(to.Path, "/dev/") && !strings.HasPrefix(to.Path, appliance.ByPath) {
+		c.add("install.to.path", "write a place on the bus: pci-0000:00:04.0, as in ls /dev/disk/by-path, or use serial or minSize", "install.to.path is %q: a name that is another disk's after the next start", to.Path)
 	}
 	for _, p := range []struct{ at, pattern string }{{"path", to.Path}, {"serial", to.Serial}, {"model", to.Model}} {
 		if _, err := path.Match(p.pattern, ""); err != nil {

@@ -101,7 +101,11 @@ func (d *decoder) is(n *node, k kind, v reflect.Value, path string) bool {
 	if n.kind == k {
 		return true
 	}
-	d.errorf(n.pos, path, shapeHint(n, k, path), "%s is %s, want %s", named(path), shape(n), want(v.Type()))
+	hint := shapeHint(n, k, path)
+	if key := d.table.Lookup(path); hint == "" && key != nil {
+		hint = key.Expect
+	}
+	d.errorf(n.pos, path, hint, "%s is %s, want %s", named(path), shape(n), want(v.Type()))
 	return false
 }
 

@@ -12,6 +12,7 @@
 package install
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,7 +28,9 @@ import (
 type Disk struct {
 	Node       string // "/dev/vda"
 	Path       string // place on the bus: "pci-0000:00:04.0", and behind a SCSI or ATA controller "pci-0000:00:1f.2-scsi-0:0:0"
-	Serial     string // or WWID; empty: it says none
+	Serial     string // empty: it says none
+	WWID       string // "naa.5002538e40a0a1b2", "eui.0025385b71b0a1b2"; empty: it says none
+	Driver     string // the same place in udev's words, where these differ: "pci-0000:01:00.0-nvme-1"
 	Model      string
 	Size       int64 // bytes
 	SectorSize int   // logical, in bytes
@@ -38,7 +41,7 @@ type Disk struct {
 // String names the disk for people.
 func (d Disk) String() string {
 	s := fmt.Sprintf("%s (%d MiB", d.Node, d.Size>>20)
-	for _, t := range []string{d.Model, d.Serial, d.Path} {
+	for _, t := range []string{d.Model, cmp.Or(d.Serial, d.WWID), d.Path} {
 		if t != "" {
 			s += ", " + t
 		}
@@ -60,12 +63,8 @@ func Disks(sysfs, dev string) []Disk {
 		sectors, _ := strconv.ParseInt(read("size"), 10, 64) // of 512 bytes, always
 		d.Size = sectors * 512
 		d.SectorSize, _ = strconv.Atoi(read("queue/logical_block_size"))
-		d.Model = read("device/model")
-		for _, name := range []string{"serial", "device/serial", "wwid", "device/wwid"} {
-			if d.Serial == "" {
-				d.Serial = read(name)
-			}
-		}
+		d.Model, d.Driver = read("device/model"), driver(device, d.Path, read("nsid"))
+		d.Serial, d.WWID = cmp.Or(read("serial"), read("device/serial"), unitSerial(filepath.Join(dir, "device/vpd_pg80"))), cmp.Or(read("wwid"), read("device/wwid"))
 		if d.Size > 0 && !strings.HasPrefix(filepath.Base(dir), "sr") {
 			out = append(out, d)
 		}
@@ -73,9 +72,21 @@ func Disks(sysfs, dev string) []Disk {
 	return out
 }
 
-// word reads one text of sysfs; of bytes that are not printable ASCII none is left.
+// word reads one text of sysfs.
 func word(file string) string {
 	b, _ := os.ReadFile(file)
+	return printable(b)
+}
+
+// unitSerial reads the serial number of a SCSI or ATA disk: a page of vital product data
+// with four bytes before the text (SPC-4 section 7.8.17).
+func unitSerial(file string) string {
+	b, _ := os.ReadFile(file)
+	return printable(b[min(4, len(b)):])
+}
+
+// printable leaves none of the bytes that are not printable ASCII.
+func printable(b []byte) string {
 	text := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1
@@ -100,6 +111,21 @@ func place(device string) string {
 	return out
 }
 
+// driver is the place as udev says it: with the port of an ATA disk, or the namespace of
+// an NVMe disk.
+func driver(device, place, namespace string) string {
+	bus, _, _ := strings.Cut(place, "-scsi-")
+	if bus != "" && namespace != "" {
+		return bus + "-nvme-" + namespace
+	}
+	for dir := device; bus != "" && strings.Contains(dir, "/ata"); dir = filepath.Dir(dir) {
+		if port := word(filepath.Join(dir, "ata_port", filepath.Base(dir), "port_no")); port != "" {
+			return bus + "-ata-" + port
+		}
+	}
+	return ""
+}
+
 // hasShape compares a text with a pattern in which x is a hexadecimal digit.
 func hasShape(text, pattern string) bool {
 	if len(text) != len(pattern) {
@@ -121,7 +147,7 @@ func Choose(disks []Disk, to appliance.Target, need int64) (Disk, error) {
 	for _, d := range disks {
 		seen = append(seen, d.String())
 		if !d.Removable && !d.ReadOnly && d.Size >= max(need, to.MinSize) && (to.MaxSize == 0 || d.Size <= to.MaxSize) &&
-			matches(to.Path, d.Path) && matches(to.Serial, d.Serial) && matches(to.Model, d.Model) {
+			d.isAt(to.Path) && d.isNamed(to.Serial) && matches(to.Model, d.Model) {
 			left = append(left, d)
 		}
 	}
@@ -139,6 +165,34 @@ func Choose(disks []Disk, to appliance.Target, need int64) (Disk, error) {
 		return left[0], nil
 	}
 	return Disk{}, errors.New("more than one disk is what install.to says, and none of them is written: " + list)
+}
+
+// isAt compares the place. udev writes the driver behind it (pci-0000:01:00.0-nvme-1,
+// pci-0000:00:1f.2-ata-1), or before it (virtio-pci-0000:00:04.0).
+func (d Disk) isAt(pattern string) bool {
+	pattern = strings.TrimPrefix(strings.TrimPrefix(pattern, appliance.ByPath), "virtio-")
+	return matches(pattern, d.Path) || d.Driver != "" && matches(pattern, d.Driver)
+}
+
+// isNamed compares serial number and WWID. A name of udev's ends with one of them:
+// ata-MODEL_SERIAL, nvme-MODEL_SERIAL, virtio-SERIAL, wwn-0xWWID, scsi-3WWID, nvme-eui.WWID.
+func (d Disk) isNamed(pattern string) bool {
+	if pattern == "" {
+		return true
+	}
+	name, udev := strings.CutPrefix(pattern, appliance.ByID)
+	for _, kind := range []string{"ata-", "nvme-", "scsi-", "virtio-", "wwn-"} {
+		udev = udev || strings.HasPrefix(name, kind)
+	}
+	_, number, _ := strings.Cut(d.WWID, ".")
+	for _, id := range []string{d.Serial, d.WWID, number} {
+		id = strings.ReplaceAll(id, " ", "_")
+		head, ends := strings.CutSuffix(name, id)
+		if id != "" && (matches(name, id) || udev && ends && head != "" && strings.Contains("_-.x3", head[len(head)-1:])) {
+			return true
+		}
+	}
+	return false
 }
 
 func matches(pattern, text string) bool {

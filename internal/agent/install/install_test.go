@@ -200,6 +200,11 @@ func TestChoose(t *testing.T) {
 		{"two with room", []Disk{large, large, stick}, appliance.Target{}, "more than one disk"},
 		{"by place", []Disk{large, {Node: "/dev/x", Path: "pci-0000:00:08.0", Size: 100 * mib, SectorSize: 4096}}, appliance.Target{Path: "pci-0000:00:05.*"}, "/dev/vdb"},
 		{"by serial", []Disk{large, stick}, appliance.Target{Serial: "B?"}, "/dev/vdb"},
+		{"by a name of udev's", []Disk{large, {Node: "/dev/x", Serial: "XB2", Size: 100 * mib, SectorSize: 512}}, appliance.Target{Serial: "/dev/disk/by-id/nvme-FAST_B2"}, "/dev/vdb"},
+		{"by a part of a serial", []Disk{large}, appliance.Target{Serial: "2"}, "no disk"},
+		{"by WWID", []Disk{large, {Node: "/dev/x", WWID: "naa.5002538e40a0a1b2", Size: 100 * mib, SectorSize: 512}}, appliance.Target{Serial: "wwn-0x5002538e40a0a1b2"}, "/dev/x"},
+		{"by a serial that no disk says", []Disk{{Node: "/dev/x", Size: 100 * mib, SectorSize: 512}}, appliance.Target{Serial: "ata-X_"}, "no disk"},
+		{"by udev's place", []Disk{large, {Node: "/dev/x", Path: "pci-0000:00:1f.2-scsi-0:0:0", Driver: "pci-0000:00:1f.2-ata-2", Size: 100 * mib, SectorSize: 512}}, appliance.Target{Path: "/dev/disk/by-path/pci-0000:00:1f.2-ata-2"}, "/dev/x"},
 		{"by another model", []Disk{large}, appliance.Target{Model: "SLOW"}, "no disk"},
 		{"too large", []Disk{large}, appliance.Target{MaxSize: 99 * mib}, "no disk"},
 		{"too small", []Disk{large}, appliance.Target{MinSize: 101 * mib}, "at least 101 MiB"},
@@ -242,12 +247,16 @@ func TestDisks(t *testing.T) {
 		}
 	}
 	put("block/vda/serial", "S-1")
+	put("block/nv0/nsid", "1")
+	put("block/nv0/wwid", "eui.0025385b71b0a1b2")
+	put("devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80", "\x00\x80\x00\x08   ABC-7")
+	put("devices/pci0000:00/0000:00:1f.2/ata1/ata_port/ata1/port_no", "3")
 	put("block/loop0/size", "100")
 	var got []string
 	for _, d := range Disks(dir, "/dev") {
-		got = append(got, d.String())
+		got = append(got, d.String()+d.Driver)
 	}
-	want := "/dev/nv0 (100 MiB, QEMU DISK, pci-0000:01:00.0)\n/dev/sda (100 MiB, QEMU DISK, pci-0000:00:1f.2-scsi-0:0:0)\n/dev/vda (100 MiB, QEMU DISK, S-1, pci-0000:00:04.0)"
+	want := "/dev/nv0 (100 MiB, QEMU DISK, eui.0025385b71b0a1b2, pci-0000:01:00.0)pci-0000:01:00.0-nvme-1\n/dev/sda (100 MiB, QEMU DISK, ABC-7, pci-0000:00:1f.2-scsi-0:0:0)pci-0000:00:1f.2-ata-3\n/dev/vda (100 MiB, QEMU DISK, S-1, pci-0000:00:04.0)"
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}

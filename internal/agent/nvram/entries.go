@@ -84,13 +84,6 @@ func free(have map[uint16]efivar.LoadOption) uint16 {
 	}
 }
 
-// Order puts the entries first in BootOrder and keeps what else is there.
-func (s Store) Order(first []uint16) error {
-	order := s.order() // a broken one is replaced
-	rest := slices.DeleteFunc(order, func(n uint16) bool { return slices.Contains(first, n) })
-	return s.Set(efivar.BootOrder, efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(append(slices.Clone(first), rest...)...))
-}
-
 // Next sets BootNext: the firmware starts this entry once and forgets it.
 func (s Store) Next(n uint16) error {
 	return s.Set(efivar.BootNext, efivar.Global, efivar.BootAttributes, efivar.MarshalOrder(n))

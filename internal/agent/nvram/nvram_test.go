@@ -42,7 +42,7 @@ func TestSelectorWrites(t *testing.T) {
 		if len(numbers) != 2 || numbers[0] != 0x11 || numbers[1] != 0x12 {
 			t.Fatalf("Ensure() = %04X, want 0011 and 0012", numbers)
 		}
-		if err := s.Order(numbers); err != nil {
+		if err := s.Order(numbers, First); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Next(numbers[0]); err != nil {

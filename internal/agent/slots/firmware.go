@@ -17,13 +17,14 @@ type Firmware struct {
 	Entries []nvram.Entry // of slot a, then slot b
 	Extra   []nvram.Entry // behind the slots: the recipe's programs on the ESP
 	Timeout int           // seconds of the firmware's menu; 0 leaves it
+	Place   nvram.Place   // of the slots among the entries of others
 	// Missing is why there are no entries to be made; nil in nearly all machines.
 	Missing error
 }
 
 // SetDefault implements slot.Actuator. Both slots stay in BootOrder: some
 // firmware deletes entries that are not in it (fwupdate#55). Entries of others
-// stay behind them.
+// stay behind them, or where boot.policy leaves them.
 func (f Firmware) SetDefault(first, second slot.Slot) error {
 	if f.Missing != nil {
 		return f.Missing
@@ -35,7 +36,7 @@ func (f Firmware) SetDefault(first, second slot.Slot) error {
 	if err := f.Vars.Timeout(f.Timeout); err != nil {
 		return err
 	}
-	return f.Vars.Order(numbers)
+	return f.Vars.Order(numbers, f.Place)
 }
 
 // SetNext implements slot.Actuator.

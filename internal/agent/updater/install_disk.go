@@ -33,6 +33,7 @@ type installer struct {
 	m     updates.Diskless
 	disks func() []install.Disk
 	again time.Duration // before an install that failed begins anew
+	tap   tap           // nil but in tests
 
 	mu   sync.Mutex
 	now  updateapi.Installing // Ticket is empty: there was none
@@ -149,13 +150,15 @@ func (i *installer) run(ctx context.Context, t updateapi.InstallTicket) error {
 	if err := w.partitions(ctx, m); err != nil {
 		return err
 	}
+	// The entries come first: firmware passes over those that lead nowhere, but nothing
+	// would make them for a disk that was finished when the power went.
+	if err := i.m.Entries(p.Table); err != nil { // the disk starts by its fallback path where the firmware gets so far
+		i.u.m.Logf("install: write boot entries: %v", err)
+	}
 	if err := p.Finish(f); err != nil {
 		return err
 	}
 	i.u.m.Logf("install: version %s is on %s after %.1f s", m.Version, d.Node, time.Since(start).Seconds())
-	if err := i.m.Entries(p.Table); err != nil { // the disk starts by its fallback path where the firmware gets so far
-		i.u.m.Logf("install: write boot entries: %v", err)
-	}
 	return nil
 }
 
@@ -201,14 +204,31 @@ func (i *installer) open(d install.Disk, force bool) (*wholeDisk, error) {
 		f.Close()
 		return nil, err
 	}
-	return &wholeDisk{f}, nil
+	return &wholeDisk{f, i.tap}, nil
 }
 
 // wholeDisk is a disk whose reads come from the medium after a flush.
-type wholeDisk struct{ *os.File }
+type wholeDisk struct {
+	*os.File
+	tap tap
+}
+
+// tap sees writes to a disk or a part of it, and nil for a flush.
+type tap func(off int64, b []byte)
+
+// WriteAt implements install.File.
+func (d wholeDisk) WriteAt(b []byte, off int64) (int, error) {
+	if d.tap != nil {
+		d.tap(off, b)
+	}
+	return d.File.WriteAt(b, off)
+}
 
 // Sync implements install.File.
 func (d wholeDisk) Sync() error {
+	if d.tap != nil {
+		d.tap(0, nil)
+	}
 	if err := d.File.Sync(); err != nil {
 		return err
 	}
@@ -330,6 +350,9 @@ func (w *writer) put(p gpt.Partition, sum slot.Digest, image io.Reader) error {
 		return err
 	}
 	defer d.close()
+	if see := w.i.tap; see != nil {
+		d.tap = func(off int64, b []byte) { see(p.Start+off, b) }
+	}
 	m := newMedium(d, nil)
 	defer m.close()
 	return slot.Writing{Size: p.Size, Digest: sum}.Write(m, &padded{r: image, left: p.Size})

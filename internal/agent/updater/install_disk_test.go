@@ -19,6 +19,7 @@ import (
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/depot"
 	"github.com/ingot-os/ingot/internal/dsse"
+	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/partition"
@@ -37,6 +38,7 @@ type site struct {
 	disk     string
 	entries  []gpt.Table
 	reset    chan string
+	tap      tap
 
 	mu      sync.Mutex
 	cuts    int // answers that are cut in the middle
@@ -88,7 +90,7 @@ func newSite(t *testing.T) *site {
 		Report:      func() updateapi.BootReport { return updateapi.BootReport{Uptime: 10} },
 		Health:      func() (bool, string, string) { return true, "", "" },
 		Reset:       func(why string) { s.reset <- why },
-		Entries:     func(t gpt.Table) error { s.entries = append(s.entries, t); return nil },
+		Entries:     s.entriesOf,
 		MachineYAML: func() []byte { return []byte("hostname: edge-1\n") },
 	}
 	s.ticket = updateapi.InstallTicket{ID: "install-1", Release: s.digest}
@@ -159,10 +161,24 @@ func (s *site) install() updateapi.Installing {
 	u.again = time.Millisecond
 	i := newInstaller(u, s.m)
 	i.again = 0
-	i.disks = s.disks
+	i.disks, i.tap = s.disks, s.tap
 	i.take(s.t.Context(), &s.ticket)
 	u.tasks.Wait()
 	return *i.status()
+}
+
+// entriesOf makes boot entries, which comes before the disk is finished.
+func (s *site) entriesOf(t gpt.Table) error {
+	s.entries = append(s.entries, t)
+	f, err := os.Open(s.disk)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if c, err := install.Look(f, s.disks()[0].Size); err != nil || c != install.Unfinished {
+		s.t.Errorf("boot entries are made when the disk holds %s, %v", c, err)
+	}
+	return nil
 }
 
 func (s *site) disks() []install.Disk {
@@ -211,6 +227,9 @@ func TestInstall(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 	s.check()
+	if out := oracle.Run(t, oracle.Need(t, "gdisk", "sgdisk"), "-v", s.disk); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk: %s", out)
+	}
 	if len(s.entries) != 1 || len(s.entries[0].Partitions) != 7 {
 		t.Errorf("boot entries of %+v", s.entries)
 	}
