@@ -12,6 +12,7 @@ type race struct {
 	unit unit // rate: the most wins; otherwise the least
 	runs int
 	by   map[string]*series
+	lost map[string]int // clients of a server that failed; their run has no value
 	note string
 }
 
@@ -78,6 +79,9 @@ func (r *report) raceTable() string {
 			cell := ""
 			if v := c.by[name]; v != nil {
 				cell = c.unit.format(v.median())
+			}
+			if n := c.lost[name]; n > 0 {
+				cell = strings.TrimSpace(fmt.Sprintf("%s %d clients failed", cell, n))
 			}
 			row = append(row, cell)
 		}

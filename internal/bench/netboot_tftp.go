@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -108,7 +107,7 @@ func tftpFolder(dir string) (string, error) {
 // turns has each server do a job so often, in turns, and takes a value of each. A server
 // of others may fail, which the row then says.
 func (f *tftpField) turns(ctx context.Context, c *race, load tftpLoad, value func(*tftpServer, tftpOutcome) float64) error {
-	failures := map[string]int{}
+	c.lost = map[string]int{}
 	for range c.runs {
 		for _, s := range f.servers {
 			if ctx.Err() != nil {
@@ -122,17 +121,13 @@ func (f *tftpField) turns(ctx context.Context, c *race, load tftpLoad, value fun
 			if o.failed > 0 && s.name == tftpOurs {
 				return fmt.Errorf("%s: %d of %d clients failed: %w", c.job, o.failed, load.clients, o.first)
 			}
-			failures[s.name] += o.failed
-			c.add(s.name, value(s, o))
+			c.lost[s.name] += o.failed
+			if v := value(s, o); o.failed == 0 && v > 0 {
+				c.add(s.name, v)
+			}
 		}
 	}
-	var notes []string
-	for _, name := range tftpServers {
-		if n := failures[name]; n > 0 {
-			notes = append(notes, fmt.Sprintf("%s failed %d of %d clients", name, n, load.clients*c.runs))
-		}
-	}
-	c.note = strings.Join(append(notes, f.missing...), "; ")
+	c.note = strings.Join(f.missing, "; ")
 	return nil
 }
 
@@ -217,11 +212,13 @@ func (f *tftpField) crowd(ctx context.Context, r *report) error {
 	last := race{unit: seconds, runs: crowdRounds, job: what + ": until the last has it"}
 	used, before := race{unit: seconds, runs: crowdRounds, job: what + ": processor time for a GiB"}, map[string]time.Duration{}
 	for _, s := range f.servers {
-		before[s.name], _ = family(s.cmd.Process.Pid)
+		before[s.name], _ = process(s.cmd.Process.Pid).processor()
 	}
 	err := f.turns(ctx, &last, load, func(s *tftpServer, o tftpOutcome) float64 {
-		after, _ := family(s.cmd.Process.Pid)
-		used.add(s.name, (after-before[s.name]).Seconds()/(float64(o.bytes)/(1<<30)))
+		after, _ := process(s.cmd.Process.Pid).processor()
+		if s.name != tftpHPA && o.failed == 0 { // whose work is done by children that nobody waits for
+			used.add(s.name, (after-before[s.name]).Seconds()/(float64(o.bytes)/(1<<30)))
+		}
 		before[s.name] = after
 		return o.took.Seconds()
 	})
@@ -239,30 +236,6 @@ func (f *tftpField) crowd(ctx context.Context, r *report) error {
 	r.add(measure{netboot: true, what: "TFTP: " + last.job, series: ours, limit: crowdLimit, memoryLimit: crowdMemory, note: "0 failures; memory with all that this server did before"})
 	r.add(measure{netboot: true, what: "TFTP: " + used.job, series: *used.by[tftpOurs], limit: crowdCost})
 	return nil
-}
-
-// family is the processor time of a server and of its children that have ended
-// (proc(5), stat: utime to cstime), since tftpd-hpa forks for each client.
-func family(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 15 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields", pid, len(f))
-	}
-	sum := int64(0)
-	for _, s := range f[11:15] {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	const tick = 10 * time.Millisecond
-	return time.Duration(sum) * tick, nil
 }
 
 // admission is the crowd before a server that lets few transfers run at once: who is

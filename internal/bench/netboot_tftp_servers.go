@@ -169,7 +169,7 @@ func (s *tftpServer) command(ctx context.Context, l *lab, root string, limits tf
 		return exec.CommandContext(ctx, path, "--foreground", "--address", s.addr.String(), "--user", "root", "--secure", root), err
 	}
 	path, err := debianProgram(ctx, l, "atftpd", "usr/sbin/atftpd")
-	return exec.CommandContext(ctx, path, "--daemon", "--no-fork", "--port", port, "--bind-address", s.addr.Addr().String(), "--maxthread", "3000",
+	return exec.CommandContext(ctx, path, "--daemon", "--no-fork", "--port", port, "--bind-address", s.addr.Addr().String(), "--maxthread", "400", // it ends itself when select(2) has no room for a descriptor
 		"--user", "root.root", "--logfile", "/dev/null", "--verbose=0", root), err
 }
 
