@@ -47,11 +47,16 @@ type Options struct {
 	UKI      string       // NAME-VERSION.efi
 	IPXE     bool         // a rule sends this machine by way of iPXE
 	Programs *ProgramsSet // nil: none
+	// Unscripted is why no script could load the release: the error of Split, or of
+	// Parts.ScriptFor. Nobody is sent to iPXE then, which would end in its error.
+	Unscripted error
 }
 
 // Next decides what a client fetches. It depends on its arguments alone.
 func Next(c netboot.Client, o Options) Step {
 	switch {
+	case c.IPXE && o.Unscripted != nil:
+		return Step{Reason: fmt.Sprintf("iPXE asks, and cannot load the release: %v", o.Unscripted)}
 	case c.IPXE:
 		return Step{Name: Script, HTTP: true, Reason: "iPXE asks: a script loads the release by HTTP"}
 	case c.Arch.UEFI() && c.Arch.GOARCH() != "" && !o.IPXE:
@@ -65,6 +70,9 @@ func Next(c netboot.Client, o Options) Step {
 }
 
 func (o Options) program(c netboot.Client, why string) Step {
+	if o.Unscripted != nil {
+		return Step{Reason: fmt.Sprintf("%s, and iPXE cannot load the release: %v", why, o.Unscripted)}
+	}
 	p, key := o.Programs.forArch(c.Arch)
 	if p == nil {
 		return Step{Reason: fmt.Sprintf("%s, and serve.yaml names no iPXE for %s (ipxe.%s)", why, c.Arch, key)}

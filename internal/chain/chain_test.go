@@ -80,6 +80,25 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestNextUnscripted: nobody is sent to iPXE when it could not load the release, and the
+// reason is said; firmware that needs no iPXE boots.
+func TestNextUnscripted(t *testing.T) {
+	_, why := (&Parts{UKI: "u.efi", Cmdline: "a ${net0/mac}"}).ScriptFor(netboot.EFIX64)
+	o := Options{UKI: "u.efi", Programs: programs(t), Unscripted: why}
+	for _, c := range []netboot.Client{{Arch: netboot.BIOS}, {Arch: netboot.BIOS, IPXE: true}, {Arch: netboot.EFIX64, IPXE: true}} {
+		if got := Next(c, o); got.Name != "" || got.Program != nil || !strings.Contains(got.Reason, `word "${net0/mac}": iPXE cannot pass it on`) {
+			t.Errorf("%s: %+v", c.Arch, got)
+		}
+	}
+	if got := Next(netboot.Client{Arch: netboot.EFIX64}, o); got.Name != "u.efi" {
+		t.Errorf("%+v", got)
+	}
+	o.IPXE = true
+	if got := Next(netboot.Client{Arch: netboot.EFIX64}, o); got.Name != "" || !strings.Contains(got.Reason, "a rule says by way of iPXE, and iPXE cannot load the release") {
+		t.Errorf("by a rule: %+v", got)
+	}
+}
+
 func TestLoadErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(file, []byte("MZ"), 0o600); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/boot/cmdline"
+	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 // ErrWord: iPXE would not hand a word of a command line on as it is.
@@ -45,6 +46,14 @@ func (p *Parts) UEFIScript() (string, error) {
 	}
 	args := append([]string{"chain", "--name", words[0], p.UKI}, words[1:]...)
 	return head + line(args) + tail, nil
+}
+
+// ScriptFor is the script for iPXE on firmware of that kind.
+func (p *Parts) ScriptFor(a netboot.Arch) (string, error) {
+	if a.UEFI() {
+		return p.UEFIScript()
+	}
+	return p.BIOSScript()
 }
 
 const head = "#!ipxe\n"

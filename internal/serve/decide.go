@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func (t *site) Decide(ctx context.Context, c netboot.Client) netboot.Answer {
 		return t.file(a, c, d.Program+".efi", c.HTTP())
 	}
 	a.Release = d.Release.Stem()
-	step := chain.Next(c, chain.Options{UKI: a.Release + ".efi", IPXE: d.Chain, Programs: t.ipxe})
+	step := chain.Next(c, chain.Options{UKI: a.Release + ".efi", IPXE: d.Chain, Programs: t.ipxe, Unscripted: t.offered.Load().sets[d.Release.Digest].unchained(c.Arch)})
 	if step.Name == "" {
 		a.Verb, a.Reason = netboot.Refuse, d.Reason+": "+step.Reason
 		return a
@@ -114,14 +115,14 @@ func (t *site) part(ctx context.Context, o *offer, mac netboot.MAC, name string)
 		return nil, netboot.ErrDenied
 	}
 	b := o.sets[d.Release.Digest]
-	if b == nil || b.parts == nil {
+	if b == nil {
 		return nil, netboot.ErrNotFound
 	}
+	if b.parts == nil {
+		return nil, fmt.Errorf("%w for iPXE: %v", netboot.ErrNotFound, b.whole)
+	}
 	if name == chain.Script {
-		text, err := b.parts.UEFIScript()
-		if !arch.UEFI() {
-			text, err = b.parts.BIOSScript()
-		}
+		text, err := b.parts.ScriptFor(arch)
 		return chain.Bytes([]byte(text), nil), err
 	}
 	p, ok := b.parts.Named(name)

@@ -64,6 +64,20 @@ type bootable struct {
 	arch   string       // GOARCH
 	digest string       // of the manifest
 	parts  *chain.Parts // for a BIOS, and scripts of iPXE
+	whole  error        // why it has no parts
+}
+
+// unchained is why iPXE cannot be told to load the release on that firmware; nil: it
+// can.
+func (b *bootable) unchained(a netboot.Arch) (err error) {
+	switch {
+	case b == nil:
+		return nil // it has gone meanwhile, which is found when its files are asked for
+	case b.parts == nil:
+		return b.whole
+	}
+	_, err = b.parts.ScriptFor(a)
+	return err
 }
 
 // ruling is a rules file, and the programs that it names.
@@ -183,7 +197,7 @@ func (t *site) bootable(ctx context.Context, r verifier.Release) (*bootable, err
 	}
 	defer uki.Close()
 	// What iPXE cannot be told still boots without it.
-	b.parts, _ = chain.Split(uki, uki.Size(), m)
+	b.parts, b.whole = chain.Split(uki, uki.Size(), m)
 	return b, nil
 }
 
