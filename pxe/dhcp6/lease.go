@@ -107,6 +107,9 @@ type Leases struct {
 	max     int // 0: MaxLeases
 	changes uint64
 	swept   time.Time // when it was full of leases that go on
+	// full says of a pool that it was searched in vain, and when: a starved server must
+	// not search it at each message.
+	full map[netip.Prefix]time.Time
 }
 
 // Changes counts what has changed: equal numbers are equal tables.
@@ -163,6 +166,7 @@ func (t *Leases) put(l Lease) {
 func (t *Leases) drop(a netip.Addr) {
 	if l, ok := t.byAddr[a]; ok {
 		t.changes++
+		clear(t.full)
 		delete(t.byAddr, a)
 		if t.byOwner[l.owner()] == a {
 			delete(t.byOwner, l.owner())
@@ -185,6 +189,9 @@ func (t *Leases) free(a netip.Addr, o owner, now time.Time) bool {
 // sweepAgain is how long a table that is full of leases that go on is not swept again:
 // whoever has filled it would make each message cost a walk through all of it.
 const sweepAgain = 5 * time.Second
+
+// searchAgain is likewise of a pool. A lease ends without anybody's doing.
+const searchAgain = time.Second
 
 // room makes place for one more lease, by sweeping those that have ended.
 func (t *Leases) room(now time.Time) bool {
@@ -214,12 +221,19 @@ func (t *Leases) pick(p Pool, o owner, wish netip.Addr, reserved func(netip.Addr
 	if wish.IsValid() && ok(wish) {
 		return wish, true
 	}
+	if at, full := t.full[p.Link]; full && now.Sub(at) >= 0 && now.Sub(at) < searchAgain {
+		return netip.Addr{}, false
+	}
 	start := o.hash()
 	for n := uint64(0); n < min(p.size(), maxProbes); n++ {
 		if a := p.at(start%p.size() + n); ok(a) {
 			return a, true
 		}
 	}
+	if t.full == nil {
+		t.full = map[netip.Prefix]time.Time{}
+	}
+	t.full[p.Link] = now
 	return netip.Addr{}, false
 }
 

@@ -105,6 +105,33 @@ func TestFullTable(t *testing.T) {
 	}
 }
 
+// TestFullPool: a pool that was searched in vain is not searched for each that asks; an
+// address that comes free is had at once, one that ends after a moment.
+func TestFullPool(t *testing.T) {
+	p, o := Pool{Link: pool.Link, First: pool.First, Last: pool.First}, owner{"b", 1}
+	l, searched := &Leases{}, 0
+	pick := func(now time.Time) bool {
+		searched = 0
+		_, ok := l.pick(p, o, netip.Addr{}, func(netip.Addr) bool { searched++; return false }, now)
+		return ok
+	}
+	l.put(Lease{DUID: []byte{0, 4, 1}, Addr: pool.First, Until: start.Add(time.Hour)})
+	if pick(start) || searched != 1 {
+		t.Errorf("searched %d", searched)
+	}
+	if pick(start) || searched != 0 {
+		t.Error("searched again at once")
+	}
+	l.drop(pool.First)
+	if !pick(start) {
+		t.Error("not free after a release")
+	}
+	l.put(Lease{DUID: []byte{0, 4, 1}, Addr: pool.First, Until: start.Add(searchAgain)})
+	if pick(start) || !pick(start.Add(searchAgain)) {
+		t.Error("not free after its end")
+	}
+}
+
 func FuzzIsSolicitation(f *testing.F) {
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1})
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 14, 0})
