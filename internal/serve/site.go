@@ -36,6 +36,7 @@ type site struct {
 	store   *fleet.SQLite
 	watch   netboot.Watcher
 	metrics *metrics
+	setups  installs
 
 	releases attestd.Releases
 	catalog  *verifier.Catalog
@@ -88,7 +89,7 @@ type ruling struct {
 }
 
 func (s *Server) openSite(ctx context.Context) (err error) {
-	t := &site{log: s.o.Log, metrics: s.metrics, releases: s.c.catalogs()}
+	t := &site{log: s.o.Log, metrics: s.metrics, setups: installs{log: s.o.Log}, releases: s.c.catalogs()}
 	t.c.Store(s.c)
 	s.site = t
 	if t.store, err = attestd.OpenStore(s.c.State); err != nil {
@@ -362,6 +363,7 @@ func (t *site) Booted(ctx context.Context, h *fleet.Host, r updateapi.BootReport
 			t.log.Warn("quarantine", "mac", mac.String(), "host", h.Record.Name, "reason", now)
 		}
 	}
+	t.setups.saw(ctx, h.Record.Name, r.Install)
 	if order.Reset || order.Why != "" {
 		t.log.Info("order", "host", h.Record.Name, "reset", order.Reset, "install", order.Install != nil, "why", order.Why)
 	}

@@ -88,6 +88,8 @@ func sentence(message string, v map[string]string, order []string) string {
 		return slotsSentence(v)
 	case "boot":
 		return bootSentence(v)
+	case "install":
+		return installSentence(v)
 	}
 	var b strings.Builder
 	b.WriteString(message)
@@ -108,6 +110,19 @@ func slotsSentence(v map[string]string) string {
 		s += "; last failure: " + v["cause"]
 	}
 	return s
+}
+
+// installSentence words how far a host is that puts itself on a disk.
+func installSentence(v map[string]string) string {
+	switch v["phase"] {
+	case "writing":
+		return fmt.Sprintf("%s installs itself on %s", v["host"], v["disk"])
+	case "done":
+		return fmt.Sprintf("%s is installed on %s, and starts from there", v["host"], v["disk"])
+	case "refused":
+		return fmt.Sprintf("%s does not install itself: %s", v["host"], v["detail"])
+	}
+	return fmt.Sprintf("%s: the install has %s, and begins again: %s", v["host"], v["phase"], v["detail"])
 }
 
 // releaseWords names a release and the slot that it runs from.

@@ -90,6 +90,9 @@ func TestPlan(t *testing.T) {
 				if data, _ := l.Part(partition.Data); data.Size != 6*mib || l.SectorSize != sector {
 					t.Errorf("data has %d MiB, sectors %d bytes", data.Size/mib, l.SectorSize)
 				}
+				if end := d.b[size-mib : p.back[0].Offset]; len(bytes.Trim(end, "\x00")) > 0 { // RAID says there what it is
+					t.Errorf("sectors of %d: what was at the end of the disk is still there", sector)
+				}
 				break
 			}
 			if d.table() {

@@ -296,9 +296,17 @@ type wholeSection struct {
 func (w *wholeSection) ReadAt(b []byte, off int64) (int, error)  { return w.f.ReadAt(b, w.base+off) }
 func (w *wholeSection) WriteAt(b []byte, off int64) (int, error) { return w.f.WriteAt(b, w.base+off) }
 
-// TestInstallSpoiled: bytes that were not signed never make a disk that starts.
+// TestInstallSpoiled: bytes that were not signed, or not ordered, never make a disk that
+// starts.
 func TestInstallSpoiled(t *testing.T) {
 	s := newSite(t)
+	ordered := s.digest
+	s.digest = strings.Repeat("5e", 32) // the server has another manifest under this name
+	s.ticket.Release = s.digest
+	if st := s.install(); st.Phase != updateapi.InstallFailed || !strings.Contains(st.Detail, "another manifest") {
+		t.Errorf("another release than the ticket's: %+v", st)
+	}
+	s.digest, s.ticket.Release = ordered, ordered
 	s.spoil = true
 	if st := s.install(); st.Phase != updateapi.InstallFailed {
 		t.Fatalf("%+v", st)
