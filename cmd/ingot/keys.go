@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -187,9 +188,10 @@ func (f keysFlags) authority(ctx context.Context) (*signing.Authority, error) {
 // keysError adds what to do about keys that cannot be used.
 func keysError(err error) error {
 	var missing *fs.PathError
+	var said *ui.Error
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &said):
+		return err
 	case errors.Is(err, keys.ErrExists):
 		return &ui.Error{Err: err, Hint: "name a directory that does not exist yet; keys are never overwritten"}
 	case errors.Is(err, keys.ErrTestKey):
@@ -200,6 +202,8 @@ func keysError(err error) error {
 		return &ui.Error{Err: err, Hint: filepath.Dir(missing.Path) + " holds public keys that ingot keys export has written; name the folder that ingot keys init has made"}
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) && filepath.Base(missing.Path) == "keys.json":
 		return &ui.Error{Err: err, Hint: "ingot keys init DIR makes a key set"}
+	case errors.As(err, &missing) && errors.Is(err, fs.ErrPermission) && slices.Contains([]string{".json", ".key"}, filepath.Ext(missing.Path)):
+		return &ui.Error{Err: err, Hint: "the key set is another user's: run this as that user, or give this one a copy of what it needs"}
 	}
 	return err
 }

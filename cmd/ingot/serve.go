@@ -76,12 +76,7 @@ func announcePlan(v *verb, p *serve.Plan, c *serve.Config) {
 	for _, r := range p.Releases {
 		v.ui.Say("release %s %s for %s", r.Name, r.Version, r.Arch)
 	}
-	for _, r := range p.Refused {
-		v.ui.Warn("release refused: %s: %s", r.Dir, r.Reason)
-	}
-	if len(p.Releases) == 0 {
-		v.ui.Warn("no release: every machine is told to go on with its next boot option")
-	}
+	warnReleases(v.ui, p)
 	for _, w := range p.Boots {
 		v.ui.Say("%s: %s (%s)", w.Machine, wouldWords(w), w.Reason)
 	}

@@ -17,6 +17,7 @@ func showPlan(u *ui.UI, p *serve.Plan) error {
 	if err := u.Table([]string{"PART", "PORT", "INTERFACE", ""}, portRows(p)); err != nil {
 		return err
 	}
+	portHints(u, p)
 	if err := u.Print("\ndhcp is %s%s", p.DHCP, subnetWords(p)); err != nil {
 		return err
 	}
@@ -39,9 +40,7 @@ func showPlan(u *ui.UI, p *serve.Plan) error {
 	if err := u.Table([]string{"RELEASE", "ARCH", "SIGNED BY", "FROM"}, rows); err != nil {
 		return err
 	}
-	for _, r := range p.Refused {
-		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
-	}
+	warnReleases(u, p)
 	rows = nil
 	for _, w := range p.Boots {
 		rows = append(rows, []string{w.Machine, wouldWords(w), w.Reason})
@@ -50,6 +49,33 @@ func showPlan(u *ui.UI, p *serve.Plan) error {
 		return err
 	}
 	return u.Table([]string{"MACHINE", "GETS", "BECAUSE"}, rows)
+}
+
+// portHints says once each what to do about ports that cannot be had.
+func portHints(u *ui.UI, p *serve.Plan) {
+	said := map[string]bool{"": true}
+	for _, x := range p.Ports {
+		if !said[x.Hint] {
+			u.Hint("%s: %s", x.Part, x.Hint)
+			said[x.Hint] = true
+		}
+	}
+}
+
+// warnReleases says which releases are not served, and that there are none.
+func warnReleases(u *ui.UI, p *serve.Plan) {
+	for _, r := range p.Refused {
+		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
+	}
+	if len(p.Releases) > 0 {
+		return
+	}
+	u.Warn("no release: every machine is told to go on with its next boot option")
+	if len(p.Refused) == 0 {
+		u.Hint("ingot build --keys KEYS -o DIR puts one below a directory of releases; it is served within 5 seconds")
+	} else if !p.Trusts {
+		u.Hint("--keys KEYS, or trust: in serve.yaml, names who may sign releases; --insecure-releases takes them from anybody, for trying things out")
+	}
 }
 
 func portRows(p *serve.Plan) (rows [][]string) {

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -167,8 +168,11 @@ func (s *Server) Verifier() *verifier.Server { return s.server }
 // OpenStore opens a state directory.
 func OpenStore(dir string) (*fleet.SQLite, error) {
 	store, err := fleet.Open(dir, fleet.Options{})
-	if errors.Is(err, fleet.ErrInUse) {
-		return nil, &ui.Error{Err: err, Hint: "another ingot attest serve is running on it; stop that one, or name another --state"}
+	switch {
+	case errors.Is(err, fleet.ErrInUse):
+		return nil, &ui.Error{Err: err, Hint: "another ingot serve, or ingot attest serve, is running on it: stop that one, or name another directory by --state"}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &ui.Error{Err: err, Hint: "name a directory that this user may write by --state (state: in serve.yaml), or start it as root"}
 	}
 	return store, err
 }

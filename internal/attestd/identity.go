@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -53,10 +54,16 @@ func (s *Server) identity(ctx context.Context, o *verifier.Options) (err error) 
 	}
 	if o.Hosts, err = Authority(ctx, s.Set, keys.Hosts); err != nil {
 		s.Warn("attested hosts get no certificate: %v", err)
-		s.Hint("ingot keys add %s hosts", s.Keys)
+		if errors.Is(err, fs.ErrNotExist) {
+			s.Hint("copy it from the whole key set; of private keys a server needs server.key and hosts.key")
+		} else {
+			s.Hint("ingot keys add %s hosts", s.Keys)
+		}
 	}
 	if s.Cert == "" {
-		if s.by, err = Authority(ctx, s.Set, keys.Server); err != nil {
+		if s.by, err = Authority(ctx, s.Set, keys.Server); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return &ui.Error{Err: err, Hint: "of private keys a server needs server.key and hosts.key of the key set, readable by its user"}
+		} else if err != nil {
 			return err
 		}
 		if len(s.Names) == 0 {

@@ -71,7 +71,7 @@ var siteKeys = []strictyaml.Key{
 		Example: "state: /var/lib/ingot"},
 	{Path: "names", Also: []string{"name", "hostnames"}, Default: "`localhost`, this machine's name and addresses", Doc: "Names of DNS and addresses by which machines and operators reach the server; its certificates are for these.", Example: "names: [boot.example.com, 192.0.2.1]"},
 	{Path: "names[]", Match: isName, Pattern: namePattern, Expect: "a name of DNS, or an address"},
-	{Path: "interfaces", Also: []string{"interface", "links", "nics"}, Default: "every Ethernet link that is up and has an address; two or more are refused unless `dhcp` says `proxy`, so that nobody answers on a network by accident",
+	{Path: "interfaces", Also: []string{"interface", "links", "nics"}, Default: "for `proxy` every Ethernet link that is up and has an IPv4 address; for `full` those with an address in one of its subnets",
 		Doc:     "Links on which DHCP is answered.",
 		Example: "interfaces: [eth1]"},
 	{Path: "interfaces[]", Match: linkText.MatchString, Pattern: linkPattern, Expect: "the name of a link as `ip link` prints it, at most 15 letters"},

@@ -93,12 +93,22 @@ func (c *Config) named(all []net.Interface, found []Link) (list []Link, err erro
 	return list, nil
 }
 
+// names are the links of this machine, with what keeps machines from being answered there.
 func names(all []net.Interface) string {
 	var list []string
 	for _, i := range all {
-		if i.Flags&net.FlagLoopback == 0 {
+		switch {
+		case i.Flags&net.FlagLoopback != 0:
+		case i.Flags&net.FlagUp == 0:
+			list = append(list, i.Name+" (down)")
+		case !link(i).Addr4().IsValid():
+			list = append(list, i.Name+" (no IPv4 address)")
+		default:
 			list = append(list, i.Name)
 		}
+	}
+	if len(list) == 0 {
+		return "no link but its loopback"
 	}
 	return strings.Join(list, ", ")
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/verifier"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
@@ -25,6 +26,7 @@ type Plan struct {
 	Subnets   []Subnet           `json:"-"`
 	Boots     []Would            `json:"boots"`
 	Certified bool               `json:"attestation"` // there is an attestation API
+	Trusts    bool               `json:"-"`           // somebody may sign releases, or anybody
 }
 
 // Port is a port that a part uses. Trouble says why it cannot be had now.
@@ -34,6 +36,7 @@ type Port struct {
 	Address string `json:"address"`
 	Link    string `json:"interface,omitempty"`
 	Trouble string `json:"trouble,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 }
 
 // Would is what a machine would get.
@@ -52,9 +55,10 @@ func (s *Server) Plan(ctx context.Context) *Plan {
 	p := &Plan{
 		File: s.c.File, State: s.c.State, DHCP: s.c.DHCP.Mode, DHCP6: s.c.DHCP6.Mode, Links: s.links, Subnets: s.c.DHCP.Subnets,
 		Releases: s.site.catalog.Releases, Refused: s.site.catalog.Refused, Rules: s.site.rules(), Machines: s.site.machines.Load().count, Certified: !s.c.Attest.Off,
+		Trusts: s.c.Insecure || s.c.Keys != "" || len(s.c.Trust) > 0,
 	}
 	for _, l := range s.listeners {
-		p.Ports = append(p.Ports, Port{Part: l.Part, Network: l.Network, Address: l.Address, Link: l.Link, Trouble: l.trouble})
+		p.Ports = append(p.Ports, Port{Part: l.Part, Network: l.Network, Address: l.Address, Link: l.Link, Trouble: l.trouble, Hint: l.hint})
 	}
 	p.Boots = s.would(ctx)
 	return p
@@ -122,6 +126,10 @@ func (s *Server) troubled(l listener, err error) error {
 		return err
 	}
 	l.trouble = plainError(err)
+	var with *ui.Error
+	if errors.As(err, &with) {
+		l.hint = with.Hint
+	}
 	s.listeners = append(s.listeners, &l)
 	return nil
 }

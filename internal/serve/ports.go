@@ -20,9 +20,13 @@ func (c *Config) bindError(key, flag, network string, port int, err error) error
 		who := owner("/proc", network, port)
 		hint := map[int]string{
 			67:   "stop that one, or let it give the addresses and this one say what to boot: --dhcp proxy, or dhcp: {mode: proxy}",
+			547:  "stop the other DHCPv6 server of this machine",
 			69:   "stop the other TFTP server",
 			4011: "stop the other PXE boot server (dnsmasq with pxe-service is one)",
 		}[port]
+		if port == 67 && c.DHCP.Mode == ModeProxy {
+			hint = "it must let others have the port beside it (dnsmasq: --bind-dynamic, or bind-dynamic in its configuration); else one of both runs on another machine of this network"
+		}
 		if hint == "" {
 			hint = "stop that program, or give " + key + " another port"
 		}

@@ -50,6 +50,7 @@ type listener struct {
 	Link    string `json:"interface,omitempty"`
 	tcp     net.Listener
 	trouble string // why it cannot be had, with Check
+	hint    string
 }
 
 // Server is a boot server that is set up: all its ports are open, all that it

@@ -220,14 +220,17 @@ func TestOwner(t *testing.T) {
 
 // TestPortInUse says which port, who has it, and what to do, at the line of the key.
 func TestPortInUse(t *testing.T) {
-	c, err := Parse("serve.yaml", []byte("releases: [a]\ndhcp:\n  port: 67\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := c.bindError("dhcp.port", "dhcp", "udp", 67, syscall.EADDRINUSE)
-	var hint *ui.Error
-	if !strings.Contains(got.Error(), "serve.yaml:3:9: udp port 67 is in use by ") || !errors.As(got, &hint) || !strings.Contains(hint.Hint, "mode: proxy") {
-		t.Errorf("%v", got)
+	for mode, want := range map[string]string{ModeProxy: "bind-dynamic", ModeFull: "dhcp: {mode: proxy}"} {
+		c, err := Parse("serve.yaml", []byte("releases: [a]\ndhcp:\n  port: 67\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.DHCP.Mode = mode
+		got := c.bindError("dhcp.port", "dhcp", "udp", 67, syscall.EADDRINUSE)
+		var hint *ui.Error
+		if !strings.Contains(got.Error(), "serve.yaml:3:9: udp port 67 is in use by ") || !errors.As(got, &hint) || !strings.Contains(hint.Hint, want) {
+			t.Errorf("%s: %v", mode, got)
+		}
 	}
 	flagged := (&Config{}).bindError("http.listen", "http", "tcp", 80, syscall.EACCES)
 	if got := flagged.Error(); got != "http: tcp port 80: this user may not open it" {
