@@ -27,7 +27,7 @@ import (
 
 type hostsCmd struct {
 	Host   string `arg:"" optional:"" help:"Host to show, or to do something about (default: list all)."`
-	Server string `required:"" placeholder:"URL" help:"Server that ingot attest serve runs (https://NAME:9444)." env:"INGOT_SERVER"`
+	Server string `required:"" placeholder:"URL" help:"Attestation API of ingot serve, or of ingot attest serve (https://NAME:9444)." env:"INGOT_SERVER"`
 	Keys   string `required:"" placeholder:"DIR" help:"Key set: its operator key lets you in, its server authority says which server is yours." env:"INGOT_KEYS" type:"path"`
 
 	Approve        bool   `xor:"do" help:"Let a host in that waits: you vouch for its TPM."`
@@ -266,7 +266,7 @@ func (c *hostsCmd) explain(err error) error {
 	case errors.As(err, &unknown) || errors.As(err, &verification):
 		out.Code, out.Hint = ui.CodeRefused, "this is not a server of these keys: --keys names the key set that it was started with"
 	case errors.As(err, &network):
-		out.Hint = "is ingot attest serve running there? It prints its address when it starts"
+		out.Hint = "is ingot serve, or ingot attest serve, running there? It prints its address when it starts"
 	}
 	return out
 }

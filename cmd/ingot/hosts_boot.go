@@ -12,13 +12,13 @@ import (
 
 // hostBoot are the flags of ingot hosts about boots over the network.
 type hostBoot struct {
-	Explain      bool          `xor:"do" help:"What the machine would boot over the network, and why."`
-	Timeline     bool          `xor:"do" help:"Its last boots over the network, step by step, and where one died."`
-	BootOnce     string        `xor:"do" placeholder:"WHAT" help:"One boot over the network: install, install:RELEASE, rescue, memtest, or a release as rules name it."`
-	TTL          time.Duration `name:"ttl" placeholder:"D" help:"With --boot-once: how long the order stands (default 24h)."`
-	Force        bool          `help:"With --boot-once install: although the disk has a system that has run."`
-	NoBootOnce   bool          `xor:"do" help:"Take that back."`
-	Unquarantine bool          `xor:"do" help:"You have looked: the machine is the host that it attested as."`
+	Explain      bool          `group:"Boot over the network:" xor:"do" help:"What the machine would boot over the network, and why."`
+	Timeline     bool          `group:"Boot over the network:" xor:"do" help:"Its last boots over the network, step by step, and where one died."`
+	BootOnce     string        `group:"Boot over the network:" xor:"do" placeholder:"WHAT" help:"One boot over the network: install, install:RELEASE, rescue, memtest, or a release as rules name it."`
+	TTL          time.Duration `group:"Boot over the network:" name:"ttl" placeholder:"D" help:"With --boot-once: how long the order stands (default 24h)."`
+	Force        bool          `group:"Boot over the network:" help:"With --boot-once install: although the disk has a system that has run."`
+	NoBootOnce   bool          `group:"Boot over the network:" xor:"do" help:"Take that back."`
+	Unquarantine bool          `group:"Boot over the network:" xor:"do" help:"You have looked: the machine is the host that it attested as."`
 }
 
 // asked reports whether one of them is given.

@@ -14,10 +14,10 @@
 //
 // A rollout by percentage is another source of assignments: Case.Assigned.
 //
-// Limits: MAC address, UUID and architecture are what a machine says of itself.
-// Serial number, asset tag and endorsement key are those of the host that last
-// attested with this MAC address; a machine that never attested has none, and
-// rules about them do not match it.
+// Limits: MAC address and architecture are what a machine says of itself, and so
+// is the UUID of one that never reported its own. Serial number, asset tag and
+// endorsement key are those of the host that last attested with this MAC address;
+// a machine that never attested has none, and rules about them do not match it.
 package bootrule
 
 import (
@@ -32,10 +32,11 @@ type Facts struct {
 	MAC   netboot.MAC
 	UUID  string // lower case; empty: none that tells machines apart
 	Arch  netboot.Arch
-	Addrs []netip.Addr // its address and its relay's, as far as they are known
+	Addrs []netip.Addr // its address, its relay's, and without a relay those of the server's link: as far as they are known
 	IPXE  bool         // iPXE asks already
 	// Host is the name under which a machine with this MAC address attested; the
-	// others are of its enrolment record and its newest report.
+	// others are of its enrolment record and of the newest report that came while its
+	// verdict was trusted.
 	Host   string
 	Serial string
 	Asset  string

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func (t *site) Open(ctx context.Context, r netboot.Request) (netboot.Content, er
 	}
 	if program, ok := strings.CutSuffix(name, ".efi"); ok {
 		if data := t.ruled.Load().programs[program]; data != nil {
-			c := netboot.Client{MAC: mac, Arch: t.boots.Arch(mac)}
+			c := t.client(mac, cmp.Or(t.ruled.Load().rules.Programs[program].Arch, "amd64"))
 			return chain.Bytes(data, func() error { return t.begin(c, program) }), nil
 		}
 	}
@@ -142,11 +143,18 @@ func (t *site) uki(ctx context.Context, mac netboot.MAC, b *bootable) (netboot.C
 	if err != nil {
 		return nil, err
 	}
-	c := netboot.Client{MAC: mac, Arch: t.boots.Arch(mac)}
-	if c.Arch == netboot.Unknown { // a server that was started anew, while the firmware kept what it was told
-		c.Arch = firmware[b.arch]
-	}
+	c := t.client(mac, b.arch)
 	return begun{f, func() error { return t.begin(c, b.digest) }}, nil
+}
+
+// client is who asks for a file that is for a processor. A server that was started
+// anew has not heard it ask, while its firmware kept what it was told.
+func (t *site) client(mac netboot.MAC, goarch string) netboot.Client {
+	c := netboot.Client{MAC: mac, Arch: t.boots.Arch(mac)}
+	if c.Arch == netboot.Unknown {
+		c.Arch = firmware[goarch]
+	}
+	return c
 }
 
 // firmware is what boots images for a processor.

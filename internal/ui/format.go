@@ -119,7 +119,7 @@ func numeric(rows [][]string, column int) bool {
 		if column >= len(r) {
 			continue
 		}
-		if c := r[column]; c == "" || c[0] < '0' || c[0] > '9' || len(c) >= digestDigits {
+		if c := r[column]; c == "" || c[0] < '0' || c[0] > '9' || len(c) >= digestDigits || strings.Contains(c, ":") { // a hardware address
 			return false
 		}
 	}
