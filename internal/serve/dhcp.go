@@ -43,6 +43,9 @@ func (s *Server) openDHCP(context.Context) error {
 	return nil
 }
 
+// dhcpMessages is what the counter of messages is, of both families.
+const dhcpMessages = "DHCP messages that came in, by type and by what became of them (answered; silent: taken note of, or of somebody who is not answered; malformed; foreign: for another server; refused: of a relay or client that is not served; limited: too many of one machine; busy: too many at once; failed: the answer could not be sent, or its lease not be kept)."
+
 // countDHCP tells what the DHCP server counts itself.
 func (s *Server) countDHCP(d *dhcpd.Server) {
 	for _, t := range []dhcp.Type{0, dhcp.Discover, dhcp.Request, dhcp.Decline, dhcp.Release, dhcp.Inform} {
@@ -50,7 +53,7 @@ func (s *Server) countDHCP(d *dhcpd.Server) {
 			if o == dhcpd.Malformed && t != 0 {
 				continue // what cannot be read has no type
 			}
-			s.metrics.counter("ingot_dhcp_messages_total", "DHCP messages that came in, by type and by what became of them (answered; silent: taken note of, or of somebody who is not answered; malformed; foreign: for another server; refused: of a relay or client that is not served; limited: too many of one machine; busy: too many at once; failed: the answer could not be sent, or its lease not be kept).",
+			s.metrics.counter("ingot_dhcp_messages_total", dhcpMessages,
 				prometheus.Labels{"family": "4", "type": typeLabel(t), "outcome": o.String()}, func() float64 { return float64(received(d, t, o)) })
 		}
 	}

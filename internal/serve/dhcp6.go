@@ -6,8 +6,11 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ingot-os/ingot/pxe/dhcp6"
 	"github.com/ingot-os/ingot/pxe/dhcpd6"
@@ -43,9 +46,38 @@ func (s *Server) openDHCP6(context.Context) error {
 			s.listeners = append(s.listeners, &listener{Part: "dhcp6", Network: "udp", Address: netip.AddrPortFrom(netip.IPv6Unspecified(), port).String(), Link: l.Name})
 		}
 	}
-	s.metrics.leases("6", "bound", func() int { return len(d.Leases()) })
+	s.countDHCP6(d)
 	s.parts = append(s.parts, part{name: "dhcp6", run: d.Serve, close: func() { d.Close() }})
 	return nil
+}
+
+// countDHCP6 tells what the DHCPv6 server counts itself.
+func (s *Server) countDHCP6(d *dhcpd6.Server) {
+	for t := range dhcp6.RelayReply + 1 {
+		for _, o := range dhcpd6.Outcomes() {
+			if o == dhcpd6.Malformed && t != 0 {
+				continue // what cannot be read has no type
+			}
+			name := "other"
+			if t != 0 {
+				name = strings.ToLower(t.String())
+			}
+			s.metrics.counter("ingot_dhcp_messages_total", dhcpMessages, prometheus.Labels{"family": "6", "type": name, "outcome": o.String()},
+				func() float64 { return float64(d.Count(t, o)) })
+		}
+	}
+	for _, declined := range []bool{false, true} {
+		state := map[bool]string{false: "bound", true: "declined"}[declined]
+		s.metrics.leases("6", state, func() int {
+			n, now := 0, time.Now()
+			for _, l := range d.Leases() {
+				if l.Declined == declined && now.Before(l.Until) {
+					n++
+				}
+			}
+			return n
+		})
+	}
 }
 
 // base6 is where boot files are for clients of IPv6.

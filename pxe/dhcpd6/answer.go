@@ -26,7 +26,6 @@ func (s *Server) listen(ctx context.Context, from *socket, bootServer bool) erro
 		case err != nil:
 			return fmt.Errorf("read DHCPv6: %w", err)
 		}
-		s.count.received.Add(1)
 		u, ok := src.(*net.UDPAddr)
 		if !ok || cm == nil {
 			continue
@@ -42,29 +41,28 @@ type datagram struct {
 	bootServer bool
 }
 
-// handle answers one datagram. What cannot be read, and what comes from where no client
-// and no relay is, is dropped in silence: an answer would help nobody but who forged it.
+// handle answers one datagram, and counts it.
 func (s *Server) handle(ctx context.Context, via *socket, d datagram) {
-	l, ok := s.link(d.control.IfIndex)
-	if !ok {
-		s.count.refused.Add(1)
-		return
-	}
 	p, err := dhcp6.ParsePacket(d.data)
 	if err != nil {
-		s.count.malformed.Add(1)
+		s.count.add(0, Malformed)
 		return
 	}
-	if !s.admits(p, d) {
-		s.count.refused.Add(1)
-		return
+	s.count.add(p.Message.Type, s.answer(ctx, via, d, p))
+}
+
+// answer answers a message. What comes from where no client and no relay is gets nothing:
+// an answer would help nobody but who forged it.
+func (s *Server) answer(ctx context.Context, via *socket, d datagram, p dhcp6.Packet) Outcome {
+	l, ok := s.link(d.control.IfIndex)
+	if !ok || !s.admits(p, d) {
+		return Refused
 	}
 	q := dhcp6.Question{Packet: p, Source: d.source.Addr(), Link: l.addrs(), BootServer: d.bootServer, Unicast: !d.control.Dst.IsMulticast()}
 	c := dhcp6.Client(p, q.Source)
 	c.Link = l.name
 	if !s.limits.allow(c.Addr, s.o.Now()) {
-		s.count.limited.Add(1)
-		return
+		return Limited
 	}
 	boots := dhcp6.Boots(p.Message)
 	if boots {
@@ -72,18 +70,16 @@ func (s *Server) handle(ctx context.Context, via *socket, d datagram) {
 	}
 	out := s.turn(q)
 	if out == nil {
-		s.count.foreign.Add(1)
-		return
+		return Silent
 	}
 	if err := s.send(via, d, l, *out); err != nil {
-		s.count.failed.Add(1)
 		s.saw(netboot.Refused, c, q.Boot, fmt.Sprintf("%s not sent: %v", out.Message.Type, err))
-		return
+		return Failed
 	}
-	s.count.answered.Add(1)
 	if boots {
 		s.tell(c, q, *out)
 	}
+	return Answered
 }
 
 func (s *Server) turn(q dhcp6.Question) *dhcp6.Packet {

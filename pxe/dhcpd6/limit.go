@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -35,27 +34,6 @@ func (l *limiter) allow(a netip.Addr, now time.Time) bool {
 	}
 	l.seen[a]++
 	return l.seen[a] <= perWindow
-}
-
-// Stats counts datagrams since the start.
-type Stats struct {
-	Received  uint64
-	Malformed uint64 // not DHCPv6
-	Refused   uint64 // from where no client and no relay is
-	Limited   uint64 // too many of one address
-	Foreign   uint64 // for other servers, or of clients that are not served
-	Answered  uint64
-	Failed    uint64 // answers that could not be sent
-}
-
-type counters struct {
-	received, malformed, refused, limited, foreign, answered, failed atomic.Uint64
-}
-
-// Stats are the counters as they are now.
-func (s *Server) Stats() Stats {
-	c := &s.count
-	return Stats{c.received.Load(), c.malformed.Load(), c.refused.Load(), c.limited.Load(), c.foreign.Load(), c.answered.Load(), c.failed.Load()}
 }
 
 // temporary are errors of a socket that goes on: a link that is down for a while, memory
