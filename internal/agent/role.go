@@ -100,6 +100,10 @@ func (m *Machine) mountEFIVars() error {
 	return err
 }
 
+// slowDisk is how long a disk is waited for that must be there, for the firmware has read
+// it: controllers of many disks begin anew with all of them, which takes them a minute.
+const slowDisk = 50 * time.Second
+
 // settleLimit bounds how long a found disk waits for the drivers of the others.
 const settleLimit = 3 * time.Second
 
@@ -113,7 +117,12 @@ func (m *Machine) findDisk(loader string) bool {
 		found, err = finder.Find(loader, m.spec.Layout)
 		return !errors.Is(err, disk.ErrNotFound)
 	}
-	if m.devices.Wait(m.ctx, settleTime, look) && err == nil {
+	there := m.devices.Wait(m.ctx, settleTime, look)
+	if !there {
+		m.log.Printf("the firmware has started from partition %s, which no disk has yet: waiting for it", loader)
+		there = m.devices.Wait(m.ctx, slowDisk, look)
+	}
+	if there && err == nil {
 		m.devices.Wait(m.ctx, settleLimit, m.devices.IsSettled)
 		look()
 	}

@@ -174,6 +174,25 @@ func TestStatic(t *testing.T) {
 	}
 }
 
+// TestLateLink: a link that comes when nobody waits any longer is configured all the same.
+func TestLateLink(t *testing.T) {
+	requireNamespace(t)
+	m := start(t, appliance.Interface{Match: appliance.Match{Name: "late0"}, Address: []string{"192.0.2.10/24"}})
+	if st := m.Status(); len(st) != 1 || !strings.Contains(st[0].Error, "no such link") {
+		t.Errorf("status = %+v", st)
+	}
+	cable(t, "late0")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		st := m.Status()
+		if st[0].Error == "" && addresses(t, "late0") == "192.0.2.10/24" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("status = %+v, addresses %s", st, addresses(t, "late0"))
+		}
+	}
+}
+
 func TestGatewayOutsideTheSubnet(t *testing.T) {
 	requireNamespace(t)
 	cable(t, "wan0")

@@ -190,7 +190,12 @@ func loopbackUp() error {
 func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, settled func()) error {
 	found := m.match(ctx, i)
 	if len(found) == 0 {
-		return fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), DeviceWait)
+		m.fail(ctx, i, fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), DeviceWait))
+		settled() // nobody waits for it any longer, but a card may need a minute for itself
+		if found = m.matchLater(ctx, i); len(found) == 0 {
+			return nil
+		}
+		m.set(i, func(s *Status) { s.Error = "" })
 	}
 	if c.Bond != nil || c.VLAN != 0 || len(c.Address) > 0 {
 		return m.configureLink(ctx, i, c, found, settled)
@@ -267,6 +272,18 @@ func (m *Manager) match(ctx context.Context, i int) (found []Link) {
 		found = slices.DeleteFunc(all, func(l Link) bool { return !Claims(m.Interfaces, i, l) })
 		return len(found) > 0
 	})
+	return found
+}
+
+// matchLater looks until there is a link, or the context ends.
+func (m *Manager) matchLater(ctx context.Context, i int) (found []Link) {
+	for ctx.Err() == nil && len(found) == 0 {
+		found = m.match(ctx, i)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 	return found
 }
 
