@@ -64,8 +64,7 @@ func (s *Space) StartCommand(cmd *exec.Cmd) *Process {
 	s.t.Cleanup(func() {
 		p.Stop()
 		syscall.Kill(-p.Pid(), syscall.SIGKILL) // its children; an error means that it has none
-		if s.t.Failed() {
-			text := p.Said()
+		if text := p.Said(); s.t.Failed() && text != "" {
 			s.t.Logf("%s in %s (%v) said:\n%s", cmd.Args, s.Name, p.err, text[max(0, len(text)-16<<10):])
 		}
 	})
