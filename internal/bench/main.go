@@ -37,7 +37,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere, tftpHereEnv: serveTFTPHere, httpHereEnv: serveHTTPHere, hallServerEnv: serveHallHere, hallEnv: hallHere, ovmfEnv: ovmfHere} {
+	for name, do := range map[string]func(string) error{installEnv: installHere, applyEnv: applyHere, tftpHereEnv: serveTFTPHere, httpHereEnv: serveHTTPHere, hallEnv: hallHere, ovmfEnv: ovmfHere} {
 		if spec := os.Getenv(name); spec != "" {
 			if err := do(spec); err != nil {
 				fmt.Fprintln(os.Stderr, "ingot: bench:", err)

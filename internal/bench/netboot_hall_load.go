@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,6 +27,7 @@ type hall struct {
 	machines []*hallMachine
 	by       map[pxe.MAC]*hallMachine
 	asked    atomic.Int64
+	size     int64 // of the boot file
 }
 
 // hallMachine is one of them.
@@ -34,6 +36,7 @@ type hallMachine struct {
 	xid          uint32
 	answers      chan dhcp.Message
 	addr, server netip.Addr
+	path         string // of its boot file
 	bound, named time.Duration
 	done         time.Duration
 	bytes        int64
@@ -41,7 +44,7 @@ type hallMachine struct {
 }
 
 // newHall makes machines with addresses that follow from a seed.
-func newHall(n int, seed uint64) (*hall, error) {
+func newHall(n int, seed uint64, size int64) (*hall, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		failed := raw.Control(func(fd uintptr) {
@@ -54,7 +57,7 @@ func newHall(n int, seed uint64) (*hall, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hall{conn: conn.(*net.UDPConn), by: map[pxe.MAC]*hallMachine{}}
+	h := &hall{conn: conn.(*net.UDPConn), size: size, by: map[pxe.MAC]*hallMachine{}}
 	r := rand.New(rand.NewPCG(seed, seed))
 	for len(h.machines) < n {
 		m := &hallMachine{xid: r.Uint32(), answers: make(chan dhcp.Message, 8)}
@@ -95,7 +98,7 @@ func (h *hall) boot(method pxe.Method) (o hallOutcome) {
 	for _, m := range h.machines {
 		all.Go(func() {
 			if m.err = h.address(m, begin); m.err == nil && method == pxe.HTTP {
-				m.bytes, m.err = httpLoad{server: netip.AddrPortFrom(m.server, 80), from: m.addr, path: ukiName, size: ukiBytes, probe: true}.client()
+				m.bytes, m.err = httpLoad{server: netip.AddrPortFrom(m.server, 80), from: m.addr, path: m.path, size: h.size, probe: true}.client()
 				m.done = time.Since(begin)
 			}
 		})
@@ -134,8 +137,8 @@ func (h *hall) fetch(begin time.Time) {
 	if len(ready) == 0 {
 		return
 	}
-	load := tftpLoad{server: netip.AddrPortFrom(ready[0].server, 69), file: ukiName, size: ukiBytes, clients: len(ready), block: ovmfBlock, window: ovmfWindow, patient: hallPatience,
-		from: func(i int) netip.Addr { return ready[i].addr }}
+	load := tftpLoad{server: netip.AddrPortFrom(ready[0].server, 69), size: h.size, clients: len(ready), block: ovmfBlock, window: ovmfWindow, patient: hallPatience,
+		from: func(i int) netip.Addr { return ready[i].addr }, path: func(i int) string { return ready[i].path }}
 	before := time.Since(begin)
 	o, err := load.run()
 	for i, m := range ready {
@@ -167,8 +170,8 @@ func (h *hall) address(m *hallMachine, begin time.Time) error {
 	again := m.message(dhcp.Request)
 	again.Client = m.addr
 	named, err := h.ask(m, again, netip.AddrPortFrom(m.server, 4011), dhcp.Ack)
-	if err == nil && named.File != ukiName && string(named.Options.Get(67)) != ukiName {
-		err = fmt.Errorf("the boot file's name is %q", named.File)
+	if m.path = named.File; err == nil && !strings.HasPrefix(m.path, "boot/"+m.mac.Plain()+"/") {
+		err = fmt.Errorf("the boot file's name is %q", m.path)
 	}
 	m.named = time.Since(begin)
 	return err

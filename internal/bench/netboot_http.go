@@ -194,7 +194,7 @@ func serveHTTPHere(spec string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A crowd on one machine is not what the bound of an address is for.
-	s := &httpboot.Server{Source: source, Limits: httpboot.Limits{PerAddress: stormClients + 48}}
+	s := &httpboot.Server{Source: source, Limits: httpboot.Limits{PerAddress: 2 * stormClients}}
 	return s.Serve(ctx, ln)
 }
 

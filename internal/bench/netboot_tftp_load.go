@@ -28,6 +28,7 @@ type tftpLoad struct {
 	patient time.Duration               // a client without a packet for so long has failed; 0: 15 s
 	lose    uint64                      // block that each client does not see when it comes first; 0: none
 	from    func(client int) netip.Addr // address of a client; nil: loopback's, of all
+	path    func(client int) string     // of the file of a client; nil: file
 	// take is how long a client is busy with each block, and turn how long before it
 	// acknowledges: firmware is no match for loopback. For a single client only.
 	take, turn time.Duration
@@ -52,6 +53,7 @@ func (o tftpOutcome) rate() float64 { return float64(o.bytes) / o.took.Seconds()
 // tftpClient is one client: RFC 1350, RFC 7440 section 4.
 type tftpClient struct {
 	fd     int
+	file   string
 	out    [4]byte
 	peer   unix.RawSockaddrInet4
 	known  bool // the server's port of this transfer
@@ -105,7 +107,10 @@ func (o *tftpOutcome) add(c *tftpClient) {
 }
 
 func (l tftpLoad) open(i int) (*tftpClient, error) {
-	c := &tftpClient{window: 1}
+	c := &tftpClient{window: 1, file: l.file}
+	if l.path != nil {
+		c.file = l.path(i)
+	}
 	var err error
 	if c.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return nil, err
@@ -204,7 +209,7 @@ func (w *tftpWorker) end(c *tftpClient, at time.Duration, err error) {
 }
 
 func (w *tftpWorker) ask(c *tftpClient) {
-	b := append([]byte{0, 1}, w.file+"\x00octet\x00"...)
+	b := append([]byte{0, 1}, c.file+"\x00octet\x00"...)
 	if w.block != 512 {
 		b = append(b, "blksize\x00"+strconv.Itoa(w.block)+"\x00"...)
 	}
