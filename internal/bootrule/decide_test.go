@@ -132,6 +132,22 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestZeroUUIDIsNobody: even rules that were not read from a file, which refuses such
+// a UUID, name nobody by it.
+func TestZeroUUIDIsNobody(t *testing.T) {
+	target, err := ParseTarget("hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uuid, want := range map[string]netboot.Verb{"00000000-0000-0000-0000-000000000000": netboot.Refuse, "ffffffff-ffff-ffff-ffff-ffffffffffff": netboot.Refuse, "": netboot.Refuse, "4c4c4544-0034-5310-8052-b4c04f4e4d32": netboot.Boot} {
+		r := &Rules{Format: Format, Rules: []Rule{{Match: Match{UUID: []UUID{UUID(uuid)}}, Boot: target}}}
+		d := Decide(Case{Facts: Facts{MAC: mac("52:54:00:00:00:01"), UUID: uuid, Arch: netboot.EFIX64}, Rules: r, Releases: releases, Now: now})
+		if d.Verb != want {
+			t.Errorf("%q: %+v", uuid, d)
+		}
+	}
+}
+
 // anyCase makes a case out of a number.
 func anyCase(r *Rules, seed uint64) Case {
 	g := rand.New(rand.NewPCG(seed, 6))

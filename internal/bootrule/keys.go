@@ -39,16 +39,16 @@ var topKeys = []strictyaml.Key{
 
 var memberKeys = []strictyaml.Key{
 	{Path: "mac", MinLen: 1, Also: []string{"macs", "macaddress", "hwaddr"}, Doc: "Hardware addresses. `*` stands for a byte, at the end for all that follow. Quote them.", Example: `mac: ["52:54:00:12:34:56", "52:54:00:*"]`},
-	{Path: "uuid", MinLen: 1, Doc: "UUIDs of SMBIOS. All zero and all ones, what firmware without one sends, are refused.", Example: `uuid: ["4c4c4544-0034-5310-8052-b4c04f4e4d32"]`},
+	{Path: "uuid", MinLen: 1, Doc: "UUIDs of SMBIOS: as the attested machine reported it, else as its packet says. All zero and all ones, what firmware without one sends, are refused.", Example: `uuid: ["4c4c4544-0034-5310-8052-b4c04f4e4d32"]`},
 	{Path: "host", MinLen: 1, Also: []string{"hosts", "hostname"}, Doc: "Names under which machines are enrolled; a `*` at the end stands for any rest. Known of a MAC address that attested.", Example: "host: [web-1, edge-*]"},
-	{Path: "serial", MinLen: 1, Doc: "Serial numbers, as the attested machine reported them; `*` as above.", Example: "serial: [CZ1234*]"},
-	{Path: "asset", MinLen: 1, Also: []string{"asset-tag", "assetTag"}, Doc: "Asset tags, as the attested machine reported them; `*` as above.", Example: "asset: [rack7-*]"},
-	{Path: "ek", MinLen: 1, Also: []string{"tpm"}, Doc: "Endorsement keys of TPMs, as `ingot hosts HOST` shows them; at least 16 digits.", Example: "ek: [0123456789abcdef]"},
+	{Path: "serial", MinLen: 1, Doc: "Serial numbers of SMBIOS, as the attested machine reported them; `*` as above.", Example: "serial: [CZ1234*]"},
+	{Path: "asset", MinLen: 1, Also: []string{"asset-tag", "assetTag"}, Doc: "Asset tags of SMBIOS (of the chassis), as the attested machine reported them; `*` as above.", Example: "asset: [rack7-*]"},
+	{Path: "ek", MinLen: 1, Also: []string{"tpm"}, Doc: "Endorsement keys of TPMs by which hosts enrolled, as `ingot hosts HOST` shows them; at least 16 digits.", Example: "ek: [0123456789abcdef]"},
 }
 
 var ruleKeys = []strictyaml.Key{
 	{Path: "group", MinLen: 1, Also: []string{"groups"}, Doc: "Groups of this file.", Example: "group: [web]"},
-	{Path: "subnet", MinLen: 1, Also: []string{"subnets", "network"}, Doc: "Networks that the machine's address, or its relay's, is in. Beside another DHCP server the address of a machine is often not known yet: then only the relay's counts.", Example: "subnet: [192.0.2.0/24]"},
+	{Path: "subnet", MinLen: 1, Also: []string{"subnets", "network"}, Doc: "Networks that the machine asks from: its own address where it has one, its relay's, and without a relay the server's addresses on that link.", Example: "subnet: [192.0.2.0/24]"},
 	{Path: "arch", MinLen: 1, Also: []string{"architecture"}, Doc: "What the firmware is: `bios`, `x64`, `arm64`, `ia32`, `arm32` (each over TFTP and HTTP), `http` (UEFI HTTP Boot of any processor), or a number of option 93.", Example: "arch: [x64]"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +37,19 @@ func example(t testing.TB) string {
 func TestExampleOfDocs(t *testing.T) {
 	if r := parse(t, example(t)); len(r.Rules) < 4 || len(r.Groups) < 2 || len(r.Deny) == 0 || r.Rescue.IsZero() || len(r.Programs) == 0 {
 		t.Errorf("the example shows too little: %+v", r)
+	}
+}
+
+// TestDocsNameEachKey: a key that is in no table of the page is one that nobody finds.
+func TestDocsNameEachKey(t *testing.T) {
+	b, err := os.ReadFile("../../docs/netboot-rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range slices.Concat(topKeys, memberKeys, ruleKeys, denyKeys, bootKeys, programKeys) {
+		if !strings.Contains(string(b), "| `"+k.Path+"` |") {
+			t.Errorf("docs/netboot-rules.md has no row for %s", k.Path)
+		}
 	}
 }
 

@@ -378,6 +378,17 @@ func TestMoved(t *testing.T) {
 	if err := r.d.Begin(ctx, m.client(), release(2).Digest); !errors.Is(err, netboot.ErrDenied) {
 		t.Errorf("Begin of another release = %v", err)
 	}
+	// One without slots, and one that nobody knows: the decision alone says no.
+	n := r.machine("web-2", 2)
+	stranger := netboot.Client{MAC: netboot.MAC{2, 0, 0, 0, 0, 1}, Arch: netboot.EFIX64}
+	for who, c := range map[string]netboot.Client{"a host without slots": n.client(), "a stranger": stranger} {
+		if err := r.d.Begin(ctx, c, release(2).Digest); !errors.Is(err, ErrMoved) {
+			t.Errorf("Begin of another release by %s = %v", who, err)
+		}
+		if err := r.d.Begin(ctx, c, release(1).Digest); err != nil {
+			t.Errorf("Begin of its own by %s = %v", who, err)
+		}
+	}
 	r.site.rule(t, "default: local\n")
 	if err := r.d.Begin(ctx, m.client(), release(1).Digest); !errors.Is(err, ErrMoved) {
 		t.Errorf("Begin when the rules say local = %v", err)
