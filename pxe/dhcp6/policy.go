@@ -115,7 +115,7 @@ func New(c Config, l *Leases) (*Server, error) {
 func (s *Server) Answer(q Question, now time.Time) *Packet {
 	m := q.Packet.Message
 	boots := Boots(m)
-	if !s.valid(m) || boots && q.Boot.Verb == netboot.Ignore || !boots && !s.Assign {
+	if !s.Hears(m) || boots && q.Boot.Verb == netboot.Ignore || !boots && !s.Assign {
 		return nil
 	}
 	t := turn{s: s, q: q, now: now, boots: boots, link: link(q.Packet)}
@@ -132,8 +132,9 @@ func (s *Server) Answer(q Question, now time.Time) *Packet {
 	return &Packet{back(q.Packet.Relays), Message{typ, m.TransactionID, append(head, opts...)}}
 }
 
-// valid holds a message against RFC 8415 sections 16.2 to 16.12.
-func (s *Server) valid(m Message) bool {
+// Hears reports whether a message is one for this server: it holds it against RFC 8415
+// sections 16.2 to 16.12. Nothing needs to be decided for another.
+func (s *Server) Hears(m Message) bool {
 	client, hasClient := m.Options.Get(OptClientID)
 	server, hasServer := m.Options.Get(OptServerID)
 	if hasClient && !DUID(client).Valid() {

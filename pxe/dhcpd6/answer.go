@@ -64,6 +64,9 @@ func (s *Server) answer(ctx context.Context, via *socket, d datagram, p dhcp6.Pa
 	if !s.limits.allow(c.Addr, s.o.Now()) {
 		return Limited
 	}
+	if !s.policy.Hears(p.Message) {
+		return Silent
+	}
 	boots := dhcp6.Boots(p.Message)
 	if boots {
 		s.decide(ctx, &q, c)
@@ -93,7 +96,7 @@ func (s *Server) decide(ctx context.Context, q *dhcp6.Question, c netboot.Client
 	d, stop := context.WithTimeout(ctx, decideTime)
 	q.Boot = s.o.Decider.Decide(d, c)
 	stop()
-	s.saw(netboot.Asked, c, q.Boot, q.Packet.Message.Type.String())
+	s.saw(netboot.Asked, c, q.Boot, describe(q, c))
 	if q.Boot.Verb != netboot.Boot {
 		return
 	}
@@ -101,6 +104,18 @@ func (s *Server) decide(ctx context.Context, q *dhcp6.Question, c netboot.Client
 	if q.URL, err = s.o.Base.URL(q.Boot, own(q.Link, s.prefixes())); err != nil {
 		q.Boot.Verb, q.Boot.Reason = netboot.Refuse, err.Error()
 	}
+}
+
+// describe is what a client says of itself, for people.
+func describe(q *dhcp6.Question, c netboot.Client) string {
+	text := fmt.Sprintf("%s on %s, %s", q.Packet.Message.Type, c.Link, c.Arch)
+	if c.IPXE {
+		text += ", iPXE"
+	}
+	if c.Relay.IsValid() {
+		text += fmt.Sprintf(", by relay agent %s", c.Relay)
+	}
+	return text
 }
 
 func (s *Server) prefixes() (out []netip.Prefix) {
@@ -112,18 +127,27 @@ func (s *Server) prefixes() (out []netip.Prefix) {
 
 // tell reports what a machine that boots was answered.
 func (s *Server) tell(c netboot.Client, q dhcp6.Question, out dhcp6.Packet) {
-	if out.Message.Options.Has(dhcp6.OptBootURL) {
-		s.saw(netboot.Offered, c, q.Boot, fmt.Sprintf("%s: %s", out.Message.Type, q.URL))
-		return
+	port := dhcp6.ServerPort
+	if q.BootServer {
+		port = dhcp6.PXEPort
 	}
-	if q.Boot.Verb == netboot.Refuse {
-		s.saw(netboot.Refused, c, q.Boot, fmt.Sprintf("%s without a boot file: %s", out.Message.Type, q.Boot.Reason))
+	detail := fmt.Sprintf("%s on %d: %s", out.Message.Type, port, q.Boot.Reason)
+	switch {
+	case out.Message.Options.Has(dhcp6.OptBootURL):
+		e := s.event(netboot.Offered, c, q.Boot, detail)
+		e.Method, e.Path = q.Boot.Method, q.Boot.Path
+		s.o.Watcher.Saw(e)
+	case q.Boot.Verb == netboot.Refuse:
+		s.saw(netboot.Refused, c, q.Boot, detail)
 	}
 }
 
 func (s *Server) saw(stage netboot.Stage, c netboot.Client, a netboot.Answer, detail string) {
-	s.o.Watcher.Saw(netboot.Event{Time: s.o.Now(), Stage: stage, MAC: c.MAC, Addr: netip.AddrPortFrom(c.Addr, dhcp6.ClientPort),
-		Path: a.Path, Host: a.Host, Release: a.Release, Detail: detail})
+	s.o.Watcher.Saw(s.event(stage, c, a, detail))
+}
+
+func (s *Server) event(stage netboot.Stage, c netboot.Client, a netboot.Answer, detail string) netboot.Event {
+	return netboot.Event{Time: s.o.Now(), Stage: stage, MAC: c.MAC, Addr: netip.AddrPortFrom(c.Addr, dhcp6.ClientPort), Host: a.Host, Release: a.Release, Detail: detail}
 }
 
 func (s *Server) link(index int) (link, bool) {

@@ -33,7 +33,7 @@ func TestBesideDnsmasq(t *testing.T) {
 	spaces["other"].Address("up0", "fd00:77::2/64")
 	spaces["other"].Start(dnsmasq, "-k", "-C", "/dev/null", "-p", "0", "--interface=up0", "--bind-interfaces", "--user=root", "--pid-file=", "--enable-ra",
 		"--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"), "--dhcp-range=fd00:77::200,fd00:77::2ff,64,1h", "--log-dhcp", "--log-facility=-").Await("DHCP, sockets bound", 10*time.Second)
-	w := &site{answer: netboot.Answer{Verb: netboot.Boot, Method: netboot.TFTP, Path: "boot/x.efi"}}
+	w := &site{answer: netboot.Answer{Verb: netboot.Boot, Method: netboot.TFTP, Path: "boot/x.efi", Reason: "default"}}
 	s := serve(t, spaces["server"], w, Options{})
 	ll := linkLocal(t, spaces["client"], "eth0")
 
@@ -44,6 +44,18 @@ func TestBesideDnsmasq(t *testing.T) {
 	if !slices.Contains(w.stages(), netboot.Offered) {
 		t.Errorf("the client was not offered the boot file: %v", w.stages())
 	}
+	w.mu.Lock()
+	for _, e := range w.events {
+		switch {
+		case e.Stage == netboot.Asked && strings.HasPrefix(e.Detail, "Request"):
+			t.Errorf("dnsmasq was asked, and this server told of it: %+v", e)
+		case e.Stage == netboot.Offered && (e.Detail != "Advertise on 547: default" || e.Method != netboot.TFTP || e.Path != "boot/x.efi"):
+			t.Errorf("offered: %+v", e)
+		case e.Stage != netboot.Offered && e.Path != "":
+			t.Errorf("a question is of no file: %+v", e)
+		}
+	}
+	w.mu.Unlock()
 	if n := len(s.Leases()); n != 0 {
 		t.Errorf("%d leases of a server that gives no addresses", n)
 	}
@@ -163,7 +175,7 @@ func TestLimit(t *testing.T) {
 	}
 	c.Close()
 	exchange(t, client, "[fe80::77%eth0]:546", group, solicit(t)) // comes after those
-	for range 100 { // a message is counted when it is done with
+	for range 100 {
 		if s.Count(dhcp6.Solicit, Limited) == 100-perWindow {
 			break
 		}
