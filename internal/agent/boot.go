@@ -224,6 +224,9 @@ func (m *Machine) startNetwork() {
 	ctx := m.ctx
 	if m.netCtx != nil {
 		ctx = m.netCtx
+		if m.statedBoot() != roleRAM { // the firmware has used a card: it is there
+			n.Patience = slowDevice
+		}
 	}
 	ready := make(chan struct{})
 	m.spawn("network", func() { n.Run(ctx, func() { close(ready) }) })

@@ -100,9 +100,10 @@ func (m *Machine) mountEFIVars() error {
 	return err
 }
 
-// slowDisk is how long a disk is waited for that must be there, for the firmware has read
-// it: controllers of many disks begin anew with all of them, which takes them a minute.
-const slowDisk = 50 * time.Second
+// slowDevice is how long a device is waited for that must be there, for the firmware has
+// started this system from it: controllers of many disks begin anew with all of them, and
+// cards with their own firmware, which takes them a minute.
+const slowDevice = time.Minute
 
 // settleLimit bounds how long a found disk waits for the drivers of the others.
 const settleLimit = 3 * time.Second
@@ -120,7 +121,7 @@ func (m *Machine) findDisk(loader string) bool {
 	there := m.devices.Wait(m.ctx, settleTime, look)
 	if !there {
 		m.log.Printf("the firmware has started from partition %s, which no disk has yet: waiting for it", loader)
-		there = m.devices.Wait(m.ctx, slowDisk, look)
+		there = m.devices.Wait(m.ctx, slowDevice, look)
 	}
 	if there && err == nil {
 		m.devices.Wait(m.ctx, settleLimit, m.devices.IsSettled)

@@ -49,6 +49,8 @@ type Manager struct {
 	Resolv     string // resolv.conf to write; "" = /etc/resolv.conf
 	// Wait returns true once cond holds (device.Manager.Wait).
 	Wait func(ctx context.Context, limit time.Duration, cond func() bool) bool
+	// Patience bounds how long a configured link may take to appear; 0 = DeviceWait.
+	Patience time.Duration
 	// Load makes sure that a kernel module is there (bonding, 8021q).
 	Load func(name string) error
 	// Logf is told of leases, losses and errors.
@@ -66,7 +68,7 @@ type Manager struct {
 // ResolvConf is where programs look for DNS servers.
 const ResolvConf = "/etc/resolv.conf"
 
-// DeviceWait bounds how long a configured link may take to appear.
+// DeviceWait bounds how long a link is waited for, before what needs none goes on.
 const DeviceWait = 15 * time.Second
 
 // Run brings up the loopback and every interface. It calls ready once each
@@ -190,7 +192,7 @@ func loopbackUp() error {
 func (m *Manager) configure(ctx context.Context, i int, c appliance.Interface, settled func()) error {
 	found := m.match(ctx, i)
 	if len(found) == 0 {
-		m.fail(ctx, i, fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), DeviceWait))
+		m.fail(ctx, i, fmt.Errorf("match %s: no such link within %s", describeMatch(c.Match), m.patience()))
 		settled() // nobody waits for it any longer, but a card may need a minute for itself
 		if found = m.matchLater(ctx, i); len(found) == 0 {
 			return nil
@@ -264,7 +266,7 @@ func (m *Manager) configureLink(ctx context.Context, row int, c appliance.Interf
 // match waits for links of interface i. It takes those present when the first
 // appears: their siblings had the same time to come.
 func (m *Manager) match(ctx context.Context, i int) (found []Link) {
-	m.Wait(ctx, DeviceWait, func() bool {
+	m.Wait(ctx, m.patience(), func() bool {
 		all, err := links(m.sysfs())
 		if err != nil {
 			return false
@@ -285,6 +287,13 @@ func (m *Manager) matchLater(ctx context.Context, i int) (found []Link) {
 		}
 	}
 	return found
+}
+
+func (m *Manager) patience() time.Duration {
+	if m.Patience == 0 {
+		return DeviceWait
+	}
+	return m.Patience
 }
 
 func (m *Manager) sysfs() string {
