@@ -147,8 +147,9 @@ func (s *site) went(name string, by netboot.Method, what string, stages ...netbo
 	s.t.Helper()
 	var last timeline.Boot
 	s.until(name, "its timeline is whole", func() bool {
-		list := s.boots(name)
-		last = list[len(list)-1]
+		if list := s.boots(name); len(list) > 0 {
+			last = list[len(list)-1]
+		}
 		return follow(last.Steps, stages)
 	})
 	s.t.Logf("its first question was %.1f s after power-on", last.Begun.Sub(s.power).Seconds())

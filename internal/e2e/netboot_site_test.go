@@ -185,12 +185,13 @@ func (s *site) decode(into any, args ...string) {
 	}
 }
 
-// boots are the boots of a machine over the network, oldest first.
+// boots are the boots of a host's machine over the network, oldest first; none before
+// it has said which one it is.
 func (s *site) boots(name string) []timeline.Boot {
 	s.t.Helper()
 	var d verifier.BootDetail
-	if s.decode(&d, name, "--timeline"); len(d.Machines) != 1 {
-		s.t.Fatalf("%s has %d machines", name, len(d.Machines))
+	if s.decode(&d, name, "--timeline"); len(d.Machines) == 0 {
+		return nil
 	}
 	return d.Machines[0].Boots
 }

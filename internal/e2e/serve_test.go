@@ -16,10 +16,10 @@ import (
 // siteDHCP gives addresses on br0.
 const siteDHCP = "dhcp: {mode: full, subnets: [{subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.120]}]}\n"
 
-// dnsmasq gives addresses on br0, and what else its arguments say.
+// dnsmasq gives addresses on br0, over IPv4 alone, and what else its arguments say.
 func (s *site) dnsmasq(args ...string) {
 	s.t.Helper()
-	s.space.Start(oracle.Need(s.t, "dnsmasq-base", "dnsmasq"), append([]string{"-k", "-C", "/dev/null", "-p", "0", "--interface=br0", "--bind-interfaces", "--user=root", "--pid-file=", "--no-ping",
+	s.space.Start(oracle.Need(s.t, "dnsmasq-base", "dnsmasq"), append([]string{"-k", "-C", "/dev/null", "-p", "0", "--listen-address=10.77.0.1", "--bind-interfaces", "--user=root", "--pid-file=", "--no-ping",
 		"--dhcp-leasefile=" + filepath.Join(s.dir, "leases"), "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h"}, args...)...)
 }
 
