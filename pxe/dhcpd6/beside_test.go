@@ -1,6 +1,7 @@
 package dhcpd6
 
 import (
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -59,7 +60,7 @@ func TestBesideDnsmasq(t *testing.T) {
 	if n := len(s.Leases()); n != 0 {
 		t.Errorf("%d leases of a server that gives no addresses", n)
 	}
-	c.run("-r") // it stays, and has the port
+	c.end() // it stays, and has the port
 	// Firmware takes all offers; that of this server is the one with a boot file.
 	from, group := "["+ll.String()+"%eth0]:546", "[ff02::1:2%eth0]:547"
 	answers := collect(t, spaces["client"], from, group, solicit(t))
@@ -83,9 +84,16 @@ func TestBesideDnsmasq(t *testing.T) {
 // collect sends a message four times, and gives all that comes back within a second each.
 func collect(t *testing.T, in *netlab.Space, from, to string, m dhcpv6.DHCPv6) (out []*dhcpv6.Message) {
 	t.Helper()
-	c, err := in.ListenPacket("udp6", from)
-	if err != nil {
-		t.Fatal(err)
+	var c net.PacketConn
+	for range 100 { // who had the port before is still being ended
+		var err error
+		if c, err = in.ListenPacket("udp6", from); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if c == nil {
+		t.Fatalf("%s is in use", from)
 	}
 	defer c.Close()
 	buf := make([]byte, 4096)

@@ -114,7 +114,7 @@ type dhclient struct {
 
 func newDhclient(t *testing.T, in *netlab.Space) *dhclient {
 	t.Helper()
-	c := &dhclient{t, in, oracle.Need(t, "isc-dhcp-client", "dhclient"), t.TempDir()}
+	c := &dhclient{t: t, in: in, path: oracle.Need(t, "isc-dhcp-client", "dhclient"), dir: t.TempDir()}
 	for name, text := range map[string]string{
 		"conf":   "option dhcp6.bootfile-url code 59 = string;\nalso request dhcp6.bootfile-url;\n",
 		"script": "#!/bin/sh\nenv | grep -E '^(reason|new_)' >> " + c.dir + "/env\nexit 0\n",
@@ -129,9 +129,13 @@ func newDhclient(t *testing.T, in *netlab.Space) *dhclient {
 
 // end ends what stays in the background of a client that has an address.
 func (c *dhclient) end() {
-	b, _ := os.ReadFile(filepath.Join(c.dir, "pid")) // none: it has gone by itself
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range list {
+		line, _ := os.ReadFile(path) // it may have gone meanwhile
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && strings.HasPrefix(string(line), c.path+"\x00") && strings.Contains(string(line), c.dir+"/") {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 
