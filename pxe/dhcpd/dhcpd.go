@@ -45,7 +45,7 @@ type Options struct {
 // Bounds of what waits.
 const (
 	defaultDecisions = 32
-	waiting          = 1024            // messages in each queue
+	waiting          = 4096            // messages in each queue
 	decideTime       = 2 * time.Second // firmware asks again after 4
 	plainWorkers     = 4
 	receiveBuffer    = 4 << 20

@@ -40,13 +40,17 @@ func listen(name string, is, bind uint16, share bool) (*socket, error) {
 		return nil, fmt.Errorf("bind udp port %d on %s: %w", bind, name, err)
 	}
 	conn := c.(*net.UDPConn)
-	_ = conn.SetReadBuffer(receiveBuffer) // the kernel gives what it allows
 	return &socket{name, is, bind, conn}, nil
 }
 
 func prepare(fd int, name string, share bool) error {
 	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, name); err != nil {
 		return fmt.Errorf("bind to link %s: %w", name, err)
+	}
+	// What the kernel allows without CAP_NET_ADMIN, net.core.rmem_max, is 208 KiB: some 300
+	// questions. A hall that is switched on asks thousands at once.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	if share {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
