@@ -41,6 +41,8 @@ type router struct {
 	links []advertised
 	now   func() time.Time
 
+	limits limiter
+
 	mu   sync.Mutex
 	last map[int]time.Time // advertisement to all nodes, by link
 }
@@ -103,10 +105,12 @@ func (r *router) answer(ctx context.Context) error {
 	buf := make([]byte, 1500)
 	for {
 		n, cm, src, err := r.conn.ReadFrom(buf)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case temporary(err):
+			continue
+		case err != nil:
 			return fmt.Errorf("read router solicitation: %w", err)
 		}
 		a, ok := src.(*net.IPAddr)
@@ -119,6 +123,9 @@ func (r *router) answer(ctx context.Context) error {
 			continue
 		}
 		if from.IsLinkLocalUnicast() {
+			if !r.limits.allow(from, r.now()) {
+				continue
+			}
 			r.send(r.links[i], &net.IPAddr{IP: a.IP, Zone: r.links[i].name})
 		} else if r.may(r.links[i]) {
 			r.all(r.links[i])
