@@ -41,7 +41,7 @@ var layers = [][]string{
 	},
 	{ // 4 composition; order matters
 		"internal/house", "internal/oracle", "internal/netlab", "internal/tpmtest", "internal/disktest", "internal/golden", "internal/testkey",
-		"internal/regular", "internal/visible", "internal/pemfile", "internal/jsondoc", "internal/sparse", "internal/delta",
+		"internal/regular", "internal/visible", "internal/pemfile", "internal/testmark", "internal/jsondoc", "internal/sparse", "internal/delta",
 		"internal/appliance", "internal/audit", "internal/attestapi", "internal/updateapi", "internal/netslot", "internal/assign", "internal/trust", "internal/strictyaml", "internal/bootrule", "internal/timeline", "internal/machine", "internal/recipe",
 		"internal/keys", "internal/lock", "internal/source", "internal/initbin", "internal/release", "internal/chain", "internal/depot", "internal/bootfiles",
 		"internal/dsse", "internal/hostclient", "internal/accept", "internal/sbom", "internal/provenance", "internal/measure", "internal/reference", "internal/verify", "internal/fleet", "internal/ear", "internal/evidence", "internal/verifier", "internal/dispatch", "internal/vuln", "internal/imageset", "internal/signing", "internal/build", "internal/inspect", "internal/reproduce",

@@ -9,6 +9,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/testmark"
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
@@ -72,7 +73,7 @@ func (s *Set) Export(ctx context.Context, dir string) ([]string, error) {
 		} else if block.Bytes, err = x509.MarshalPKIXPublicKey(s.Public(k.Purpose)); err != nil {
 			return nil, fmt.Errorf("export keys: %w", err)
 		}
-		files = append(files, file{exportName(k.Purpose) + ".pem", pem.EncodeToMemory(block), 0o644})
+		files = append(files, file{exportName(k.Purpose) + ".pem", publicPEM(block, s.Test), 0o644})
 	}
 	if err := writeDir(dir, 0o755, files); err != nil {
 		return nil, fmt.Errorf("export keys: %w", err)
@@ -82,6 +83,15 @@ func (s *Set) Export(ctx context.Context, dir string) ([]string, error) {
 		names[i] = f.name
 	}
 	return names, nil
+}
+
+// publicPEM writes what all may read. A key without a certificate says in text that it is
+// a TEST key; a certificate says it by its name.
+func publicPEM(b *pem.Block, test bool) []byte {
+	if test && b.Type == "PUBLIC KEY" {
+		return testmark.PEM(b)
+	}
+	return pem.EncodeToMemory(b)
 }
 
 // bootCA is the name by which people look for what their firmware must trust.

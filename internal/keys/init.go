@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/testmark"
 	"github.com/ingot-os/ingot/internal/trust"
 )
 
@@ -49,8 +50,8 @@ func (o Options) validate() error {
 	switch {
 	case o.Name == "" || len(o.Name) > 40 || strings.TrimSpace(o.Name) != o.Name || strings.ContainsFunc(o.Name, func(r rune) bool { return !ok(r) }):
 		return fmt.Errorf("name %q: want 1 to 40 of letters, digits, space, dot, - and _", o.Name)
-	case marked(o.Name):
-		return fmt.Errorf("name %q: %s marks test keys", o.Name, testMark)
+	case testmark.Name(o.Name):
+		return fmt.Errorf("name %q: %s marks test keys", o.Name, testmark.Word)
 	case o.Now.IsZero() || o.Rand == nil:
 		return fmt.Errorf("no time or no randomness given")
 	}
@@ -66,12 +67,6 @@ func (o Options) validate() error {
 	}
 	return nil
 }
-
-// testMark is in the subject of every certificate of a test set.
-const testMark = "TEST"
-
-// marked reports whether TEST is a word of a name.
-func marked(name string) bool { return slices.Contains(strings.Fields(name), testMark) }
 
 // Init makes a key set in dir, which must not exist; its parent must. Nothing
 // is left behind when it fails.
@@ -177,7 +172,7 @@ func generate(rand io.Reader, a Algorithm) (key crypto.Signer, err error) {
 func (m *maker) public(name string, pub crypto.PublicKey) error {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err == nil {
-		m.files = append(m.files, file{name, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644})
+		m.files = append(m.files, file{name, publicPEM(&pem.Block{Type: "PUBLIC KEY", Bytes: der}, m.o.Test), 0o644})
 	}
 	return err
 }
@@ -209,7 +204,7 @@ func (m *maker) template(r role) (*x509.Certificate, error) {
 	serial[0] = serial[0]&0x7f | 0x40 // positive, and always 16 bytes
 	name := m.o.Name + " " + r.name
 	if m.o.Test {
-		name = testMark + " " + name
+		name = testmark.Word + " " + name
 	}
 	from := m.o.Now.UTC().Truncate(24 * time.Hour)
 	t := &x509.Certificate{

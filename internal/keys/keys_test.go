@@ -211,6 +211,11 @@ func TestTestKeys(t *testing.T) {
 	}
 }
 
+func openedIndex(t *testing.T, dir string) Index {
+	t.Helper()
+	return open(t, dir).Index
+}
+
 func changeIndex(t *testing.T, dir string, change func(*Index)) {
 	t.Helper()
 	path := filepath.Join(dir, indexName)
@@ -238,6 +243,10 @@ func TestOpenRefuses(t *testing.T) {
 		change     func(*Index)
 	}{
 		{"TEST keys that say they are none", "the index says test: false", testDir, func(i *Index) { i.Test = false }},
+		{"a bare TEST key in a set of real ones", "image.pub says that it is a TEST key", realDir, func(i *Index) {
+			i.Keys[3] = openedIndex(t, testDir).Keys[3]
+			i.Keys[3].Public = "test-image.pub"
+		}},
 		{"later version", "version 2", realDir, func(i *Index) { i.Version = 2 }},
 		{"fingerprint", "has fingerprint", realDir, func(i *Index) { i.Keys[2].Fingerprint = i.Keys[0].Fingerprint }},
 		{"algorithm", "is rsa-2048, the index says ed25519", realDir, func(i *Index) { i.Keys[0].Algorithm = Ed25519 }},
@@ -247,6 +256,9 @@ func TestOpenRefuses(t *testing.T) {
 		{"not a certificate", "holds a PRIVATE KEY", realDir, func(i *Index) { i.Keys[0].Public = "pk.key" }},
 	} {
 		dir := copyOf(t, c.from)
+		if err := os.Link(filepath.Join(testDir, "image.pub"), filepath.Join(dir, "test-image.pub")); err != nil {
+			t.Fatal(err)
+		}
 		changeIndex(t, dir, c.change)
 		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)

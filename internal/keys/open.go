@@ -15,6 +15,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/jsondoc"
 	"github.com/ingot-os/ingot/internal/pemfile"
+	"github.com/ingot-os/ingot/internal/testmark"
 )
 
 // Set is a key set that was opened. Private keys are not read until Signer.
@@ -84,8 +85,11 @@ func (s *Set) load(k Key) error {
 	if a, err := algorithmOf(pub); err != nil || a != k.Algorithm {
 		return fmt.Errorf("%s is %s, the index says %s", k.Public, a, k.Algorithm)
 	}
-	if cert != nil && marked(cert.Subject.CommonName) != s.Test {
+	if cert != nil && testmark.Certificate(cert) != s.Test {
 		return fmt.Errorf("%s is of %q, but the index says test: %v", k.Public, cert.Subject.CommonName, s.Test)
+	}
+	if cert == nil && !s.Test && testmark.Any(b) {
+		return fmt.Errorf("%s says that it is a TEST key, but the index says test: false", k.Public)
 	}
 	s.pub[k.Purpose], s.crt[k.Purpose] = pub, cert
 	return nil
@@ -202,7 +206,7 @@ func ReadPublic(path string) (crypto.PublicKey, *x509.Certificate, error) {
 }
 
 // IsTest tells whether a certificate is of a TEST key.
-func IsTest(cert *x509.Certificate) bool { return marked(cert.Subject.CommonName) }
+func IsTest(cert *x509.Certificate) bool { return testmark.Certificate(cert) }
 
 func (s *Set) signer(ctx context.Context, p Purpose) (crypto.Signer, error) {
 	k, err := s.Key(p)

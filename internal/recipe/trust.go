@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/internal/regular"
+	"github.com/ingot-os/ingot/internal/testmark"
 	"github.com/ingot-os/ingot/internal/trust"
 )
 
@@ -133,7 +134,7 @@ func (e *examiner) expired() {
 	if len(problems) > 0 {
 		return // localTrust has said so
 	}
-	if a.Test() {
+	if a.Test() || e.r.marksTestKeys() {
 		e.warn("trust", "make keys for production without --test", "trust names TEST keys: whoever has them can sign for these machines")
 	}
 	if e.facts.Now.IsZero() {
@@ -141,6 +142,26 @@ func (e *examiner) expired() {
 		return
 	}
 	e.errs = append(e.errs, e.r.trustErrors(a.Expired(e.facts.Now))...)
+}
+
+// marksTestKeys looks at public keys, which have no name that could say TEST: at the text
+// in their files.
+func (r *Recipe) marksTestKeys() bool {
+	files := r.Trust.files()
+	if r.Trust.Keys != "" {
+		files = trust.Exported()
+		for i, name := range files.Image {
+			files.Image[i] = path.Join(r.Trust.Keys, name)
+		}
+		files.Policy = path.Join(r.Trust.Keys, files.Policy)
+	}
+	return slices.ContainsFunc(append(slices.Clone(files.Image), files.Policy), func(name string) bool {
+		if name == "" {
+			return false
+		}
+		data, err := regular.Read(r.local(name), trust.MaxFile)
+		return err == nil && testmark.Any(data)
+	})
 }
 
 // waivers warns of those that have ended.

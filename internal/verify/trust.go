@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/pemfile"
+	"github.com/ingot-os/ingot/internal/testmark"
 )
 
 // Trust is what the verifier believes before it reads anything.
@@ -22,8 +23,8 @@ type Trust struct {
 	DB    []*x509.Certificate // may sign boot files
 
 	// Test has the ids (dsse.KeyID) of image keys that are known as TEST keys: a
-	// key set says so itself, an export by its certificates. A bare public key
-	// says nothing.
+	// key set says so itself, an export by its certificates, a public key by the
+	// text before it (package testmark).
 	Test map[string]bool
 }
 
@@ -83,12 +84,12 @@ func (t *Trust) loadSet(dir string) error {
 
 // loadImages reads image keys. Each must be of a kind that signs envelopes.
 func (t *Trust) loadImages(path string, test bool) error {
-	return eachBlock(path, func(b *pem.Block) error {
-		key, marked, err := publicKey(b)
+	return eachBlock(path, func(b *pem.Block, marked bool) error {
+		key, named, err := publicKey(b)
 		if err != nil {
 			return err
 		}
-		return t.addImage(key, test || marked)
+		return t.addImage(key, test || marked || named)
 	})
 }
 
@@ -116,7 +117,7 @@ func (t *Trust) addImage(key crypto.PublicKey, test bool) error {
 
 // LoadDB adds the db certificates of a PEM file.
 func (t *Trust) LoadDB(path string) error {
-	return eachBlock(path, func(b *pem.Block) error {
+	return eachBlock(path, func(b *pem.Block, _ bool) error {
 		if b.Type != "CERTIFICATE" {
 			return fmt.Errorf("holds a %s, want a CERTIFICATE", b.Type)
 		}
@@ -129,7 +130,7 @@ func (t *Trust) LoadDB(path string) error {
 	})
 }
 
-// publicKey also says whether the key is marked as a TEST key.
+// publicKey also says whether a certificate names the key a TEST key.
 func publicKey(b *pem.Block) (key crypto.PublicKey, test bool, err error) {
 	switch b.Type {
 	case "PUBLIC KEY":
@@ -145,7 +146,8 @@ func publicKey(b *pem.Block) (key crypto.PublicKey, test bool, err error) {
 	return nil, false, fmt.Errorf("holds a %s, want a PUBLIC KEY or CERTIFICATE", b.Type)
 }
 
-func eachBlock(path string, do func(*pem.Block) error) error {
+// eachBlock reads a file of keys, and says of each whether text before it marks a TEST key.
+func eachBlock(path string, do func(b *pem.Block, marked bool) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -165,8 +167,9 @@ func eachBlock(path string, do func(*pem.Block) error) error {
 	case len(blocks) == 0:
 		return fmt.Errorf("%s holds no PEM block", filepath.Base(path))
 	}
-	for _, b := range blocks {
-		if err := do(b); err != nil {
+	marked := testmark.Blocks(data)
+	for i, b := range blocks {
+		if err := do(b, marked[i]); err != nil {
 			return err
 		}
 	}

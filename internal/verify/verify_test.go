@@ -233,7 +233,7 @@ func TestTestKeys(t *testing.T) {
 	if _, err := open(t, ours).Export(ctx, out); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{ours, out} {
+	for _, dir := range []string{ours, out, filepath.Join(out, "image.pem"), filepath.Join(ours, "image.pub")} {
 		tr := trust(t, dir)
 		for env, want := range map[string]verify.Code{"": "", "dev": "", "test": "", "prod": verify.EnvelopeTestKey, "stage": verify.EnvelopeTestKey} {
 			r := run(t, verify.Options{Path: set.Dir, Trust: tr, Environment: env})
