@@ -74,6 +74,7 @@ const (
 	KindFloor    Kind = "floor"    // raised; without an operator by the TPM's counter
 	KindAssigned Kind = "assigned" // a release, or none any more; without an operator the end of an override
 	KindSlots    Kind = "slots"    // what the host says about them has changed
+	KindDrift    Kind = "drift"    // the host says that a slot's bytes are not those that were written, or are again
 )
 
 // Record is one entry. Quote to Context are those of a verdict.

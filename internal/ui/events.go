@@ -83,9 +83,11 @@ func sentence(message string, v map[string]string, order []string) string {
 	case "listening":
 		return fmt.Sprintf("listening on %s as %s; a proof of each host every %s", v["on"], strings.ReplaceAll(v["names"], " ", ", "), v["interval"])
 	case "operator":
-		return fmt.Sprintf("%s: %s, by %s%s", host, strings.TrimSpace(v["action"]+" "+v["release"]), v["by"], from)
+		return fmt.Sprintf("%s: %s, by %s%s", host, strings.TrimSpace(v["action"]+" "+v["release"]+v["boot"]), v["by"], from)
 	case "slots":
 		return slotsSentence(v)
+	case "drift":
+		return fmt.Sprintf("%s: %s", host, v["detail"])
 	case "boot":
 		return bootSentence(v)
 	case "install":

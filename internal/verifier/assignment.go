@@ -3,6 +3,7 @@ package verifier
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/fleet"
@@ -110,6 +112,10 @@ func (s *Server) keepReport(x *fleet.Change, r *fleet.Report) (bool, error) {
 	if news {
 		x.Record(&audit.Record{Kind: audit.KindSlots, Time: r.At, Detail: reportWords(b)})
 	}
+	for _, words := range drifts(old, r) {
+		x.Record(&audit.Record{Kind: audit.KindDrift, Time: r.At, Detail: words})
+		s.log.Warn("drift", "host", x.Host.Record.Name, "detail", words)
+	}
 	a, err := x.Assignment()
 	if err != nil || a == nil {
 		return news, err
@@ -120,6 +126,27 @@ func (s *Server) keepReport(x *fleet.Change, r *fleet.Report) (bool, error) {
 		x.Record(&audit.Record{Kind: audit.KindAssigned, Time: r.At, Detail: a.Version + " was taken once more: if it fails again, it is not offered again"})
 	}
 	return news, nil
+}
+
+// drifts says which slots have come to differ from what was written to them since the
+// report before, and which are right again. A slot is known by its name, in any order.
+func drifts(old, now *fleet.Report) (list []string) {
+	before := map[string]string{}
+	if old != nil {
+		for _, x := range old.Slots.Slots {
+			before[x.Name] = x.Condition
+		}
+	}
+	for _, x := range now.Slots.Slots {
+		was, version := before[x.Name], cmp.Or(x.Version, "no version")
+		switch good, damaged := slot.Good.String(), slot.Damaged.String(); {
+		case x.Condition == damaged && was != damaged:
+			list = append(list, fmt.Sprintf("slot %s, %s, is not what was written to it", x.Name, version))
+		case x.Condition == good && was == damaged:
+			list = append(list, fmt.Sprintf("slot %s is right again, with %s", x.Name, version))
+		}
+	}
+	return list
 }
 
 func reportWords(b fleet.Brief) string {

@@ -412,6 +412,52 @@ func TestReport(t *testing.T) {
 }
 
 // TestCatalogKind: a version of two architectures tells nothing about a host.
+// TestDrift: a slot that is damaged is recorded once, and once more when it was restored; the
+// order of slots, and what a slot was that is only being written, say nothing.
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	x := open(t, func(o *Options) { o.Limits.ReportRate = Rate{Burst: 20, PerSecond: 0.001} })
+	is := func(a, b string) updateapi.Slots {
+		return slots(func(s *updateapi.Slots) {
+			s.Slots = []updateapi.Slot{{Name: "a", Version: "1.0.0", Condition: a}, {Name: "b", Version: "1.1.0", Condition: b}}
+		})
+	}
+	turned := is("good", "damaged")
+	slices.Reverse(turned.Slots)
+	for i, c := range []struct {
+		s    updateapi.Slots
+		want string
+	}{
+		{is("good", "good"), ""}, {is("good", "damaged"), "slot b, 1.1.0, is not what was written to it"}, {is("good", "damaged"), ""}, {turned, ""},
+		{is("good", "partial"), ""}, {is("good", "damaged"), "slot b, 1.1.0, is not what was written to it"}, {is("good", "good"), "slot b is right again, with 1.1.0"},
+		{is("damaged", "damaged"), "slot a, 1.0.0, is not what was written to it; slot b, 1.1.0, is not what was written to it"},
+	} {
+		before := len(x.drifts())
+		if code := x.tells(c.s); code != "" {
+			t.Fatalf("report %d: %s", i, code)
+		}
+		got := x.drifts()[before:]
+		if text := strings.Join(got, "; "); text != c.want {
+			t.Errorf("report %d: %q, want %q", i, text, c.want)
+		}
+	}
+}
+
+// drifts are the details of all records of that kind.
+func (s *served) drifts() (list []string) {
+	s.t.Helper()
+	err := s.store.Records(context.Background(), fleet.Query{Host: "a", Kind: audit.KindDrift}, func(line []byte) error {
+		var r audit.Record
+		err := json.Unmarshal(line, &r)
+		list = append(list, r.Detail)
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+	return list
+}
+
 func TestCatalogKind(t *testing.T) {
 	dir, key := t.TempDir(), newTestKey(t)
 	arm := first
