@@ -182,7 +182,9 @@ func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time
 		return
 	}
 	t.host(mac, now)
-	h.same, h.pending = now.Add(10*time.Second), nil
+	if stage == Chained { // its question and the answer are of this boot; firmware that asks so soon is not
+		h.same, h.pending = now.Add(10*time.Second), nil
+	}
 	h.boots[len(h.boots)-1].add(Step{Time: now, Stage: stage}, t.o.Steps)
 }
 

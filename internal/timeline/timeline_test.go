@@ -153,6 +153,8 @@ func TestSecondBoot(t *testing.T) {
 	if b := p.l.Of(mac, p.now)[0]; !b.Died || b.Stage != netboot.Last {
 		t.Errorf("the boot before: %+v", b)
 	}
+	// A reset while ingot-init has only just asked.
+	play(t).saw(asked, offered, first, last, started).saw(asked, offered).want(2, "asked offered", "offered", netboot.Offered, false)
 	// Firmware that keeps its address over a reset, and one whose first question another
 	// server answered.
 	play(t).saw(asked, offered, first, last).saw(first).want(2, "first", "loads hello-1.0.0.efi", netboot.First, false)
