@@ -2,15 +2,9 @@ package serve
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +16,6 @@ import (
 	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/internal/dispatch"
 	"github.com/ingot-os/ingot/internal/fleet"
-	"github.com/ingot-os/ingot/internal/regular"
-	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verifier"
 	"github.com/ingot-os/ingot/pxe/netboot"
@@ -50,42 +42,6 @@ type site struct {
 	ruled    atomic.Pointer[ruling]
 	machines atomic.Pointer[machines]
 	boots    *dispatch.Dispatcher // what is known of machines, tickets, tries
-}
-
-// offer is the releases that can be booted.
-type offer struct {
-	list []bootrule.Release
-	sets map[string]*bootable // by digest of the manifest
-}
-
-// bootable is a release with all that is served of it.
-type bootable struct {
-	bootfiles.Set
-	stem   string
-	arch   string       // GOARCH
-	digest string       // of the manifest
-	parts  *chain.Parts // for a BIOS, and scripts of iPXE
-	whole  error        // why it has no parts
-}
-
-// unchained is why iPXE cannot be told to load the release on that firmware; nil: it
-// can.
-func (b *bootable) unchained(a netboot.Arch) (err error) {
-	switch {
-	case b == nil:
-		return nil // it has gone meanwhile, which is found when its files are asked for
-	case b.parts == nil:
-		return b.whole
-	}
-	_, err = b.parts.ScriptFor(a)
-	return err
-}
-
-// ruling is a rules file, and the programs that it names.
-type ruling struct {
-	rules    *bootrule.Rules
-	programs map[string][]byte // by name
-	stamp    string            // of the file
 }
 
 func (s *Server) openSite(ctx context.Context) (err error) {
@@ -151,158 +107,6 @@ func (c *Config) explain(key string, err error) error {
 		hint = with.Hint()
 	}
 	return c.wrong(key, key, hint, "%v", err)
-}
-
-// use offers what a catalog has. A release whose files are not those of its
-// manifest is refused, and the others go on.
-func (t *site) use(ctx context.Context, c *verifier.Catalog) error {
-	o := &offer{sets: map[string]*bootable{}}
-	var kept []bootfiles.Set
-	for _, r := range c.Releases {
-		b, err := t.bootable(ctx, r)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			c.Refused = append(c.Refused, verifier.Refused{Dir: r.Dir, Reason: "it cannot be booted from here: " + err.Error()})
-			continue
-		}
-		o.list = append(o.list, bootrule.Release{Digest: r.Digest, Name: r.Name, Version: r.Version, Arch: r.Arch, Epoch: r.Epoch})
-		o.sets[r.Digest] = b
-		kept = append(kept, b.Set)
-	}
-	t.catalog = c
-	t.offered.Store(o)
-	t.files.Retain(kept)
-	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(o.list)))
-	t.metrics.releases.WithLabelValues("refused").Set(float64(len(c.Refused)))
-	if t.c.Load().Rules == "" && t.ruled.Load() != nil {
-		return t.loadRules(ctx) // without rules and default, the only appliance is it
-	}
-	return nil
-}
-
-// bootable checks each byte of a release, and finds what a BIOS needs of it.
-func (t *site) bootable(ctx context.Context, r verifier.Release) (*bootable, error) {
-	if err := t.files.Check(ctx, r.Boot); err != nil {
-		return nil, err
-	}
-	b := &bootable{Set: r.Boot, stem: r.Name + "-" + r.Version, arch: r.Arch, digest: r.Digest}
-	m, err := manifest(r)
-	if err != nil {
-		return nil, err
-	}
-	uki, err := t.files.Open(ctx, r.Boot.UKI)
-	if err != nil {
-		return nil, err
-	}
-	defer uki.Close()
-	// What iPXE cannot be told still boots without it.
-	b.parts, b.whole = chain.Split(uki, uki.Size(), m)
-	return b, nil
-}
-
-// manifest reads the manifest that the catalog has believed.
-func manifest(r verifier.Release) (*release.Manifest, error) {
-	set, err := release.Open(r.Dir)
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(filepath.Join(r.Dir, release.ManifestName))
-	if err != nil {
-		return nil, err
-	}
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != r.Digest {
-		return nil, fmt.Errorf("%s was changed meanwhile", filepath.Join(r.Dir, release.ManifestName))
-	}
-	return set.Manifest, nil
-}
-
-// loadRules reads the rules file, or makes rules of the default.
-func (t *site) loadRules(context.Context) error {
-	x := &ruling{stamp: stampOf(t.c.Load().Rules)}
-	var err error
-	if t.c.Load().Rules == "" {
-		x.rules, err = t.only()
-	} else {
-		err = x.read(t.c.Load().Rules)
-	}
-	if err != nil {
-		if old := t.ruled.Load(); old != nil { // said once for each change
-			kept := *old
-			kept.stamp = x.stamp
-			t.ruled.Store(&kept)
-		}
-		return err
-	}
-	t.ruled.Store(x)
-	t.metrics.rules.Set(float64(len(x.rules.Rules)))
-	return nil
-}
-
-// only is what all machines boot without a rules file.
-func (t *site) only() (*bootrule.Rules, error) {
-	text := t.c.Load().Default
-	if text == "" {
-		text = "local"
-		for i, r := range t.offered.Load().list {
-			if i > 0 && r.Name != text {
-				text = "local"
-				break
-			}
-			text = r.Name
-		}
-	}
-	target, err := bootrule.ParseTarget(text)
-	if err != nil {
-		return nil, t.c.Load().explain("default", err)
-	}
-	return bootrule.Only(target), nil
-}
-
-func (x *ruling) read(path string) error {
-	data, err := regular.Read(path, bootrule.MaxSize)
-	if err != nil {
-		return fmt.Errorf("read rules: %w", err)
-	}
-	if x.rules, err = bootrule.Parse(path, data); err != nil {
-		return err
-	}
-	x.programs = map[string][]byte{}
-	for name, p := range x.rules.Programs {
-		file := below(filepath.Dir(path), p.File)
-		data, err := regular.Read(file, maxProgram)
-		if err != nil {
-			return fmt.Errorf("read program %s: %w", name, err)
-		}
-		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != p.SHA256 {
-			return fmt.Errorf("read program %s: %s has the SHA-256 %x, not that of the rules", name, file, sum)
-		}
-		x.programs[name] = data
-	}
-	return nil
-}
-
-// maxProgram bounds a program of the rules in bytes.
-const maxProgram = 64 << 20
-
-// rules is how many rules there are.
-func (t *site) rules() int { return len(t.ruled.Load().rules.Rules) }
-
-// rulesChanged reports whether the rules file is another one than was read.
-func (t *site) rulesChanged() bool {
-	return t.c.Load().Rules != "" && stampOf(t.c.Load().Rules) != t.ruled.Load().stamp
-}
-
-func stampOf(path string) string {
-	info, err := os.Stat(path)
-	switch {
-	case path == "" || errors.Is(err, fs.ErrNotExist):
-		return ""
-	case err != nil:
-		return err.Error()
-	}
-	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
 }
 
 // take takes another configuration: what is read next is what that says.
