@@ -236,6 +236,17 @@ type Decision struct {
 
 // Decide says what a client boots. Nothing changes.
 func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, error) {
+	return d.decide(ctx, d.o.Store, c)
+}
+
+// kept is what a decision reads of a Store.
+type kept interface {
+	Host(ctx context.Context, name string) (*fleet.Host, error)
+	Assignment(ctx context.Context, name string) (*assign.Assignment, error)
+	Boot(ctx context.Context, name string) (fleet.Boot, error)
+}
+
+func (d *Dispatcher) decide(ctx context.Context, k kept, c netboot.Client) (Decision, error) {
 	c = d.complete(c)
 	m := d.machine(c)
 	rules := d.o.Site.Rules()
@@ -244,7 +255,7 @@ func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, er
 	if m.Host != "" {
 		out.key = m.Host
 	}
-	if err := d.look(ctx, &out, &x, c.MAC, rules); err != nil {
+	if err := d.look(ctx, k, &out, &x, c.MAC); err != nil {
 		return out, fmt.Errorf("decide for %s: %w", c.MAC, err)
 	}
 	out.Decision = bootrule.Decide(x)
@@ -252,8 +263,8 @@ func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, er
 }
 
 // look reads what the store has of a machine.
-func (d *Dispatcher) look(ctx context.Context, out *Decision, x *bootrule.Case, mac netboot.MAC, rules *bootrule.Rules) (err error) {
-	if out.boot, err = d.o.Store.Boot(ctx, out.key); err != nil {
+func (d *Dispatcher) look(ctx context.Context, k kept, out *Decision, x *bootrule.Case, mac netboot.MAC) (err error) {
+	if out.boot, err = k.Boot(ctx, out.key); err != nil {
 		return err
 	}
 	x.Ticket, out.ticketKey = out.boot.Ticket, out.key
@@ -261,7 +272,7 @@ func (d *Dispatcher) look(ctx context.Context, out *Decision, x *bootrule.Case, 
 		return nil
 	}
 	if x.Ticket == nil || !x.Now.Before(x.Ticket.Expires) { // one that was given before it attested
-		b, err := d.o.Store.Boot(ctx, mac.String())
+		b, err := k.Boot(ctx, mac.String())
 		if err != nil {
 			return err
 		}
@@ -269,14 +280,14 @@ func (d *Dispatcher) look(ctx context.Context, out *Decision, x *bootrule.Case, 
 			x.Ticket, out.ticketKey = b.Ticket, mac.String()
 		}
 	}
-	if rules != nil && rules.NeedsRecord() {
-		h, err := d.o.Store.Host(ctx, out.Host)
+	if x.Rules != nil && x.Rules.NeedsRecord() {
+		h, err := k.Host(ctx, out.Host)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return err
 		}
 		x.Facts.EK = endorsement(h)
 	}
-	if out.assigned, err = d.o.Store.Assignment(ctx, out.Host); err != nil {
+	if out.assigned, err = k.Assignment(ctx, out.Host); err != nil {
 		return err
 	}
 	if a := out.assigned; a != nil {

@@ -57,7 +57,7 @@ func (d *Dispatcher) Lines(ctx context.Context) ([]verifier.BootLine, error) {
 	}
 	var out []verifier.BootLine
 	for _, mac := range append(d.attested(), strangers...) {
-		line, err := d.line(ctx, mac, seen[mac].Boot)
+		line, err := d.line(ctx, readAtOnce{d.o.Store, all}, mac, seen[mac].Boot)
 		if err != nil {
 			return nil, err
 		}
@@ -79,9 +79,20 @@ func (d *Dispatcher) attested() (out []netboot.MAC) {
 	return out
 }
 
-func (d *Dispatcher) line(ctx context.Context, mac netboot.MAC, last *timeline.Boot) (verifier.BootLine, error) {
+// readAtOnce has the boots of all machines: a list has thousands.
+type readAtOnce struct {
+	kept
+	boots map[string]fleet.Boot
+}
+
+// Boot implements kept.
+func (r readAtOnce) Boot(_ context.Context, name string) (fleet.Boot, error) {
+	return r.boots[name], nil
+}
+
+func (d *Dispatcher) line(ctx context.Context, k kept, mac netboot.MAC, last *timeline.Boot) (verifier.BootLine, error) {
 	c, _ := d.client(mac)
-	x, err := d.Decide(ctx, c)
+	x, err := d.decide(ctx, k, c)
 	l := verifier.BootLine{MAC: mac.String(), Host: x.Host, Would: would(&x.Decision), Why: x.Reason, Last: x.boot.Recent, Seen: x.boot.RecentAt}
 	if last != nil {
 		l.Outcome, l.Stage, l.Died, l.Last, l.Seen = last.Outcome, last.Stage, last.Died, cmp.Or(last.Release, l.Last), last.Steps[len(last.Steps)-1].Time
@@ -207,7 +218,7 @@ func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.Boo
 	if n := len(m.Boots); n > 0 {
 		last = &m.Boots[n-1]
 	}
-	m.BootLine, err = d.line(ctx, mac, last)
+	m.BootLine, err = d.line(ctx, d.o.Store, mac, last)
 	return m, err
 }
 
