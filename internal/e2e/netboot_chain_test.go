@@ -64,7 +64,7 @@ func newChainLab(t *testing.T, config string) *chainLab {
 func startChainLab(t *testing.T, keys string, set *release.Set, config string) *chainLab {
 	t.Helper()
 	l := &chainLab{t: t, dir: t.TempDir(), keys: keys, space: netlab.New(t, "server")}
-	l.space.Bridge("br0", "10.77.0.1/24")
+	l.space.Bridge("br0", "10.77.0.1/24", "fd00:77::1/64")
 	var err error
 	if l.exe, err = program(); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestNetbootBIOS(t *testing.T) {
 	l.space.Bridge("card0")
 	cable := l.space.Tap("vm0", "card0")
 	netlab.Splice(l.space.Tap("in0", "card0"), l.space.Tap("out0", "br0"), func(frame []byte, out bool) int {
-		if out && !strings.Contains(l.server.Said(), "has loaded undionly.kpxe") {
+		if out && isDHCP(frame) && !strings.Contains(l.server.Said(), "has loaded undionly.kpxe") {
 			plainROM(frame)
 		}
 		return 1
@@ -186,14 +186,18 @@ func TestNetbootBIOS(t *testing.T) {
 	l.refused(attest.FirmwareUnmeasured)
 }
 
-// plainROM hides in a DHCP message that the ROM of QEMU's cards is iPXE: the server takes
+// Where in a frame the headers of IPv4 and UDP are, and the options of DHCP.
+const ipAt, udpAt, optionsAt = 14, 34, 34 + 8 + 240
+
+// isDHCP reports whether a frame is a client's message.
+func isDHCP(frame []byte) bool {
+	return len(frame) > optionsAt && frame[ipAt] == 0x45 && frame[ipAt+9] == 17 && binary.BigEndian.Uint16(frame[udpAt+2:]) == 67
+}
+
+// plainROM hides in such a message that the ROM of QEMU's cards is iPXE: the server takes
 // it for the PXE client of a BIOS, which it is as well.
 func plainROM(frame []byte) {
-	const ip, udp, options = 14, 34, 34 + 8 + 240
-	if len(frame) < options || frame[ip] != 0x45 || frame[ip+9] != 17 || binary.BigEndian.Uint16(frame[udp+2:]) != 67 {
-		return
-	}
-	for b := frame[options:]; len(b) > 2 && b[0] != 255; {
+	for b := frame[optionsAt:]; len(b) > 2 && b[0] != 255; {
 		if b[0] == 0 {
 			b = b[1:]
 			continue
@@ -203,7 +207,7 @@ func plainROM(frame []byte) {
 		}
 		b = b[min(len(b), 2+int(b[1])):]
 	}
-	frame[udp+6], frame[udp+7] = 0, 0 // no checksum
+	frame[udpAt+6], frame[udpAt+7] = 0, 0 // no checksum
 }
 
 // TestNetbootByIPXE: UEFI firmware that a rule sends by way of iPXE, and firmware whose
