@@ -61,6 +61,9 @@ func (u *UI) Explain(d *verifier.BootDetail) error {
 		if err := u.steps(m.Steps); err != nil {
 			return err
 		}
+		if m.Quarantine != "" {
+			u.Hint("is it the machine that it attested as? Then: ingot hosts %s --unquarantine", m.MAC)
+		}
 	}
 	return nil
 }

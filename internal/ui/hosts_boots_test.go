@@ -73,7 +73,7 @@ func sampleMachine() verifier.BootMachine {
 func TestExplain(t *testing.T) {
 	var out, errs bytes.Buffer
 	u := New(&out, &errs)
-	stranger := verifier.BootMachine{BootLine: verifier.BootLine{MAC: "52:54:00:00:00:02", Would: "local", Why: "default: local boot"}, Arch: "BIOS (0)", Claimed: "11111111-2222-3333-4444-555555555555", Note: "a note"}
+	stranger := verifier.BootMachine{BootLine: verifier.BootLine{MAC: "52:54:00:00:00:02", Would: "local", Why: "default: local boot"}, Arch: "BIOS (0)", Claimed: "11111111-2222-3333-4444-555555555555", Note: "a note", Quarantine: "odd"}
 	d := &verifier.BootDetail{Now: hostsNow, Name: "web-1", Ticket: &bootrule.Ticket{Kind: bootrule.Install, By: "alice", Expires: hostsNow}, Machines: []verifier.BootMachine{sampleMachine(), stranger},
 		Attempt: &fleet.Attempt{Stem: "hello-1.1.0", Opened: hostsNow, Until: hostsNow.Add(15 * time.Minute)}}
 	if err := u.Explain(d); err != nil {
@@ -89,6 +89,9 @@ func TestExplain(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("nothing says %q:\n%s", want, got)
 		}
+	}
+	if !strings.Contains(errs.String(), "ingot hosts 52:54:00:00:00:02 --unquarantine") || strings.Contains(errs.String(), "00:01 --un") {
+		t.Errorf("hints: %s", errs.String())
 	}
 	if strings.Contains(got, "\x1b") {
 		t.Error("a serial number paints on the terminal")
