@@ -24,8 +24,8 @@ install -m 755 "${INGOT:-$top/bin/ingot}" "$root/usr/bin/ingot"
 install -m 644 "$here/ingot.service" "$root/usr/lib/systemd/system/ingot.service"
 install -m 644 "$here/ingot.sysusers" "$root/usr/lib/sysusers.d/ingot.conf"
 install -m 644 "$here/serve.yaml" "$doc/examples/serve.yaml"
-for page in serve serve-keys netboot netboot-rules attest-serve; do
-	[ ! -f "$top/docs/$page.md" ] || install -m 644 "$top/docs/$page.md" "$doc/$page.md"
+for page in "$top"/docs/serve*.md "$top"/docs/netboot*.md "$top"/docs/attest*.md "$top"/docs/verdicts.md "$top"/docs/machine-api.md; do
+	install -m 644 "$page" "$doc/"
 done
 install -m 644 "$here/debian/copyright" "$doc/copyright"
 printf 'ingot (%s) unstable; urgency=medium\n\n  * CHANGELOG.md of the sources has what changed.\n\n -- ingot maintainers <ingot-os@users.noreply.github.com>  %s\n' "$version" "$date" | gzip -9n >"$doc/changelog.gz"

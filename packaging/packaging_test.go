@@ -161,7 +161,7 @@ func TestDebInstalls(t *testing.T) {
 		}
 	}
 	dpkg("--install", path)
-	for _, file := range []string{"usr/bin/ingot", "usr/lib/systemd/system/ingot.service", "usr/share/doc/ingot/serve.md"} {
+	for _, file := range []string{"usr/bin/ingot", "usr/lib/systemd/system/ingot.service", "usr/share/doc/ingot/serve.md", "usr/share/doc/ingot/netboot-dhcp.md"} {
 		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
 			t.Error(err)
 		}

@@ -80,6 +80,9 @@ func announcePlan(v *verb, p *serve.Plan, c *serve.Config) {
 	for _, w := range p.Boots {
 		v.ui.Say("%s: %s (%s)", w.Machine, wouldWords(w), w.Reason)
 	}
+	if p.More > 0 {
+		v.ui.Say("%s", moreWords(p))
+	}
 	if p.Certified {
 		v.ui.Hint("ingot hosts --server https://localhost:%s --keys %s", portOf(p, "attest"), c.Keys)
 	} else {

@@ -48,6 +48,9 @@ func showPlan(u *ui.UI, p *serve.Plan) error {
 	if err := u.Print(""); err != nil {
 		return err
 	}
+	if p.More > 0 {
+		rows = append(rows, []string{moreWords(p), "", ""})
+	}
 	return u.Table([]string{"MACHINE", "GETS", "BECAUSE"}, rows)
 }
 
@@ -76,6 +79,11 @@ func warnReleases(u *ui.UI, p *serve.Plan) {
 	} else if !p.Trusts {
 		u.Hint("--keys KEYS, or trust: in serve.yaml, names who may sign releases; --insecure-releases takes them from anybody, for trying things out")
 	}
+}
+
+// moreWords counts the machines that are not listed.
+func moreWords(p *serve.Plan) string {
+	return fmt.Sprintf("and %d more that have a reservation", p.More)
 }
 
 func portRows(p *serve.Plan) (rows [][]string) {

@@ -124,6 +124,9 @@ func (k *checker) subnets(c *Config) {
 			}
 		}
 		k.subnet(at, s)
+		if len(s.Pools) == 0 && len(s.Reservations) == 0 && c.DHCP.Reservations == "" {
+			k.add(at, "add pools: [FIRST-LAST]", "%s has neither pools nor reservations: nobody would get an address", at)
+		}
 		for j, r := range s.Reservations {
 			k.reservation(fmt.Sprintf("%s.reservations[%d]", at, j), s, r, seen)
 		}
@@ -140,9 +143,6 @@ func (k *checker) subnet(at string, s Subnet) {
 				k.add(path, "", "%s is %s, which overlaps %s", path, p, other)
 			}
 		}
-	}
-	if len(s.Pools) == 0 && len(s.Reservations) == 0 {
-		k.add(at, "add pools: [FIRST-LAST]", "%s has neither pools nor reservations: nobody would get an address", at)
 	}
 	if s.Router.IsValid() {
 		k.inside(at+".router", s.Router.Addr, s.Subnet)

@@ -1,8 +1,10 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/chain"
@@ -57,6 +59,8 @@ type DHCP struct {
 	Relays    []Addr   `yaml:"relays"`
 	Trust     bool     `yaml:"trustCircuit"` // option 82 from the own link, too
 	Subnets   []Subnet `yaml:"subnets"`
+	// Reservations is a file; Load puts what it has into Subnets.
+	Reservations string `yaml:"reservations"`
 }
 
 // Subnet is where full DHCP gives addresses.
@@ -148,7 +152,8 @@ type Metrics struct {
 	Listen string `yaml:"listen"` // "localhost:9445"
 }
 
-// maxConfig bounds serve.yaml in bytes: 10,000 reservations fit.
+// maxConfig bounds serve.yaml in bytes. More than 4,000 reservations are for a file of
+// their own.
 const maxConfig = 4 << 20
 
 // Load reads and checks a configuration. The error is of type
@@ -158,14 +163,18 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, data)
+	c, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.readReservations()
 }
 
 // Parse reads a configuration; path is where its relative paths begin.
 func Parse(path string, data []byte) (*Config, error) {
 	doc, err := strictyaml.Parse(path, data, strictyaml.Limits{Size: maxConfig})
 	if err != nil {
-		return nil, err
+		return nil, empty(err)
 	}
 	c := &Config{File: path, doc: doc}
 	errs := append(doc.Decode(c, Keys()), c.check()...)
@@ -178,9 +187,18 @@ func Parse(path string, data []byte) (*Config, error) {
 	return c, nil
 }
 
+// empty says what the least is, of a file that has nothing.
+func empty(err error) error {
+	var list strictyaml.Errors
+	if errors.As(err, &list) && len(list) == 1 && strings.HasSuffix(list[0].Msg, "file is empty") {
+		list[0].Hint = "the least that it has: releases: [DIR]; docs/serve-keys.md has every key"
+	}
+	return err
+}
+
 // resolve makes paths whole.
 func (c *Config) resolve(dir string) {
-	for _, p := range []*string{&c.Rules, &c.Machines, &c.Keys, &c.State, &c.IPXE.BIOS.File, &c.IPXE.X64.File, &c.IPXE.ARM64.File, &c.HTTPS.Cert, &c.HTTPS.Key, &c.Attest.Policy, &c.Attest.Secrets, &c.Attest.Cert, &c.Attest.Key} {
+	for _, p := range []*string{&c.Rules, &c.Machines, &c.DHCP.Reservations, &c.Keys, &c.State, &c.IPXE.BIOS.File, &c.IPXE.X64.File, &c.IPXE.ARM64.File, &c.HTTPS.Cert, &c.HTTPS.Key, &c.Attest.Policy, &c.Attest.Secrets, &c.Attest.Cert, &c.Attest.Key} {
 		*p = below(dir, *p)
 	}
 	for _, list := range [][]string{c.Releases, c.Trust, c.Attest.EKRoots} {

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -102,6 +103,70 @@ const one = "releases: [out]\n"
 // full begins a file whose dhcp gives addresses; what follows is in its subnet.
 const full = one + "dhcp:\n  mode: full\n  subnets:\n    - subnet: 192.0.2.0/24\n"
 
+// TestReservations: a file of 10,000 machines is read into the subnets, and the policy takes it.
+func TestReservations(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# MAC address name\n\n")
+	for i := range 10000 {
+		fmt.Fprintf(&b, "52:54:00:%02x:%02x:%02x\t10.64.%d.%d node-%d # %d\n", i>>16, i>>8&255, i&255, 1+i/250, 1+i%250, i, i)
+	}
+	c, err := reserved(t, b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := c.DHCP.Subnets[1].Reservations
+	if len(list) != 10001 || list[10000].MAC.String() != "52:54:00:00:27:0f" || list[10000].Address.String() != "10.64.40.250" || list[10000].Hostname != "node-9999" {
+		t.Errorf("%d, the last is %+v", len(list), list[len(list)-1])
+	}
+	if _, err := dhcp.Compile((&Server{c: c}).dhcpConfig(c)); err != nil {
+		t.Error(err)
+	}
+	_, err = reserved(t, strings.Join([]string{
+		"52:54:00:00:00:01 10.64.0.1", "52:54:00:00:00:01", "52:54:00:00:00:0g 10.64.0.1", "52:54:00:00:00:02 10.64.0.300", "52:54:00:00:00:02 192.0.2.1",
+		"52:54:00:00:00:02 10.64.0.1", "52:54:00:00:00:01 10.64.0.2", "52:54:00:00:00:02 10.64.0.2 not_a_name", "52:54:00:00:00:02 10.127.255.255", "52:54:00:00:00:02 10.64.0.254", "52:54:00:aa:00:00 10.64.0.9",
+		"52:54:00:00:00:03 10.64.0.99",
+	}, "\n"))
+	for i, want := range []string{
+		"", "2: 1 words: a line is MAC ADDRESS [NAME]", `3: ["52:54:00:00:00:0g" "10.64.0.1"] is not the hardware address of a machine`, `4: ["52:54:00:00:00:02" "10.64.0.300"] is not an address of a host`, "5: 192.0.2.1 is in no subnet of dhcp",
+		"6: 10.64.0.1 is reserved in ", "7: 52:54:00:00:00:01 has an address of 10.64.0.0/10 in ", `8: "not_a_name" is not a name of DNS`, "9: 10.127.255.255 is the network or broadcast address of", "10: 10.64.0.254 is the router of",
+		"11: 52:54:00:aa:00:00 has an address of 10.64.0.0/10 in serve.yaml, too", "12: 10.64.0.99 is reserved in serve.yaml, too",
+	} {
+		if err == nil || want != "" && !strings.Contains(err.Error(), "machines.txt:"+want) {
+			t.Errorf("line %d: want %s in\n%v", i+1, want, err)
+		}
+	}
+	if _, err := reserved(t, strings.Repeat("x\n", 100)); strings.Count(err.Error(), "\n") != maxMistakes {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzReservations: whatever the file has is taken or refused with its line, and what is taken
+// the policy takes, too.
+func FuzzReservations(f *testing.F) {
+	f.Add([]byte("52:54:00:00:00:01 10.64.0.1 a\n# x\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("s.yaml", []byte(full+"      pools: [192.0.2.100-192.0.2.150]\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &reservationReader{file: "m", subnets: c.DHCP.Subnets, seen: map[any]string{}}
+		if r.read(data) == nil {
+			if _, err := dhcp.Compile((&Server{c: c}).dhcpConfig(c)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// reserved loads a configuration with a file of reservations.
+func reserved(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "machines.txt"), text)
+	put(t, filepath.Join(dir, "serve.yaml"), one+"dhcp:\n  mode: full\n  reservations: machines.txt\n  subnets:\n    - subnet: 10.128.0.0/10\n    - subnet: 10.64.0.0/10\n      router: 10.64.0.254\n      reservations: [{mac: \"52:54:00:aa:00:00\", address: 10.64.0.99}]\n")
+	return Load(filepath.Join(dir, "serve.yaml"))
+}
+
 // bad are broken files; structural says whether the schema must see it too.
 var bad = []struct {
 	name, text, want string
@@ -154,6 +219,8 @@ var bad = []struct {
 	{"deny", one + "attest: {denyTPM: [Infineon]}\n", "attest.denyTPM[0] is \"Infineon\", which is not allowed", true},
 	{"link name", one + "interfaces: [this-name-is-too-long]\n", "which is not allowed", true},
 	{"nothing serves files", one + "tftp: {off: true}\nhttp: {off: true}\n", "DHCP would name files that nothing serves", false},
+	{"empty", "", "s.yaml:1:1: the file is empty\nhint: the least that it has: releases: [DIR]", false},
+	{"reservations without subnets", one + "dhcp: {reservations: m.txt}\n", "dhcp.reservations needs subnets beside it", true},
 	{"two documents", one + "---\nreleases: [b]\n", "s.yaml:", true},
 }
 

@@ -36,7 +36,7 @@ dhcp:
 ` + "`ingot serve -c serve.yaml --check`" + ` reads all of it, says what it would do, and serves nothing.
 The rules of YAML are those of a recipe (see [recipe.md](recipe.md)): unknown keys and wrong
 types are errors with line, column and a hint. Paths are relative to the file.
-` + "`systemctl reload`" + ` (SIGHUP) reads it again: what is marked *restart* there counts after a restart only, and the server says so.
+` + "`systemctl reload`" + ` (SIGHUP) reads it again: [serve.md](serve.md#what-a-reload-takes-and-what-needs-a-restart) says what counts at once.
 `
 
 var docSections = []keydoc.Section{

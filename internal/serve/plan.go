@@ -25,8 +25,9 @@ type Plan struct {
 	Machines  int                `json:"machines"` // files of machine.yaml
 	Subnets   []Subnet           `json:"-"`
 	Boots     []Would            `json:"boots"`
-	Certified bool               `json:"attestation"` // there is an attestation API
-	Trusts    bool               `json:"-"`           // somebody may sign releases, or anybody
+	More      int                `json:"more,omitempty"` // reservations that Boots leaves out
+	Certified bool               `json:"attestation"`    // there is an attestation API
+	Trusts    bool               `json:"-"`              // somebody may sign releases, or anybody
 }
 
 // Port is a port that a part uses. Trouble says why it cannot be had now.
@@ -60,13 +61,16 @@ func (s *Server) Plan(ctx context.Context) *Plan {
 	for _, l := range s.listeners {
 		p.Ports = append(p.Ports, Port{Part: l.Part, Network: l.Network, Address: l.Address, Link: l.Link, Trouble: l.trouble, Hint: l.hint})
 	}
-	p.Boots = s.would(ctx)
+	p.Boots, p.More = s.would(ctx)
 	return p
 }
 
-// would asks for machines that nobody knows, one of each kind, and for those that
-// have a reservation.
-func (s *Server) would(ctx context.Context) (list []Would) {
+// maxWould is how many machines with a reservation are asked for.
+const maxWould = 50
+
+// would asks for machines that nobody knows, one of each kind, and for the first of those
+// that have a reservation.
+func (s *Server) would(ctx context.Context) (list []Would, more int) {
 	for _, arch := range []netboot.Arch{netboot.EFIX64, netboot.HTTPX64, netboot.EFIARM64, netboot.BIOS} {
 		class := "PXEClient"
 		if arch.HTTP() {
@@ -79,12 +83,16 @@ func (s *Server) would(ctx context.Context) (list []Would) {
 			if r.MAC.IsZero() { // a port: which machine is there is not known
 				continue
 			}
+			if len(list) >= maxWould {
+				more++
+				continue
+			}
 			w := s.ask(ctx, r.MAC.String(), netboot.Client{MAC: r.MAC.MAC, Arch: netboot.EFIX64, Class: "PXEClient", Addr: r.Address.Addr})
 			w.MAC = r.MAC.String()
 			list = append(list, w)
 		}
 	}
-	return list
+	return list, more
 }
 
 // unknownMAC is nobody's: the locally administered address of RFC 7042's

@@ -133,7 +133,7 @@ func (c *Config) with(new *Config) *Config {
 	next.Default, next.Rules, next.Machines = new.Default, new.Rules, new.Machines
 	next.HTTPS.Prefer = new.HTTPS.Prefer && c.HTTPS.On
 	if new.DHCP.Mode == c.DHCP.Mode {
-		next.DHCP.Subnets, next.DHCP.Relays, next.DHCP.Trust = new.DHCP.Subnets, new.DHCP.Relays, new.DHCP.Trust
+		next.DHCP.Subnets, next.DHCP.Relays, next.DHCP.Trust, next.DHCP.Reservations = new.DHCP.Subnets, new.DHCP.Relays, new.DHCP.Trust, new.DHCP.Reservations
 	}
 	return &next
 }
