@@ -47,7 +47,9 @@ func (b *Boot) judge(now time.Time, limit time.Duration) (outcome string, stage 
 		return tell(netboot.Attested, "attested", "attested, never healthy")
 	case b.has(Untrusted):
 		return "not trusted: " + b.last(Untrusted).Detail, Untrusted, true
-	case file != nil && file.Stage == netboot.Broken && !b.last(Started).Time.After(file.Time): // else the end of the download was lost, not the file
+	case file != nil && file.Stage != netboot.Last && b.last(Started).Time.After(file.Time): // the end of the download was not seen
+		return tell(Started, "ingot-init runs", "ingot-init started, never attested")
+	case file != nil && file.Stage == netboot.Broken:
 		return "download of " + file.Path + " broken at " + percent(file), netboot.Broken, true
 	case file != nil && file.Stage == netboot.First:
 		return tell(netboot.First, "loads "+file.Path, "download of "+file.Path+" never ended")

@@ -69,8 +69,8 @@ func ofFile(e *netboot.Event) bool {
 	switch e.Stage {
 	case netboot.Probed, netboot.First, netboot.Last, netboot.Broken:
 		return true
-	case netboot.Refused:
-		return e.Method != "" && e.Path != ""
+	case netboot.Refused: // by DHCP without a method; a TLS handshake has one, and no path
+		return e.Method != ""
 	}
 	return false
 }
@@ -140,8 +140,12 @@ func (t *Timeline) Saw(e netboot.Event) {
 	h := t.host(mac, e.Time)
 	t.learn(h, e.Addr.Addr())
 	s := Step{Time: e.Time, Stage: e.Stage, Path: shortPath(e.Path), Bytes: e.Bytes, Size: e.Size, Detail: cut(e.Detail, 200)}
-	if s.Stage == netboot.Refused && !ofFile(&e) {
+	switch {
+	case s.Stage != netboot.Refused:
+	case !ofFile(&e):
 		s.Path = ""
+	case s.Path == "":
+		s.Path = string(e.Method)
 	}
 	if e.Stage == netboot.Asked && !e.Time.Before(h.same) {
 		h.ask(s, t.o.Steps)
@@ -191,7 +195,7 @@ func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time
 // leads reports whether the boot could be what has started iPXE or ingot-init.
 func (b *Boot) leads(stage netboot.Stage, now time.Time, limit time.Duration) bool {
 	f := b.file()
-	if f == nil || f.Stage == netboot.First || b.has(netboot.Attested, Untrusted) || now.Sub(b.Steps[len(b.Steps)-1].Time) > limit {
+	if f == nil || stage == Chained && f.Stage == netboot.First || b.has(netboot.Attested, Untrusted) || now.Sub(b.Steps[len(b.Steps)-1].Time) > limit {
 		return false
 	}
 	return stage != Chained || b.has(Chained) || isLoader(f.Path, b.Release)

@@ -110,6 +110,7 @@ func TestDeaths(t *testing.T) {
 	root := func(stage netboot.Stage, n int64) netboot.Event {
 		return netboot.Event{Stage: stage, Addr: addr, Method: netboot.HTTP, Path: "root/ab", Size: 1000, Bytes: n}
 	}
+	shake := netboot.Event{Stage: netboot.Refused, Addr: addr, MAC: mac, Method: netboot.HTTPS, Detail: "TLS handshake: bad certificate"}
 	wrong := netboot.Event{Stage: Untrusted, MAC: mac, Detail: "pcr.mismatch"}
 	for name, c := range map[string]struct {
 		events  []netboot.Event
@@ -124,6 +125,7 @@ func TestDeaths(t *testing.T) {
 		"download broken":    {[]netboot.Event{asked, offered, probed, first, broken}, "download of hello-1.0.0.efi broken at 42 %", netboot.Broken, true},
 		"kernel died":        {[]netboot.Event{asked, offered, first, last}, "loaded hello-1.0.0.efi, never attested", netboot.Last, true},
 		"last ACK lost":      {[]netboot.Event{asked, offered, first, broken, started}, "ingot-init started, never attested", netboot.Started, true},
+		"last ACK not seen":  {[]netboot.Event{asked, offered, first, started}, "ingot-init started, never attested", netboot.Started, true},
 		"init died":          {[]netboot.Event{asked, offered, first, last, started}, "ingot-init started, never attested", netboot.Started, true},
 		"root broken":        {[]netboot.Event{asked, offered, first, last, started, root(netboot.First, 0), root(netboot.Broken, 10)}, "download of root/ab broken at 1 %", netboot.Broken, true},
 		"never healthy":      {[]netboot.Event{asked, offered, first, last, started, root(netboot.First, 0), root(netboot.Last, 1000), proven}, "attested, never healthy", netboot.Attested, true},
@@ -131,6 +133,8 @@ func TestDeaths(t *testing.T) {
 		"trusted later":      {[]netboot.Event{asked, offered, first, last, wrong, healthy}, "healthy", netboot.Healthy, false},
 		"told no":            {[]netboot.Event{asked, toldNo}, "told no: deny list: sold", netboot.Refused, false},
 		"decided otherwise":  {[]netboot.Event{asked, offered, denied}, "told no for hello-1.0.0.efi: 403", netboot.Refused, true},
+		"no TLS":             {[]netboot.Event{asked, offered, shake}, "told no for https: TLS handshake: bad certificate", netboot.Refused, true},
+		"TLS when it runs":   {[]netboot.Event{asked, offered, first, last, proven, healthy, shake}, "healthy", netboot.Healthy, false},
 		"offered after a no": {[]netboot.Event{asked, toldNo, asked, offered}, "offered, never fetched", netboot.Offered, true},
 		"broken, then again": {[]netboot.Event{asked, offered, first, broken, first, last}, "loaded hello-1.0.0.efi, never attested", netboot.Last, true},
 	} {
