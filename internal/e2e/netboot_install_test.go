@@ -17,9 +17,10 @@ import (
 	"github.com/ingot-os/ingot/partition"
 )
 
-// TestNetbootInstall: a machine with an empty disk boots by PXE with a ticket, installs
-// itself there, starts from the disk by the boot entries that it wrote, and is trusted with
-// the same reference. What is on the disk satisfies other tools. It starts from there again
+// TestNetbootInstall: a machine with an empty disk boots by PXE with a ticket and installs
+// itself there. The power goes meanwhile: it boots by PXE again and begins anew. Then it
+// starts from the disk by the boot entries that it wrote, and is trusted with the same
+// reference. What is on the disk satisfies other tools. It starts from there again
 // without a network to boot from, and a second ticket does not install it again.
 func TestNetbootInstall(t *testing.T) {
 	needs(t, qemu.AMD64)
@@ -44,6 +45,16 @@ func TestNetbootInstall(t *testing.T) {
 		t.Fatalf("before it was approved the machine has written: the disk holds %s", c)
 	}
 	l.hosts("ram-1", "--approve")
+	g.wait(`install: version 1.0.0 goes to /dev/vda`)
+	for end := time.Now().Add(time.Minute); l.look(disk) == install.Blank && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // its first write
+	}
+	g.unplug()
+	if c := l.look(disk); c != install.Unfinished {
+		t.Fatalf("after the cut the disk holds %s", c)
+	}
+
+	g = power(true)
 	g.wait(`install: version 1.0.0 is on /dev/vda`)
 	g.wait(fromSlotA)
 	l.awaitDisk()
