@@ -139,7 +139,9 @@ func TestAddressOfAnother(t *testing.T) {
 	w := &seen{}
 	o := fullOptions(t, w)
 	s := serve(t, server, o)
-	out := client.Run(udhcpc(t), "-f", "-q", "-a", "-r", "10.77.0.120", "-i", "eth0", "-s", script(t))
+	p := client.Start(udhcpc(t), "-f", "-q", "-a", "-r", "10.77.0.120", "-i", "eth0", "-s", script(t))
+	p.Await("bound ip=", 90*time.Second) // it waits for 20 s after a decline
+	out := p.Said()
 	if !strings.Contains(out, "bound ip=10.77.0.1") || strings.Contains(out, "bound ip=10.77.0.120") {
 		t.Errorf("udhcpc was told\n%s", out)
 	}
