@@ -149,7 +149,7 @@ func TestManyClients(t *testing.T) {
 	for i := range 300 {
 		wait.Go(func() {
 			c := dialFrom(t, r.addr, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, 0, byte(i)}), 0))
-			c.wait = 4 * time.Second
+			c.wait = 30 * time.Second // firmware asks anew meanwhile
 			got, err := c.get("a", "blksize", "1428", "windowsize", "4", "tsize", "0")
 			if err != nil || !bytes.Equal(got, r.shelf.files["a"]) {
 				t.Errorf("%d bytes, %v", len(got), err)

@@ -139,6 +139,37 @@ func TestOfferIsSentSoOften(t *testing.T) {
 	}
 }
 
+// TestForgedRequest: who asks in another's name has it sent three blocks, and a client
+// that has answered once is waited for as long as any.
+func TestForgedRequest(t *testing.T) {
+	silent := func(heard bool) (blocks int) {
+		s, a := newSender(terms{size: 5000, block: 512, window: 1}, time.Second, 8, 0)
+		if a != begin {
+			t.Fatal(a)
+		}
+		s.step(event{kind: begun})
+		at := time.Duration(0)
+		if heard {
+			out(&s, at)
+			s.step(event{kind: acked, block: 1, at: at})
+		}
+		for s.phase == sending {
+			_, n := s.pull()
+			s.sent(n, at)
+			blocks += n
+			at += 10 * time.Second
+			s.step(event{kind: expired, at: at})
+		}
+		return blocks
+	}
+	if got := silent(false); got != 3 {
+		t.Errorf("%d blocks to an address that never answers, want 3", got)
+	}
+	if got := silent(true); got != 9 {
+		t.Errorf("%d blocks to a client that has answered once, want 9", got)
+	}
+}
+
 func TestWaitFollowsTheRoundTrip(t *testing.T) {
 	s := started(t, 1<<20, 512, 1)
 	at := time.Duration(0)
@@ -165,7 +196,6 @@ func TestWaitFollowsTheRoundTrip(t *testing.T) {
 // delays, by the bytes of script, and checks what holds for any network.
 func exchange(t *testing.T, size int64, block, window int, script []byte) {
 	s := started(t, size, block, window)
-	retries := s.retries
 	var last uint64 // that the receiver has in order
 	var have int64
 	var acks []uint16
@@ -235,7 +265,7 @@ func exchange(t *testing.T, size int64, block, window int, script []byte) {
 	if s.base > s.last && have != size {
 		t.Fatalf("finished with %d bytes of %d", have, size)
 	}
-	if s.base <= s.last && s.tries <= retries {
+	if s.base <= s.last && s.tries <= s.patient() {
 		t.Fatal("given up early")
 	}
 }
