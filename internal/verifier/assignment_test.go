@@ -411,7 +411,6 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestCatalogKind: a version of two architectures tells nothing about a host.
 // TestDrift: a slot that is damaged is recorded once, and once more when it was restored; the
 // order of slots, and what a slot was that is only being written, say nothing.
 func TestDrift(t *testing.T) {
@@ -458,6 +457,7 @@ func (s *served) drifts() (list []string) {
 	return list
 }
 
+// TestCatalogKind: a version of two architectures tells nothing about a host.
 func TestCatalogKind(t *testing.T) {
 	dir, key := t.TempDir(), newTestKey(t)
 	arm := first
