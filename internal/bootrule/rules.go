@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 // Format is the revision of rules files; a reader stops at any other.
@@ -113,10 +114,29 @@ func (r *Rules) NeedsRecord() bool {
 	return slices.ContainsFunc(r.Rules, func(x Rule) bool { return asks(x.Match) }) || slices.ContainsFunc(r.Deny, func(x Deny) bool { return asks(x.Match) })
 }
 
+// Names reports whether a MAC address is written out somewhere in the rules. One
+// that only a pattern matches is not named: anybody can make up more of those.
+func (r *Rules) Names(mac netboot.MAC) bool { return r.members.macs[mac] }
+
+// patterns are the MAC addresses of all that names machines.
+func (r *Rules) patterns() (out [][]MACPattern) {
+	for _, g := range r.Groups {
+		out = append(out, g.MAC)
+	}
+	for i := range r.Deny {
+		out = append(out, r.Deny[i].MAC)
+	}
+	for i := range r.Rules {
+		out = append(out, r.Rules[i].MAC)
+	}
+	return out
+}
+
 // index finds groups by what names one machine exactly.
 type index struct {
-	exact   map[string][]member // "mac 525400123456" to its groups
-	pattern []member            // the others
+	exact   map[string][]member  // "mac 525400123456" to its groups
+	pattern []member             // the others
+	macs    map[netboot.MAC]bool // all that are written out, wherever
 }
 
 type member struct {
@@ -125,7 +145,14 @@ type member struct {
 }
 
 func (r *Rules) index() {
-	r.members = index{exact: map[string][]member{}}
+	r.members = index{exact: map[string][]member{}, macs: map[netboot.MAC]bool{}}
+	for _, list := range r.patterns() {
+		for _, p := range list {
+			if p.exact() {
+				r.members.macs[p.addr] = true
+			}
+		}
+	}
 	for _, name := range keys(groupNames(r.Groups)) {
 		for _, v := range values(r.Groups[name]) {
 			m := member{name, v.group}
