@@ -111,11 +111,11 @@ func percent(s *Step) string {
 func (t *Timeline) Of(mac netboot.MAC, now time.Time) []Boot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	el := t.hosts[mac]
-	if el == nil {
+	h := t.hosts[mac]
+	if h == nil {
 		return nil
 	}
-	return t.copyOf(el.Value.(*host), now)
+	return t.copyOf(h, now)
 }
 
 func (t *Timeline) copyOf(h *host, now time.Time) []Boot {
@@ -146,9 +146,8 @@ type Machine struct {
 func (t *Timeline) Machines(now time.Time) []Machine {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]Machine, 0, t.order.Len())
-	for el := t.order.Front(); el != nil; el = el.Next() {
-		h := el.Value.(*host)
+	out := make([]Machine, 0, len(t.hosts))
+	for _, h := range t.newestFirst() {
 		m := Machine{MAC: h.mac, Seen: h.seen}
 		if boots := t.copyOf(h, now); len(boots) > 0 {
 			m.Boot = &boots[len(boots)-1]
@@ -180,7 +179,8 @@ type keptHost struct {
 }
 
 // Changed gives what has changed since it was last asked, at most n machines,
-// to be kept beside the way that boots go.
+// to be kept beside the way that boots go. Machines that only asked are not among
+// them: who forges addresses would fill the disk.
 func (t *Timeline) Changed(n int) (out []Kept, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -190,12 +190,11 @@ func (t *Timeline) Changed(n int) (out []Kept, err error) {
 		}
 		delete(t.dirty, mac)
 		k := Kept{MAC: mac}
-		if el := t.hosts[mac]; there && el != nil {
-			h := el.Value.(*host)
-			if len(h.boots) == 0 {
+		if h := t.hosts[mac]; there && h != nil {
+			if h.tier == stranger || len(h.boots) == 0 {
 				continue
 			}
-			k.At = h.seen
+			k.At, h.kept = h.seen, true
 			if k.Body, err = json.Marshal(keptHost{h.mac, h.seen, h.addrs, h.boots}); err != nil {
 				return out, fmt.Errorf("encode boots of %s: %w", mac, err)
 			}
@@ -232,6 +231,8 @@ func (t *Timeline) Load(bodies [][]byte) error {
 		for _, a := range k.Addrs {
 			t.learn(h, a)
 		}
+		h.kept = true
+		t.settle(h)
 		delete(t.dirty, k.MAC)
 	}
 	return nil

@@ -7,8 +7,11 @@
 //	boots := t.Of(mac, now)       // oldest first
 //
 // Memory is bounded: of each machine the last boots, of a boot so many steps, of
-// all machines those that were seen last. A machine is a MAC address, which
-// anybody can forge; what stands here proves nothing.
+// all machines those that were seen last, of all of them together so many steps. A
+// machine is a MAC address, which anybody can forge; what stands here proves
+// nothing. So machines that only asked make room first, and are not kept over a
+// restart; then those that fetched something; last those that attested or that
+// somebody has named.
 //
 // Limits: times are the server's. A firmware that asks anew within the same
 // minute after it was refused makes no new boot. A boot of which the server saw
@@ -80,18 +83,32 @@ type Options struct {
 	Hosts int           // machines; 16384
 	Boots int           // of a machine; 8
 	Steps int           // of a boot; 48
+	Total int           // steps of all machines; 262,144, and never less than one machine can have
 	Limit time.Duration // without a step, after which a boot has died; 15 minutes
+	// Named reports whether somebody has named a machine: a rule, an order, a record.
+	// It is called while the timeline is locked. Nil: nobody has.
+	Named func(netboot.MAC) bool
 }
+
+// defaultTotal is the newest boots of 16,384 machines, at 16 steps each. A step is
+// 96 bytes and two texts, 416 at most: about 110 MB when every step is forged and
+// as long as can be.
+const defaultTotal = 1 << 18
+
+// maxPending bounds the questions of a machine that no answer has placed.
+const maxPending = 4
 
 // Timeline is a netboot.Watcher.
 type Timeline struct {
 	o Options
 
 	mu    sync.Mutex
-	hosts map[netboot.MAC]*list.Element // of *host
-	order *list.List                    // last seen first
-	addrs map[netip.Addr]netboot.MAC    // that have fetched boot files or were given an address
-	dirty map[netboot.MAC]bool          // not kept yet; false: gone
+	hosts map[netboot.MAC]*host
+	order [tiers]*list.List          // of *host, last seen first
+	last  uint64                     // order of the host that was seen last
+	steps int                        // of all hosts
+	addrs map[netip.Addr]netboot.MAC // that have fetched boot files or were given an address
+	dirty map[netboot.MAC]bool       // not kept yet; false: gone
 }
 
 type host struct {
@@ -101,6 +118,12 @@ type host struct {
 	same    time.Time // until then questions are of the boot under way
 	seen    time.Time
 	addrs   []netip.Addr
+	kept    bool // Changed gave it, or Load took it
+
+	tier  tier
+	el    *list.Element // in the order of its tier
+	order uint64        // higher: seen later
+	steps int           // as they are counted
 }
 
 // maxAddrs bounds how many addresses of a machine are remembered.
@@ -116,10 +139,16 @@ func New(o Options) *Timeline {
 	set(&o.Hosts, 16384)
 	set(&o.Boots, 8)
 	set(&o.Steps, 48)
+	set(&o.Total, defaultTotal)
+	o.Total = max(o.Total, o.Boots*o.Steps+maxPending)
 	if o.Limit <= 0 {
 		o.Limit = 15 * time.Minute
 	}
-	return &Timeline{o: o, hosts: map[netboot.MAC]*list.Element{}, order: list.New(), addrs: map[netip.Addr]netboot.MAC{}, dirty: map[netboot.MAC]bool{}}
+	t := &Timeline{o: o, hosts: map[netboot.MAC]*host{}, addrs: map[netip.Addr]netboot.MAC{}, dirty: map[netboot.MAC]bool{}}
+	for i := range t.order {
+		t.order[i] = list.New()
+	}
+	return t
 }
 
 // Saw implements netboot.Watcher.
@@ -132,12 +161,13 @@ func (t *Timeline) Saw(e netboot.Event) {
 	}
 	if e.Stage == Started {
 		t.continues(mac, Started, e.Time)
-		if el := t.hosts[mac]; el != nil {
-			t.learn(el.Value.(*host), e.Addr.Addr())
+		if h := t.hosts[mac]; h != nil {
+			t.learn(h, e.Addr.Addr())
 		}
 		return
 	}
 	h := t.host(mac, e.Time)
+	defer t.settle(h)
 	t.learn(h, e.Addr.Addr())
 	s := Step{Time: e.Time, Stage: e.Stage, Path: shortPath(e.Path), Bytes: e.Bytes, Size: e.Size, Detail: cut(e.Detail, 200)}
 	switch {
@@ -177,12 +207,8 @@ func (t *Timeline) Continues(mac netboot.MAC, stage netboot.Stage, now time.Time
 }
 
 func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time) {
-	el := t.hosts[mac]
-	if el == nil {
-		return // of a boot that this server did not see
-	}
-	h := el.Value.(*host)
-	if len(h.boots) == 0 || !h.boots[len(h.boots)-1].leads(stage, now, t.o.Limit) {
+	h := t.hosts[mac] // nil: of a boot that this server did not see
+	if h == nil || len(h.boots) == 0 || !h.boots[len(h.boots)-1].leads(stage, now, t.o.Limit) {
 		return
 	}
 	t.host(mac, now)
@@ -190,6 +216,7 @@ func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time
 		h.same, h.pending = now.Add(10*time.Second), nil
 	}
 	h.boots[len(h.boots)-1].add(Step{Time: now, Stage: stage}, t.o.Steps)
+	t.settle(h)
 }
 
 // leads reports whether the boot could be what has started iPXE or ingot-init.
@@ -221,33 +248,18 @@ func (t *Timeline) whose(e *netboot.Event) netboot.MAC {
 	return t.addrs[e.Addr.Addr().Unmap()]
 }
 
-// host is the machine, made when it is new; then the one that was not seen for
-// longest makes room.
+// host is the machine, made when it is new. Its caller settles it.
 func (t *Timeline) host(mac netboot.MAC, now time.Time) *host {
 	t.dirty[mac] = true
-	if el := t.hosts[mac]; el != nil {
-		t.order.MoveToFront(el)
-		h := el.Value.(*host)
-		h.seen = now
-		return h
+	h := t.hosts[mac]
+	if h == nil {
+		h = &host{mac: mac}
+		h.el = t.order[h.tier].PushFront(h)
+		t.hosts[mac] = h
 	}
-	h := &host{mac: mac, seen: now}
-	t.hosts[mac] = t.order.PushFront(h)
-	for t.order.Len() > t.o.Hosts {
-		t.forget(t.order.Back())
-	}
+	h.seen = now
+	t.touch(h)
 	return h
-}
-
-func (t *Timeline) forget(el *list.Element) {
-	h := t.order.Remove(el).(*host)
-	delete(t.hosts, h.mac)
-	for _, a := range h.addrs {
-		if t.addrs[a] == h.mac {
-			delete(t.addrs, a)
-		}
-	}
-	t.dirty[h.mac] = false
 }
 
 // learn remembers the machine's address: events about a root payload and
@@ -272,7 +284,7 @@ func (h *host) ask(s Step, limit int) {
 		h.pending[n-1].Times = max(h.pending[n-1].Times, 1) + 1
 		return
 	}
-	if len(h.pending) < min(limit, 4) {
+	if len(h.pending) < min(limit, maxPending) {
 		h.pending = append(h.pending, s)
 	}
 }
@@ -344,15 +356,11 @@ func (t *Timeline) Going(mac netboot.MAC, now time.Time) bool {
 func (t *Timeline) newest(mac netboot.MAC) *Boot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	el := t.hosts[mac]
-	if el == nil {
+	h := t.hosts[mac]
+	if h == nil || len(h.boots) == 0 {
 		return nil
 	}
-	list := el.Value.(*host).boots
-	if len(list) == 0 {
-		return nil
-	}
-	b := list[len(list)-1]
+	b := h.boots[len(h.boots)-1]
 	b.Steps = slices.Clone(b.Steps)
 	return &b
 }
@@ -393,4 +401,7 @@ func shortPath(p string) string {
 	return cut(p, 120)
 }
 
-func cut(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }
+// cut is a copy: a part of a text would hold all of it, and a path may be long.
+func cut(s string, n int) string {
+	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), n)], ""))
+}

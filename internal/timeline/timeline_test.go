@@ -256,15 +256,18 @@ func TestKept(t *testing.T) {
 		}
 	}
 	small := New(Options{Hosts: 1})
-	small.Saw(netboot.Event{Time: begin, Stage: netboot.Offered, MAC: mac})
-	small.Saw(netboot.Event{Time: begin, Stage: netboot.Offered, MAC: netboot.MAC{2}})
-	kept, err := small.Changed(10)
-	for _, k := range kept {
+	for _, m := range []netboot.MAC{mac, {2}} {
+		small.Saw(netboot.Event{Time: begin, Stage: netboot.First, MAC: m})
+		if list, err = small.Changed(10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range list {
 		if (k.MAC == mac) != (k.Body == nil) {
 			t.Errorf("%s: %s", k.MAC, k.Body)
 		}
 	}
-	if err != nil || len(kept) != 2 {
-		t.Errorf("%+v, %v", kept, err)
+	if len(list) != 2 {
+		t.Errorf("%+v", list)
 	}
 }
