@@ -77,7 +77,7 @@ type Site interface {
 type Options struct {
 	Store    Store
 	Site     Site
-	Timeline *timeline.Timeline // nil: a new one
+	Timeline *timeline.Timeline // nil: a new one, which keeps what somebody has named
 	// Window is how long an attempt lasts that does not attest; 0 is 15 minutes.
 	Window time.Duration
 	// Slots are the rules of trials. A trial always needs a trusted verdict.
@@ -97,10 +97,11 @@ type Dispatcher struct {
 	slots *netslot.Server
 	open  entries
 
-	mu    sync.Mutex
-	known directory
-	asked recent[netboot.Client] // the newest question of each machine, without what no rule asks for
-	loads chan netboot.MAC       // programs that went out whole
+	mu      sync.Mutex
+	known   directory
+	ordered map[netboot.MAC]bool   // of which the store has boots under their address: orders made those
+	asked   recent[netboot.Client] // the newest question of each machine, without what no rule asks for
+	loads   chan netboot.MAC       // programs that went out whole
 }
 
 // defaultWindow is longer than the slowest boot that was measured: 120 MB by TFTP
@@ -115,12 +116,12 @@ func New(ctx context.Context, o Options) (*Dispatcher, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Timeline == nil {
-		o.Timeline = timeline.New(timeline.Options{Limit: o.Window})
-	}
 	o.Slots.Attested = true
-	d := &Dispatcher{o: o, asked: recent[netboot.Client]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
+	d := &Dispatcher{o: o, ordered: map[netboot.MAC]bool{}, asked: recent[netboot.Client]{limit: maxRecent}, loads: make(chan netboot.MAC, 256)}
 	d.slots = &netslot.Server{Store: &d.open, Rules: o.Slots, Ready: d.ready}
+	if o.Timeline == nil {
+		d.o.Timeline = timeline.New(timeline.Options{Limit: o.Window, Named: d.isNamed})
+	}
 	list, err := o.Store.Machines(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open boots: %w", err)
@@ -128,11 +129,18 @@ func New(ctx context.Context, o Options) (*Dispatcher, error) {
 	for _, m := range list {
 		d.known.put(m)
 	}
+	boots, err := o.Store.Boots(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open boots: %w", err)
+	}
+	for key := range boots {
+		d.order(key)
+	}
 	kept, err := o.Store.Timelines(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open boots: %w", err)
 	}
-	return d, o.Timeline.Load(kept)
+	return d, d.o.Timeline.Load(kept)
 }
 
 // ready says why a release cannot be served.

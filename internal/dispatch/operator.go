@@ -250,6 +250,7 @@ func (d *Dispatcher) once(ctx context.Context, key string, macs []netboot.MAC, o
 			return err
 		}
 	}
+	d.order(key)
 	return d.o.Store.ChangeBoot(ctx, key, func(b *fleet.Boot) error {
 		b.Ticket = k
 		return nil

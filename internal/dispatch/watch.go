@@ -51,6 +51,32 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	}
 }
 
+// isNamed reports whether somebody has named a machine: it attested, an operator gave
+// an order for it, or rules write its address out. Of others that only asked nothing
+// is kept. The timeline calls it locked: it must not call the timeline.
+func (d *Dispatcher) isNamed(mac netboot.MAC) bool {
+	d.mu.Lock()
+	_, attested := d.known.machines[mac]
+	named := attested || d.ordered[mac]
+	d.mu.Unlock()
+	if named {
+		return true
+	}
+	r := d.o.Site.Rules()
+	return r != nil && r.Names(mac)
+}
+
+// order remembers that a key of boots was ordered something, if it is a machine.
+func (d *Dispatcher) order(key string) {
+	mac, err := netboot.ParseMAC(key)
+	if err != nil || !strings.Contains(key, ":") { // a host may be called like digits
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ordered[mac] = true
+}
+
 // Keep writes what has changed of timelines.
 func (d *Dispatcher) Keep(ctx context.Context) error {
 	for {
