@@ -100,6 +100,24 @@ func TestFleetOverTotal(t *testing.T) {
 	}
 }
 
+// TestNewcomer: when hosts that attested take all places, a machine that is new takes
+// one of them, and the next new one takes that.
+func TestNewcomer(t *testing.T) {
+	l := New(Options{Hosts: 3})
+	for i := range 3 {
+		l.Saw(netboot.Event{Time: begin, Stage: netboot.Attested, MAC: netboot.MAC{0x52, 0x54, 0, 0, 2, byte(i)}})
+	}
+	for i := range 50 {
+		m := netboot.MAC{2, 0, 0, 0, 3, byte(i)}
+		l.Saw(netboot.Event{Time: begin, Stage: netboot.Offered, MAC: m})
+		list := l.Machines(begin)
+		if len(list) != 3 || list[0].MAC != m || list[1].MAC[5] != 2 || list[2].MAC[5] != 1 {
+			t.Fatalf("after %d: %+v", i+1, list)
+		}
+		holds(t, l, begin)
+	}
+}
+
 // TestStrangersAreNotKept: of machines that only asked nothing is written, also not
 // that they are gone; with the first byte all of the boot is.
 func TestStrangersAreNotKept(t *testing.T) {
