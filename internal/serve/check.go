@@ -108,7 +108,7 @@ func (k *checker) subnets(c *Config) {
 	}
 	for i, r := range c.DHCP.Relays {
 		if !r.Is4() {
-			k.add(fmt.Sprintf("dhcp.relays[%d]", i), "relays of DHCPv6 need no entry", "dhcp.relays[%d] is %s: not an IPv4 address", i, r)
+			k.add(fmt.Sprintf("dhcp.relays[%d]", i), "relays of DHCPv6 are under dhcp6", "dhcp.relays[%d] is %s: not an IPv4 address", i, r)
 		}
 	}
 	seen := map[any]string{} // where a machine, a port, an address is reserved
@@ -236,6 +236,11 @@ func (k *checker) subnets6(c *Config) {
 		k.add("dhcp6", "add subnets with subnet and pool", "dhcp6.mode is full, and there is no subnet")
 	case c.DHCP6.Mode != ModeFull && len(c.DHCP6.Subnets) > 0:
 		k.add("dhcp6.subnets", "write mode: full if this server is to give addresses", "dhcp6.subnets has no meaning with mode %s", cmp.Or(c.DHCP6.Mode, ModeOff))
+	}
+	for i, r := range c.DHCP6.Relays {
+		if !r.Is6() {
+			k.add(fmt.Sprintf("dhcp6.relays[%d]", i), "relays of IPv4 are under dhcp", "dhcp6.relays[%d] is %s: not an IPv6 address", i, r)
+		}
 	}
 	for i, s := range c.DHCP6.Subnets {
 		at := fmt.Sprintf("dhcp6.subnets[%d]", i)

@@ -87,6 +87,7 @@ type Reservation struct {
 // DHCP6 is about IPv6.
 type DHCP6 struct {
 	Mode    string    `yaml:"mode"`
+	Relays  []Addr    `yaml:"relays"`
 	Subnets []Subnet6 `yaml:"subnets"`
 }
 

@@ -210,6 +210,7 @@ var bad = []struct {
 	{"six in four", one + "dhcp: {mode: full, subnets: [{subnet: \"2001:db8::/64\", pools: [\"2001:db8::1-2001:db8::2\"]}]}\n", "not an IPv4 subnet\nhint: IPv6 is under dhcp6", false},
 	{"four in six", one + "dhcp6: {mode: full, subnets: [{subnet: 192.0.2.0/24, pool: 192.0.2.1-192.0.2.2}]}\n", "not an IPv6 subnet", false},
 	{"relay of six", one + "dhcp: {relays: [\"2001:db8::1\"]}\n", "not an IPv4 address", false},
+	{"relay of four", one + "dhcp6: {mode: proxy, relays: [192.0.2.1]}\n", "not an IPv6 address", false},
 	{"prefer without", one + "https: {prefer: true}\n", "https.prefer has no meaning while HTTPS is off", false},
 	{"cert without key", one + "https: {on: true, cert: c.pem}\n", "https.cert needs key beside it", true},
 	{"interval", one + "attest: {interval: 10ms}\n", "at least one second", false},

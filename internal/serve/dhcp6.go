@@ -28,6 +28,9 @@ func (s *Server) openDHCP6(context.Context) error {
 	for _, l := range s.links {
 		o.Links = append(o.Links, l.Name)
 	}
+	for _, r := range s.c.DHCP6.Relays {
+		o.Relays = append(o.Relays, netip.PrefixFrom(r.Addr, 128))
+	}
 	for _, x := range s.c.DHCP6.Subnets {
 		o.Advertise = o.Advertise || x.Advertise
 		lease := time.Duration(x.Lease)

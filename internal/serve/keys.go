@@ -121,6 +121,7 @@ var dhcp6Keys = []strictyaml.Key{
   subnets:
     - {subnet: "2001:db8:7::/64", pool: "2001:db8:7::100-2001:db8:7::1ff", advertise: true}`},
 	{Path: "dhcp6.mode", Enum: []string{ModeProxy, ModeFull, ModeOff}, Default: ModeOff, Means: map[string]string{"server": ModeFull, "on": ModeFull, "stateful": ModeFull, "stateless": ModeProxy, "none": ModeOff}, Doc: "`proxy`, `full` or `off`.", Example: "mode: full"},
+	{Path: "dhcp6.relays", Also: []string{"relay"}, Default: "those on a link of `subnets`", Doc: "Relay agents that may forward to this server, by the address that they send from. They are needed with `proxy`, which has no `subnets`.", Example: `relays: ["2001:db8:7::1"]`},
 	{Path: "dhcp6.subnets", Also: []string{"subnet", "networks"}, Doc: "Where addresses are given, for `full`."},
 	{Path: "dhcp6.subnets[].subnet", Required: true, Also: []string{"network", "prefix"}, Doc: "The subnet.", Example: `subnet: "2001:db8:7::/64"`},
 	{Path: "dhcp6.subnets[].pool", Required: true, Also: []string{"range", "pools"}, Doc: "Addresses that are given.", Example: `pool: "2001:db8:7::100-2001:db8:7::1ff"`},

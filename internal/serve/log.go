@@ -37,16 +37,19 @@ type boots struct {
 
 // Saw implements netboot.Watcher.
 func (b *boots) Saw(e netboot.Event) {
-	if !b.allow(e.Time) {
-		b.skipped(1)
-		return
-	}
 	level := slog.LevelInfo
 	switch e.Stage {
 	case netboot.Asked, netboot.Probed, netboot.Started: // of each boot there are several
 		level = slog.LevelDebug
 	case netboot.Broken:
 		level = slog.LevelWarn
+	}
+	if !b.log.Enabled(context.Background(), level) {
+		return
+	}
+	if !b.allow(e.Time) {
+		b.skipped(1)
+		return
 	}
 	b.log.LogAttrs(context.Background(), level, "boot", attributes(e)...)
 }

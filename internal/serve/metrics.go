@@ -32,7 +32,7 @@ type metrics struct {
 	quiet     prometheus.Counter
 
 	mu      sync.Mutex
-	running map[transferKey]time.Time // first byte of transfers under way
+	running running
 }
 
 // transferKey is a transfer as its events name it.
@@ -45,9 +45,37 @@ type transferKey struct {
 // maxRunning bounds what is remembered of transfers for their durations.
 const maxRunning = 1 << 16
 
+// running has the times of first bytes. A client that asks for a part of a file, which
+// has a first byte and no last, leaves its behind: when the younger half is full, the
+// older is forgotten.
+type running struct{ young, old map[transferKey]time.Time }
+
+func (r *running) begin(key transferKey, at time.Time) {
+	if len(r.young) >= maxRunning/2 {
+		r.old, r.young = r.young, nil
+	}
+	if r.young == nil {
+		r.young = map[transferKey]time.Time{}
+	}
+	r.young[key] = at
+}
+
+// end gives the time and forgets it; zero when it is not known.
+func (r *running) end(key transferKey) time.Time {
+	at, ok := r.young[key]
+	if !ok {
+		at = r.old[key]
+	}
+	delete(r.young, key)
+	delete(r.old, key)
+	return at
+}
+
+func (r *running) len() int { return len(r.young) + len(r.old) }
+
 // newMetrics registers all of them; version is of this program.
 func newMetrics(version string) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), running: map[transferKey]time.Time{}}
+	m := &metrics{registry: prometheus.NewRegistry()}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(v)
@@ -115,17 +143,13 @@ func (m *metrics) Saw(e netboot.Event) {
 func (m *metrics) began(key transferKey, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.running) < maxRunning {
-		m.running[key] = at
-	}
+	m.running.begin(key, at)
 }
 
 func (m *metrics) ended(key transferKey) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := m.running[key]
-	delete(m.running, key)
-	return at
+	return m.running.end(key)
 }
 
 // deciding counts what a Decider answers.

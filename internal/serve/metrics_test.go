@@ -103,10 +103,13 @@ func TestMetricsAreBounded(t *testing.T) {
 		t.Errorf("%d series of decisions", before)
 	}
 	for i := range 100000 {
-		m.Saw(netboot.Event{Stage: netboot.First, Method: netboot.HTTP, Path: fmt.Sprint("boot/", i), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), uint16(i))})
+		m.Saw(netboot.Event{Time: time.Unix(1700000000, 0), Stage: netboot.First, Method: netboot.HTTP, Path: fmt.Sprint("boot/", i), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), uint16(i))})
 	}
-	if len(m.running) > maxRunning {
-		t.Errorf("%d transfers are remembered", len(m.running))
+	if n := m.running.len(); n > maxRunning || n < maxRunning/2 {
+		t.Errorf("%d transfers are remembered", n)
+	}
+	if m.ended(transferKey{netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 99999 >> 8 & 0xff, 99999 & 0xff}), 99999&0xffff), netboot.HTTP, "boot/99999"}).IsZero() {
+		t.Error("the newest is not remembered")
 	}
 	if n := testutil.CollectAndCount(m.stages); n > 12 {
 		t.Errorf("%d series of stages", n)
@@ -136,7 +139,7 @@ func TestDurations(t *testing.T) {
 	if err := testutil.GatherAndCompare(m.registry, strings.NewReader(want), "ingot_transfer_duration_seconds"); err != nil {
 		t.Error(err)
 	}
-	if len(m.running) != 0 {
+	if m.running.len() != 0 {
 		t.Error("a finished transfer is remembered")
 	}
 }

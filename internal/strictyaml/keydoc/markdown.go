@@ -156,21 +156,29 @@ func (p *page) rows(rows []string, typ reflect.Type, path, shown string) []strin
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
+// plural is what a list has several of.
+func plural(name string) string {
+	switch {
+	case strings.HasSuffix(name, "ss"):
+		return name + "es"
+	case strings.HasSuffix(name, "s"):
+		return name
+	}
+	return name + "s"
+}
+
 // typeName names a type for readers who do not know Go.
 func (p *page) typeName(typ reflect.Type, path string) string {
 	if sc, ok := reflect.New(typ).Interface().(Scalar); ok {
 		name, _, _ := strings.Cut(sc.YAMLName(), " such as")
-		return strings.TrimPrefix(name, "a ")
+		return strings.TrimPrefix(strings.TrimPrefix(name, "an "), "a ")
 	}
 	switch typ.Kind() {
 	case reflect.Pointer:
 		return p.typeName(typ.Elem(), path)
 	case reflect.Slice:
 		elem := typ.Elem()
-		if elem.Kind() == reflect.Struct {
-			return "list of mappings"
-		}
-		return "list of " + strings.TrimSuffix(p.typeName(elem, path+"[]"), "s") + "s"
+		return "list of " + plural(p.typeName(elem, path+"[]"))
 	case reflect.Struct:
 		return "mapping"
 	case reflect.Map:
