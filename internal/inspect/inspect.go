@@ -130,7 +130,7 @@ func init() { // formats refer to readers that refer to formats
 		{"update", isUpdate, readUpdate, false},
 		{"log", isLog, readLog, false},
 		{"token", isToken, readToken, false},
-		{"pem", at("-----BEGIN ", 0), readPEM, false},
+		{"pem", isPEM, readPEM, false},
 		{"certificate", isDER, readDER, false},
 		{"request", isJSON(signing.RequestType), readRequest, false},
 		{"response", isJSON(signing.ResponseType), readResponse, false},

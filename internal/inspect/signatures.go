@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ingot-os/ingot/boot/authenticode"
 	"github.com/ingot-os/ingot/boot/esl"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/signing"
+	"github.com/ingot-os/ingot/internal/testmark"
 )
 
 // Nothing is verified here, only shown: ingot verify judges.
@@ -145,6 +147,14 @@ func readUpdate(n *Node, r io.ReaderAt, size int64) error {
 	return addLists(n, a.Data)
 }
 
+// isPEM looks for the first block, which begins the file or stands behind one line of
+// text, as in public TEST keys.
+func isPEM(head []byte) bool {
+	begin := []byte("-----BEGIN ")
+	line, rest, _ := bytes.Cut(head, []byte("\n"))
+	return bytes.HasPrefix(line, begin) || len(line) < 100 && utf8.Valid(line) && bytes.HasPrefix(rest, begin)
+}
+
 // readPEM shows a certificate or a public key. Of a private key it says no more
 // than that it is one.
 func readPEM(n *Node, r io.ReaderAt, size int64) error {
@@ -157,6 +167,9 @@ func readPEM(n *Node, r io.ReaderAt, size int64) error {
 		return errors.New("not PEM")
 	}
 	n.add("pem", block.Type)
+	if testmark.Any(data) {
+		n.add("marked", testmark.Word)
+	}
 	switch block.Type {
 	case "CERTIFICATE":
 		cert, err := x509.ParseCertificate(block.Bytes)

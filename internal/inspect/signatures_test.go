@@ -107,6 +107,9 @@ func TestInspectSignatures(t *testing.T) {
 			t.Errorf("%s, damaged: %s", name, text)
 		}
 	}
+	if text := textOf(t, filepath.Join(dir, "keys/image.pub")); !strings.Contains(text, "marked TEST") {
+		t.Errorf("a public TEST key is shown as %s", text)
+	}
 }
 
 // textOf is what inspect prints, with single spaces.
