@@ -13,10 +13,21 @@ func (t *step) choose() {
 		t.chooseByFirmware()
 	case t.Phase == Armed && !t.Launched:
 		t.launchCandidate()
+	case t.lastResort():
+		t.flush()
+		t.do(Action{Do: Launch, Slot: t.Good})
 	case t.findGood(): // it judges a trial that was lost: it has the evidence
 		t.flush()
 		t.do(Action{Do: Launch, Slot: t.Good})
 	}
+}
+
+// lastResort is a good slot with damage, and no other that could be started: most
+// bytes of a slot are not needed to start it, and firmware that has no selector
+// before it would start this one, too. When it does not, Undone follows, and
+// launchOther restores it.
+func (t *step) lastResort() bool {
+	return t.Means == Selector && !t.Recovering && t.Of(t.Good).Condition == Damaged && t.usable(t.Good.Other()) != nil
 }
 
 // chooseByFirmware repairs the variables and lets the firmware start the good

@@ -38,7 +38,7 @@ func (r Rules) Next(s State, e Event) (State, []Action) {
 	case Adopt:
 		t.adopt()
 	case Drifted:
-		t.drifted(e.Slot)
+		t.drifted(e.Slot, e.Detail)
 	case Restored:
 		t.restored(e.Slot, e.Release)
 	case SelfTested:

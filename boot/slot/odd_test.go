@@ -289,7 +289,7 @@ func TestWhy(t *testing.T) {
 		"next reset: starts slot a, version 1.0",
 		"runs: slot a, version 1.0, because it is the last blessed slot", "ARMED: version 2.0 is tried at the next boot (start 1)",
 		"next reset: starts slot b once; the one after it starts slot a, version 1.0",
-		"runs: slot a, version 1.0, because it is the last blessed slot", "FAILED: version 2.0 may be tried again, 2 failures left",
+		"runs: slot a, version 1.0, because it is the last blessed slot", "FAILED: version 2.0 may be tried again, failures left: 2",
 		"last failure: slot b, version 2.0: the data partition is full (data-full)", "next reset: starts slot a, version 1.0",
 		"runs: slot a, version 1.0, because it is the last blessed slot", "REJECTED: version 2.0 is not tried again unless an operator overrides that",
 		"last failure: slot b, version 2.0: the data partition is full (data-full)", "next reset: starts slot a, version 1.0",

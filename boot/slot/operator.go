@@ -70,13 +70,19 @@ func (t *step) adopt() {
 // drifted takes note of a slot whose bytes changed under it. A damaged good
 // slot stays the default while it runs: its code is in memory and the other
 // may be worse; the next boot decides by what loads.
-func (t *step) drifted(x Slot) {
+func (t *step) drifted(x Slot, detail string) {
 	if t.Of(x).Condition == Damaged || x == None {
 		return
 	}
 	t.damage(x)
 	t.save()
-	t.report("%s differs from its digest", x)
+	if detail == "" {
+		detail = "it differs from its digest"
+	}
+	t.report("%s is damaged: %s", x, clean(detail))
+	if x == t.Running && x == t.Candidate && t.Phase == Staging {
+		t.do(Action{Do: Reset}) // nobody judges this trial any more
+	}
 }
 
 // restored takes note of a slot that was written again. Where the journal did

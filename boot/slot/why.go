@@ -18,6 +18,11 @@ func (s State) Why() []string {
 	}
 	lines = append(lines, "next reset: "+s.nextReset(), s.whyFallback(), s.whyMeans())
 	lines = append(lines, fmt.Sprintf("floor: releases below security epoch %d are refused", s.Floor))
+	for _, x := range []Slot{A, B} {
+		if c := s.Of(x); c.Condition == Damaged {
+			lines = append(lines, fmt.Sprintf("damaged: %s, version %s: its bytes are not those that were written", x, named(c.Version)))
+		}
+	}
 	if s.Guarded {
 		lines = append(lines, "boot.polluted: another program ran first; one cold reset was made")
 	}
@@ -69,7 +74,7 @@ func (s State) whyPhase() string {
 	case Blessed:
 		return fmt.Sprintf("BLESSED: version %s is good; the floor may rise when it has run for a while", named(s.Of(s.Good).Version))
 	case Failed:
-		return fmt.Sprintf("FAILED: version %s may be tried again, %d failures left", v, s.TriesLeft)
+		return fmt.Sprintf("FAILED: version %s may be tried again, failures left: %d", v, s.TriesLeft)
 	case Rejected:
 		return fmt.Sprintf("REJECTED: version %s is not tried again unless an operator overrides that", v)
 	case RolledBack:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -90,6 +91,22 @@ func usage(err error) error {
 	var pe *kong.ParseError
 	if errors.As(err, &pe) && pe.Context != nil && pe.Context.Command() != "" {
 		hint = pe.Context.Selected().FullPath() + " --help"
+		if list := environment(pe.Context); strings.HasPrefix(err.Error(), "missing flags") && list != "" {
+			hint = "export" + list + " stands for them; " + hint
+		}
+	}
+	if text := strings.Replace(err.Error(), `one of "",`, "one of ", 1); text != err.Error() { // nothing is what nobody types
+		err = errors.New(text)
 	}
 	return &ui.Error{Code: ui.CodeUsage, Err: err, Hint: hint}
+}
+
+// environment are the variables that stand for required flags which lack.
+func environment(c *kong.Context) (list string) {
+	for _, f := range c.Selected().Flags {
+		if f.Required && !f.Set && len(f.Envs) > 0 {
+			list += " " + f.Envs[0] + "=" + f.FormatPlaceHolder()
+		}
+	}
+	return list
 }

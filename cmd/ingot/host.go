@@ -90,10 +90,11 @@ func explainHost(host string, err error) error {
 	var name *hostclient.NameError
 	var stranger *hostclient.StrangerError
 	var plain *hostclient.PlainError
+	var memory *hostclient.NoSlotsError
 	var deep interface{ Hint() string }
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &memory): // which brings its hint along
+		return err
 	case errors.As(err, &refused):
 		return &ui.Error{Code: codeOf(refused), Err: err, Hint: refusedHint(host, refused)}
 	case errors.As(err, &key), errors.As(err, &unattested), errors.As(err, &name), errors.As(err, &stranger), errors.As(err, &plain):

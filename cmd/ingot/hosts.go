@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/user"
 	"slices"
@@ -23,6 +25,7 @@ import (
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/updateapi"
 	"github.com/ingot-os/ingot/internal/verifier"
+	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
 type hostsCmd struct {
@@ -37,8 +40,8 @@ type hostsCmd struct {
 	AcceptFirmware bool   `xor:"do" help:"Take its firmware as it is in the newest evidence."`
 	Machine        string `xor:"do" placeholder:"FILE" help:"Register this machine.yaml as the one that the host must have." type:"path"`
 	Floor          *int64 `xor:"do" placeholder:"N" help:"Lowest security epoch that the host may run; it only goes up."`
-	Assign         string `xor:"do" placeholder:"VERSION|DIGEST" help:"Assign a release of the server's: the host fetches it and writes it to its other slot."`
-	ApproveUpdate  bool   `help:"With --assign: the host tries it as soon as it is written; else it waits."`
+	Assign         string `xor:"do" placeholder:"VERSION|DIGEST" help:"Assign a release of the server's: the host fetches it and writes it to its other slot; one without a disk is served it."`
+	ApproveUpdate  bool   `help:"With --assign: the host tries it as soon as it is written, or starts again for it where it has no disk; else it waits."`
 	Override       bool   `help:"With --assign: although the host has rejected it, or was taken back from it."`
 	Unassign       bool   `xor:"do" help:"Take the assignment back; the host stays as it is."`
 
@@ -91,7 +94,7 @@ func (c *hostsCmd) Run(v *verb) error {
 		return c.explain(err)
 	}
 	if d.State == attest.Pending {
-		defer next(v, "compare EK with what the machine's maker or its console says, then: ingot hosts %s --approve --ek %s", c.Host, cmp.Or(d.EK, d.EKName))
+		defer next(v, "compare \"EK name\" with the line \"attestation: enrolled as …\" of the machine's console, or EK with what its maker says, then: ingot hosts %s --approve --ek %s", c.Host, cmp.Or(d.EK, d.EKName))
 	}
 	return v.ui.Host(d, time.Now())
 }
@@ -160,9 +163,25 @@ func (c *hostsCmd) client(v *verb) (*verifier.Client, error) {
 	}
 	client, err := verifier.NewClient(c.Server, server, cert)
 	if err != nil {
-		return nil, &ui.Error{Code: ui.CodeUsage, Err: err}
+		return nil, &ui.Error{Code: ui.CodeUsage, Err: err, Hint: c.addressHint()}
 	}
 	return client, nil
+}
+
+// addressHint makes an address of what was typed instead of one.
+func (c *hostsCmd) addressHint() string {
+	rest := c.Server
+	if _, after, ok := strings.Cut(rest, "://"); ok {
+		rest = after
+	}
+	u, err := url.Parse("https://" + rest)
+	if err != nil || u.Hostname() == "" {
+		return "--server https://NAME:9444"
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "9444")
+	}
+	return "--server https://" + u.Host
 }
 
 // operatorName is who the record says has done it.
@@ -236,7 +255,7 @@ func (c *hostsCmd) assigned(v *verb, d *verifier.Detail) error {
 		v.ui.Warn("it is withheld for now: %s", d.Withheld.Detail)
 	}
 	if !a.Approved {
-		next(v, "ingot hosts %s --assign %s --approve-update   lets it be tried; until then it is written and waits", d.Name, a.Version)
+		next(v, "ingot hosts %s --assign %s --approve-update   lets it be tried; until then it is written at most, and waits", d.Name, a.Version)
 	}
 	return nil
 }
@@ -251,16 +270,22 @@ func (c *hostsCmd) explain(err error) error {
 	var name x509.HostnameError
 	var verification *tls.CertificateVerificationError
 	var network *net.OpError
+	var record tls.RecordHeaderError
 	out := &ui.Error{Err: err}
 	switch {
 	case errors.As(err, &api) && api.Code == attest.HostUnknown:
 		out.Hint = "ingot hosts --server " + c.Server + " lists those that there are"
+		if mac, err := netboot.ParseMAC(c.Host); err == nil {
+			out.Hint = fmt.Sprintf("a MAC address is for boots over the network: ingot hosts %s --explain says whose it is and what it boots, --timeline how far its boots came", mac)
+		}
 	case errors.As(err, &api) && api.Code == verifier.RequestOperator:
 		out.Code, out.Hint = ui.CodeRefused, "the server has other keys: --keys names the key set that it was started with"
 	case errors.As(err, &api): // what was asked makes no sense for this host
 		if out.Hint = api.Hint; slices.Contains(refusals, api.Code) {
 			out.Code = ui.CodeRefused
 		}
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		out.Hint = "this port does not speak TLS: the attestation API is on port 9444 unless the server was told otherwise; it prints its address when it starts"
 	case errors.As(err, &name):
 		out.Hint = "start the server with --name " + name.Host + ", or use one of its names"
 	case errors.As(err, &unknown) || errors.As(err, &verification):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -67,11 +68,32 @@ func (c *hostsCmd) boots(v *verb, client *verifier.Client) error {
 		}
 		return v.ui.Explain(d)
 	}
+	if o.Action == verifier.OrderUnquarantine {
+		d, err := client.Boot(v.ctx, c.Host)
+		if err != nil {
+			return c.explainBoot(err)
+		}
+		if o.Host, err = attestedAs(d); err != nil {
+			return err
+		}
+	}
 	d, err := client.Order(v.ctx, c.Host, o)
 	if err != nil {
 		return c.explainBoot(err)
 	}
 	return c.ordered(v, d, o)
+}
+
+// attestedAs is the host that machines in quarantine attested as, which --explain
+// shows: the server takes an order for that one alone. Empty: none is in quarantine.
+func attestedAs(d *verifier.BootDetail) (host string, err error) {
+	for _, m := range d.Machines {
+		if m.ClaimedHost != "" && host != "" && m.ClaimedHost != host {
+			return "", &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("machines of %s have attested as %s and as %s", d.Name, host, m.ClaimedHost), Hint: "name one: ingot hosts " + m.MAC + " --unquarantine"}
+		}
+		host = cmp.Or(host, m.ClaimedHost)
+	}
+	return host, nil
 }
 
 // ordered says what comes of an order.
@@ -83,7 +105,7 @@ func (c *hostsCmd) ordered(v *verb, d *verifier.BootDetail, o verifier.BootOrder
 	case o.Action == verifier.OrderNoOnce:
 		return v.ui.Print("%s: boots as the rules say", d.Name)
 	case o.Action == verifier.OrderUnquarantine:
-		return v.ui.Print("%s: is %s from now on", d.Name, d.Host)
+		return v.ui.Print("%s: is %s from now on", d.Name, o.Host)
 	case d.Ticket == nil: // spent, or taken back, meanwhile
 		return v.ui.Print("%s: boots as the rules say", d.Name)
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +72,22 @@ func (c *keysAddCmd) Run(v *verb) error {
 		o.URIs = map[keys.Purpose]string{keys.Purpose(c.Purpose): c.URI}
 	}
 	set, err := keys.Add(v.ctx, c.Dir, keys.Purpose(c.Purpose), o)
+	if errors.Is(err, keys.ErrExists) {
+		return c.has(v, err)
+	}
+	if err != nil {
+		return keysError(err)
+	}
+	return printKeys(v, c.Dir, set)
+}
+
+// has ends well when the set has the key already, and nobody has named another one.
+func (c *keysAddCmd) has(v *verb, err error) error {
+	if c.URI != "" {
+		return &ui.Error{Err: err, Hint: "its key stays: keys are never overwritten; ingot keys list " + c.Dir + " says where it is"}
+	}
+	v.ui.Say("nothing to do: the key set has it")
+	set, err := keys.Open(c.Dir)
 	if err != nil {
 		return keysError(err)
 	}
@@ -188,9 +203,10 @@ func (f keysFlags) authority(ctx context.Context) (*signing.Authority, error) {
 // keysError adds what to do about keys that cannot be used.
 func keysError(err error) error {
 	var missing *fs.PathError
+	var file *keys.FileError
 	var said *ui.Error
 	switch {
-	case err == nil, errors.As(err, &said):
+	case err == nil, errors.As(err, &said), errors.As(err, &file): // they bring their hints along
 		return err
 	case errors.Is(err, keys.ErrExists):
 		return &ui.Error{Err: err, Hint: "name a directory that does not exist yet; keys are never overwritten"}
@@ -202,7 +218,7 @@ func keysError(err error) error {
 		return &ui.Error{Err: err, Hint: filepath.Dir(missing.Path) + " holds public keys that ingot keys export has written; name the folder that ingot keys init has made"}
 	case errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) && filepath.Base(missing.Path) == "keys.json":
 		return &ui.Error{Err: err, Hint: "ingot keys init DIR makes a key set"}
-	case errors.As(err, &missing) && errors.Is(err, fs.ErrPermission) && slices.Contains([]string{".json", ".key"}, filepath.Ext(missing.Path)):
+	case errors.As(err, &missing) && errors.Is(err, fs.ErrPermission) && filepath.Base(missing.Path) == "keys.json":
 		return &ui.Error{Err: err, Hint: "the key set is another user's: run this as that user, or give this one a copy of what it needs"}
 	}
 	return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/hosttest"
 	"github.com/ingot-os/ingot/internal/keys"
 	"github.com/ingot-os/ingot/internal/trust"
@@ -62,6 +64,21 @@ func startMachine(ts *testscript.TestScript, _ bool, args []string) {
 	if anchors.Operator != nil {
 		ts.Setenv("KEY", m.Key())
 	}
+}
+
+// startDiskless is the script command diskless: a machine in this process that was not
+// started from a slot. It sets ADDR.
+func startDiskless(ts *testscript.TestScript, _ bool, _ []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- new(listener.Server).Serve(ctx, l) }()
+	ts.Defer(func() {
+		stop()
+		<-ended
+	})
+	ts.Setenv("ADDR", l.Addr().String())
 }
 
 // machines are those of scripts, by address.

@@ -26,7 +26,7 @@ import (
 // with a small disk and its lock), product KIND DIR (a finished image set), flipped SET DIR SUFFIX OFFSET (a copy
 // of a set with one bit of one file changed), release SET VERSION KEYS|- (a small
 // image set), machine TRUST [CAUSE] (a machine in this process that takes
-// updates; sets ADDR and KEY), newkey (KEY after a reset); conditions [tool:NAME].
+// updates; sets ADDR and KEY), diskless (one that runs from memory; sets ADDR), newkey (KEY after a reset); conditions [tool:NAME].
 func TestScript(t *testing.T) {
 	f := warm(t)
 	testscript.Run(t, testscript.Params{
@@ -56,7 +56,7 @@ func TestScript(t *testing.T) {
 				linkSet(t, set, ts.MkAbs(args[1]))
 			},
 			"flipped": flipped,
-			"release": writeRelease, "machine": startMachine, "newkey": newKey,
+			"release": writeRelease, "machine": startMachine, "diskless": startDiskless, "newkey": newKey,
 			"journal": journal, "variables": variables, "atmost": atMost, "flip": flip, "slotof": slotOf, "applied": applied, "begins": begins,
 		},
 	})

@@ -77,6 +77,7 @@ func announcePlan(v *verb, p *serve.Plan, c *serve.Config) {
 		v.ui.Say("release %s %s for %s", r.Name, r.Version, r.Arch)
 	}
 	warnReleases(v.ui, p)
+	warnTroubles(v.ui, p)
 	for _, w := range p.Boots {
 		v.ui.Say("%s: %s (%s)", w.Machine, wouldWords(w), w.Reason)
 	}

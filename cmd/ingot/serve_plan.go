@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/internal/serve"
@@ -9,15 +10,33 @@ import (
 )
 
 // showPlan is the result of ingot serve --check: what would be served, where, and
-// what a machine would get.
+// what a machine would get. The exit code says whether all of it would be.
 func showPlan(u *ui.UI, p *serve.Plan) error {
+	show := tellPlan
 	if u.JSON {
-		return u.PrintJSON(p)
+		show = func(u *ui.UI, p *serve.Plan) error { return u.PrintJSON(p) }
 	}
+	if err := show(u, p); err != nil {
+		return err
+	}
+	switch {
+	case len(p.Refused) > 0:
+		return ui.Exit(ui.CodeRefused)
+	case len(p.Troubles) > 0 || len(p.Releases) == 0 || slices.ContainsFunc(p.Ports, func(x serve.Port) bool { return x.Trouble != "" }):
+		return ui.Exit(ui.CodeError)
+	}
+	return nil
+}
+
+// tellPlan is a plan in words.
+func tellPlan(u *ui.UI, p *serve.Plan) error {
 	if err := u.Table([]string{"PART", "PORT", "INTERFACE", ""}, portRows(p)); err != nil {
 		return err
 	}
 	portHints(u, p)
+	if p.Running {
+		u.Warn("a server runs with the state %s: what is checked is what it would take over", p.State)
+	}
 	if err := u.Print("\ndhcp is %s%s", p.DHCP, subnetWords(p)); err != nil {
 		return err
 	}
@@ -41,6 +60,7 @@ func showPlan(u *ui.UI, p *serve.Plan) error {
 		return err
 	}
 	warnReleases(u, p)
+	warnTroubles(u, p)
 	rows = nil
 	for _, w := range p.Boots {
 		rows = append(rows, []string{w.Machine, wouldWords(w), w.Reason})
@@ -67,9 +87,7 @@ func portHints(u *ui.UI, p *serve.Plan) {
 
 // warnReleases says which releases are not served, and that there are none.
 func warnReleases(u *ui.UI, p *serve.Plan) {
-	for _, r := range p.Refused {
-		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
-	}
+	u.Refused(p.Refused)
 	if len(p.Releases) > 0 {
 		return
 	}
@@ -81,6 +99,16 @@ func warnReleases(u *ui.UI, p *serve.Plan) {
 	}
 }
 
+// warnTroubles says what else is wrong, and once each what to do.
+func warnTroubles(u *ui.UI, p *serve.Plan) {
+	for i, t := range p.Troubles {
+		u.Warn("%s", t.What)
+		if last := i+1 == len(p.Troubles); t.Hint != "" && (last || p.Troubles[i+1].Hint != t.Hint) {
+			u.Hint("%s", t.Hint)
+		}
+	}
+}
+
 // moreWords counts the machines that are not listed.
 func moreWords(p *serve.Plan) string {
 	return fmt.Sprintf("and %d more that have a reservation", p.More)
@@ -89,8 +117,11 @@ func moreWords(p *serve.Plan) string {
 func portRows(p *serve.Plan) (rows [][]string) {
 	for _, x := range p.Ports {
 		trouble := "free"
-		if x.Trouble != "" {
+		switch {
+		case x.Trouble != "":
 			trouble = x.Trouble
+		case x.Running:
+			trouble = "the running server has it"
 		}
 		rows = append(rows, []string{x.Part, x.Network + " " + x.Address, x.Link, trouble})
 	}

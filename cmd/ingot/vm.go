@@ -24,7 +24,7 @@ type vmFlags struct {
 	Machine  string   `help:"machine.yaml for this machine." type:"existingfile"`
 	Forward  []string `placeholder:"[HOST:]GUEST" help:"Forward a TCP port of the machine to 127.0.0.1; the appliance's own ports are forwarded anyway."`
 	Memory   int      `default:"1024" help:"MiB (default ${default})."`
-	CPUs     int      `default:"2" name:"cpus" help:"Processors (default ${default})."`
+	CPUs     *int     `name:"cpus" help:"Processors (default 2; 1 where amd64 is emulated)."`
 	Disk     string   `help:"Keep the disk in this file from run to run." type:"path"`
 	DiskSize int64    `placeholder:"MIB" help:"Size of the machine's disk in MiB, when larger than the image."`
 	Bus      string   `default:"virtio" enum:"virtio,nvme,sata,scsi,usb" help:"How the disk is attached: ${enum}."`
@@ -56,7 +56,10 @@ func (f *vmFlags) prepare(set *release.Set, spec *appliance.Spec) (qemu.Machine,
 	m := qemu.Machine{
 		Arch: set.Manifest.Arch, Image: set.Image(), SectorSize: set.Manifest.Disk.SectorSize,
 		DiskBus: f.Bus, DiskSize: f.DiskSize << 20, Disk: f.Disk,
-		Memory: f.Memory, CPUs: f.CPUs, TPM: !f.NoTPM, Accel: f.Accel,
+		Memory: f.Memory, TPM: !f.NoTPM, Accel: f.Accel,
+	}
+	if f.CPUs != nil {
+		m.CPUs = *f.CPUs
 	}
 	var err error
 	if f.Boot == "iso" {
@@ -114,8 +117,8 @@ func (f *vmFlags) validate() error {
 	switch {
 	case f.Memory < minMemory:
 		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--memory=%d: want at least %d (MiB)", f.Memory, minMemory)}
-	case f.CPUs < 1:
-		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--cpus=%d: want at least 1", f.CPUs)}
+	case f.CPUs != nil && *f.CPUs < 1:
+		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--cpus=%d: want at least 1", *f.CPUs)}
 	case f.DiskSize < 0 || f.DiskSize > maxDisk:
 		return &ui.Error{Code: ui.CodeUsage, Err: fmt.Errorf("--disk-size=%d: want 0 to %d (MiB)", f.DiskSize, maxDisk)}
 	}

@@ -16,6 +16,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,8 @@ type Machine struct {
 	secrets   secretStore
 	runtime   string // "" = runDir
 
-	crashing atomic.Bool // crash was called; who holds mu then may be gone
+	crashing   atomic.Bool // crash was called; who holds mu then may be gone
+	installing atomic.Bool // a disk is being written
 
 	mu       sync.Mutex
 	status   listener.Status // what does not change by itself; see Machine.Status
@@ -111,7 +113,7 @@ func (m *Machine) problem(format string, args ...any) {
 	m.log.Printf("problem: %s", text)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.problems) < 100 {
+	if len(m.problems) < 100 && !slices.Contains(m.problems, text) {
 		m.problems = append(m.problems, text)
 	}
 }

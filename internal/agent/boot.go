@@ -267,7 +267,7 @@ func (m *Machine) healthy() {
 	m.mu.Unlock()
 	if first {
 		m.settleEvidence()
-		m.spawn("slots", m.identifySlot)
+		m.spawn("slots", m.watchSlots)
 		m.log.Printf("%s %s healthy after %.3f s", m.spec.Name, m.spec.Version, at.Seconds())
 	}
 }

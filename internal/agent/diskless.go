@@ -100,7 +100,8 @@ func (m *Machine) reportBoots(run func(context.Context, updates.Diskless)) {
 			return ok, cause.String(), detail
 		},
 		Reset: m.reset, Logf: m.log.Printf,
-		UEFI: exists("/sys/firmware/efi"), Entries: m.installEntries, MachineYAML: func() []byte { return m.served }}
+		UEFI: exists("/sys/firmware/efi"), Entries: m.installEntries, MachineYAML: func() []byte { return m.served },
+		Settled: m.devices.IsSettled, Writing: m.installing.Store}
 	for m.ctx.Err() == nil {
 		m.disklessOnce(run, client)
 		select {

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -201,16 +202,40 @@ func (m *Machine) sealsFloor() bool {
 // while services still warm up, and not in a short test.
 const identifyAfter = time.Minute
 
-// identifySlot gives the journal of a disk that was just flashed the digest of
-// what runs.
-func (m *Machine) identifySlot() {
-	select {
-	case <-time.After(identifyAfter):
-	case <-m.ctx.Done():
+// watchSlots gives the journal of a disk that was just flashed the digest of
+// what runs, and compares the slots with their digests from time to time.
+func (m *Machine) watchSlots() {
+	k := m.slots()
+	every := patrolInterval
+	if u := m.spec.Update; u != nil && u.Patrol > 0 {
+		every = time.Duration(u.Patrol)
+	}
+	if k == nil || !m.sleep(min(identifyAfter, every)) {
 		return
 	}
-	if k := m.slots(); k != nil {
-		k.Identify()
+	k.Identify()
+	for m.sleep(spread(every, rand.Float64())) {
+		k.Patrol()
+	}
+}
+
+// patrolInterval is the default of update.patrol.
+const patrolInterval = 24 * time.Hour
+
+// spread is the time until something is done that shall be done every d: a rack
+// that was switched on at once does not read all its disks at once. chance is in
+// [0, 1).
+func spread(d time.Duration, chance float64) time.Duration {
+	return d/2 + time.Duration(chance*float64(d)/2)
+}
+
+// sleep is false when the machine stops before it is over.
+func (m *Machine) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-m.ctx.Done():
+		return false
 	}
 }
 

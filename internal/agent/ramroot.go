@@ -22,6 +22,33 @@ const ramReserve = 96 << 20
 // release for it (S18).
 const comeBack = 5 * time.Minute
 
+// comeBackLook is the time between two looks whether an install has ended.
+const comeBackLook = 10 * time.Second
+
+// comeBackLater resets the machine after a while, and not within an install: that needs no
+// root, and its disk is what the machine starts from then.
+func (m *Machine) comeBackLater(r stopRequest) {
+	for wait := comeBack; ; wait = comeBackLook {
+		select {
+		case <-time.After(wait):
+		case <-m.ctx.Done():
+			return
+		}
+		if m.requestIdle(r) {
+			return
+		}
+	}
+}
+
+// requestIdle asks for the end of the machine, unless a disk is being written.
+func (m *Machine) requestIdle(r stopRequest) bool {
+	if m.installing.Load() {
+		return false
+	}
+	m.request(r)
+	return true
+}
+
 // isRAM reports whether this system has no disk of its own: it came over the network,
 // or from a kernel's command line.
 func (m *Machine) isRAM() bool { return m.disk == nil && m.bootState() == "absent" }

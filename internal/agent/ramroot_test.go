@@ -32,6 +32,20 @@ func TestRoomFor(t *testing.T) {
 	}
 }
 
+// TestComeBack: a machine without its root is not reset while it writes a disk, and is
+// afterwards.
+func TestComeBack(t *testing.T) {
+	m := &Machine{stop: make(chan stopRequest, 1)}
+	m.installing.Store(true)
+	if m.requestIdle(stopRequest{why: "no root"}) || len(m.stop) != 0 {
+		t.Error("the machine is reset within an install")
+	}
+	m.installing.Store(false)
+	if !m.requestIdle(stopRequest{why: "no root"}) || len(m.stop) != 1 {
+		t.Error("the machine is not reset")
+	}
+}
+
 func TestBootServers(t *testing.T) {
 	m := &Machine{}
 	m.spec.Netboot = &appliance.Netboot{Server: "http://192.0.2.9:8080"}

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
@@ -102,7 +101,7 @@ func (m *Machine) openRoot(r appliance.Root, hash string) (v disk.Verity, err er
 		node, dev, err := m.fetchRoot(r)
 		if err != nil {
 			again := stopRequest{why: "the root payload has not come: the boot server is asked again"}
-			time.AfterFunc(comeBack, func() { m.request(again) })
+			m.spawn("come back", func() { m.comeBackLater(again) })
 			return v, err
 		}
 		defer dev.Close()

@@ -256,6 +256,7 @@ type Update struct {
 	Limit  Duration `json:"limit,omitempty" yaml:"limit"`   // after which a trial has failed; default 10m
 	Soak   Duration `json:"soak,omitempty" yaml:"soak"`     // after which a blessed version raises the floor; default 1h
 	Tries  int      `json:"tries,omitempty" yaml:"tries"`   // failures with evidence until a version is rejected; default 3
+	Patrol Duration `json:"patrol,omitempty" yaml:"patrol"` // within which slots are compared with their digests; default 24h
 	// Watchdog is the timeout of the hardware watchdog in a trial; default 1m.
 	Watchdog Duration `json:"watchdog,omitempty" yaml:"watchdog"`
 }

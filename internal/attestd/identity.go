@@ -54,17 +54,13 @@ func (s *Server) identity(ctx context.Context, o *verifier.Options) (err error) 
 	}
 	if o.Hosts, err = Authority(ctx, s.Set, keys.Hosts); err != nil {
 		s.Warn("attested hosts get no certificate: %v", err)
-		if errors.Is(err, fs.ErrNotExist) {
-			s.Hint("copy it from the whole key set; of private keys a server needs server.key and hosts.key")
-		} else {
-			s.Hint("ingot keys add %s hosts", s.Keys)
+		if hint := LackHint(err, s.Set, s.Keys, keys.Hosts); hint != "" {
+			s.Hint("%s", hint)
 		}
 	}
 	if s.Cert == "" {
-		if s.by, err = Authority(ctx, s.Set, keys.Server); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			return &ui.Error{Err: err, Hint: "of private keys a server needs server.key and hosts.key of the key set, readable by its user"}
-		} else if err != nil {
-			return err
+		if s.by, err = Authority(ctx, s.Set, keys.Server); err != nil {
+			return &ui.Error{Err: err, Hint: LackHint(err, s.Set, s.Keys, keys.Server)}
 		}
 		if len(s.Names) == 0 {
 			s.Names = OwnNames()
@@ -111,6 +107,25 @@ func Authority(ctx context.Context, set *keys.Set, p keys.Purpose) (*verifier.Au
 		return nil, err
 	}
 	return &verifier.Authority{Certificate: cert, Key: key}, nil
+}
+
+// LackHint says how a server gets an authority of its key set, in the directory dir, that
+// it could not reach.
+func LackHint(err error, set *keys.Set, dir string, p keys.Purpose) string {
+	var with interface{ Hint() string }
+	switch {
+	case set.Certificate(p) == nil && p == keys.Boot:
+		return "ingot keys add " + dir + " boot; then enrol its certificate in the firmware (docs/netboot-http.md)"
+	case set.Certificate(p) == nil:
+		return "ingot keys add " + dir + " " + string(p)
+	case errors.Is(err, fs.ErrNotExist) && p == keys.Boot:
+		return "for HTTPS a server needs boot.key of the whole key set, too"
+	case errors.Is(err, fs.ErrNotExist):
+		return "copy it from the whole key set; of private keys a server needs server.key and hosts.key"
+	case errors.As(err, &with):
+		return with.Hint()
+	}
+	return ""
 }
 
 // OwnNames are those by which this host can be reached, as far as it knows.

@@ -51,7 +51,11 @@ func (s *Server) Reload(ctx context.Context) {
 // Tell writes what releases there are to a log.
 func Tell(log *slog.Logger, c *verifier.Catalog) {
 	for _, r := range c.Refused {
-		log.Warn("release refused", "dir", r.Dir, "reason", r.Reason)
+		args := []any{"dir", r.Dir, "reason", r.Reason}
+		if r.Hint != "" {
+			args = append(args, "hint", r.Hint)
+		}
+		log.Warn("release refused", args...)
 	}
 	var list []string
 	for _, r := range c.Releases {

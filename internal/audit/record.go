@@ -73,6 +73,7 @@ const (
 	KindMachine  Kind = "machine"  // a machine configuration was registered
 	KindFloor    Kind = "floor"    // raised; without an operator by the TPM's counter
 	KindAssigned Kind = "assigned" // a release, or none any more; without an operator the end of an override
+	KindOrder    Kind = "order"    // by an operator, of what it boots over the network
 	KindSlots    Kind = "slots"    // what the host says about them has changed
 	KindDrift    Kind = "drift"    // the host says that a slot's bytes are not those that were written, or are again
 )

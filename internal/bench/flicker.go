@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -28,15 +27,11 @@ var ofFirmware = []string{
 // neither its state partition nor its variables change, but for those
 // that the firmware writes for itself.
 func (s *site) flicker(ctx context.Context, seed uint64, cycles int) error {
-	dir, err := os.MkdirTemp(s.dir, "machine-")
+	v, remove, err := s.victim(seed)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	v, err := plug.NewVictim(s.pair, dir, seed)
-	if err != nil {
-		return err
-	}
+	defer remove()
 	for range 2 { // the first boot with these variables may write them
 		if _, err := v.Off(ctx); err != nil {
 			return err

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-os/ingot/internal/powercut/plug"
 	"github.com/ingot-os/ingot/internal/release"
@@ -17,6 +21,7 @@ const killsOfOne = 10
 
 // killed is what came of all kills.
 type killed struct {
+	mu                                       sync.Mutex
 	kills, machines, boots, healthy, updates int
 	phases                                   map[string]int
 	story                                    time.Duration // an update without a cut
@@ -26,37 +31,47 @@ type killed struct {
 // all, at random times.
 func killMachines(ctx context.Context, s *site, o options) error {
 	k := &killed{phases: map[string]int{}}
-	var err error
-	for seed := o.seed; k.kills < o.kill && err == nil; seed++ {
-		if err = s.killOne(ctx, k, seed, min(killsOfOne, o.kill-k.kills)); err != nil {
-			err = fmt.Errorf("seed %d: %w\nagain: make bench-kill KILLS=%d SEED=%d", seed, err, killsOfOne, seed)
-		}
+	if err := s.measureStory(ctx, k, o.seed); err != nil {
+		return fmt.Errorf("without a cut: %w", err)
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.NumCPU())
+	for n := 0; n*killsOfOne < o.kill; n++ {
+		seed, left := o.seed+uint64(n), o.kill-n*killsOfOne
+		g.Go(func() error {
+			if err := s.killOne(ctx, k, seed, min(killsOfOne, left)); err != nil {
+				return fmt.Errorf("seed %d: %w\nagain: make bench-kill KILLS=%d SEED=%d", seed, err, killsOfOne, seed)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
 	say("%d kills of %d machines, %d boots, %d lives came to a healthy service, %d updates became good; the journal was in %v", k.kills, k.machines, k.boots, k.healthy, k.updates, k.phases)
 	return err
 }
 
-// killOne kills one machine so often, then lets it come to the end of an update.
-func (s *site) killOne(ctx context.Context, k *killed, seed uint64, kills int) error {
+// victim makes a machine, and what removes its disk.
+func (s *site) victim(seed uint64) (v *plug.Victim, remove func(), err error) {
 	dir, err := os.MkdirTemp(s.dir, "machine-")
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer os.RemoveAll(dir)
-	v, err := plug.NewVictim(s.pair, dir, seed)
+	remove = func() { os.RemoveAll(dir) }
+	if v, err = plug.NewVictim(s.pair, dir, seed); err != nil {
+		remove()
+		return nil, nil, err
+	}
+	v.Push = s.push
+	return v, remove, nil
+}
+
+// killOne kills one machine so often, then lets it come to the end of an update.
+func (s *site) killOne(ctx context.Context, k *killed, seed uint64, kills int) error {
+	v, remove, err := s.victim(seed)
 	if err != nil {
 		return err
 	}
-	v.Push = s.push
-	k.machines++
-	if k.story == 0 {
-		begin := time.Now()
-		if _, err := v.Live(ctx, 0); err != nil {
-			return fmt.Errorf("without a cut: %w", err)
-		}
-		k.story = time.Since(begin)
-		say("an update takes %s from power-on", k.story.Round(time.Second))
-	}
+	defer remove()
 	for i := range kills {
 		after := time.Duration(v.Rand.Int64N(int64(k.story)))
 		l, err := v.Live(ctx, after)
@@ -76,7 +91,7 @@ func (s *site) killOne(ctx context.Context, k *killed, seed uint64, kills int) e
 	if err != nil {
 		return fmt.Errorf("after all kills: %w", err)
 	}
-	k.boots, k.updates = k.boots+len(l.Chain), k.updates+l.Updates
+	k.end(l)
 	o, err := v.Off(ctx)
 	if err != nil {
 		return fmt.Errorf("after all kills: %w", err)
@@ -87,7 +102,32 @@ func (s *site) killOne(ctx context.Context, k *killed, seed uint64, kills int) e
 	return s.checkDisk(ctx, v.Disk, o.Version, false)
 }
 
+// measureStory finds out when a kill may come: an update without one takes so long.
+func (s *site) measureStory(ctx context.Context, k *killed, seed uint64) error {
+	v, remove, err := s.victim(seed)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	begin := time.Now()
+	_, err = v.Live(ctx, 0)
+	k.story = time.Since(begin)
+	say("an update takes %s from power-on", k.story.Round(time.Second))
+	return err
+}
+
+// end counts the last life of a machine, which nobody kills.
+func (k *killed) end(l plug.Life) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.machines++
+	k.boots += len(l.Chain)
+	k.updates += l.Updates
+}
+
 func (k *killed) add(l plug.Life) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.kills++
 	k.boots += len(l.Chain)
 	k.updates += l.Updates

@@ -104,6 +104,9 @@ func tftpFolder(dir string) (string, error) {
 	return root, os.Chmod(root, 0o755)
 }
 
+// late is longer than a packet is on its way here.
+const late = 300 * time.Millisecond
+
 // turns has each server do a job so often, in turns, and takes a value of each. A server
 // of others may fail, which the row then says.
 func (f *tftpField) turns(ctx context.Context, c *race, load tftpLoad, value func(*tftpServer, tftpOutcome) float64) error {
@@ -114,6 +117,9 @@ func (f *tftpField) turns(ctx context.Context, c *race, load tftpLoad, value fun
 				return ctx.Err()
 			}
 			load.server = s.addr
+			// A server may answer the end of its clients with an ERROR, which must not
+			// reach the next server's clients, who may get the same ports.
+			time.Sleep(late)
 			o, err := load.run()
 			if err != nil {
 				return err

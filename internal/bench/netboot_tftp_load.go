@@ -236,6 +236,9 @@ func (w *tftpWorker) read(c *tftpClient, at time.Duration) {
 	if errno != 0 || r < 4 {
 		return
 	}
+	if c.known && (w.from.Addr != c.peer.Addr || w.from.Port != c.peer.Port) {
+		return // of another transfer: RFC 1350 section 4
+	}
 	if len(w.clients) == 1 {
 		at = time.Since(w.begin)
 	}

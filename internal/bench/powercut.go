@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/powercut"
@@ -23,6 +26,7 @@ type cutRow struct {
 // powerCuts starts n states that a power cut leaves of an update in virtual
 // machines, and writes what came of each to the page.
 func powerCuts(ctx context.Context, s *site, o options) error {
+	on := describeHost(ctx)
 	h, err := s.pair.Record()
 	if err != nil {
 		return err
@@ -41,61 +45,107 @@ func powerCuts(ctx context.Context, s *site, o options) error {
 	if err != nil {
 		return err
 	}
+	cuts, err := predict(states)
+	if err != nil {
+		return err
+	}
+	s.startAll(ctx, cuts)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	var failed []error
 	var lines strings.Builder
-	for i, st := range states {
-		chain, err := s.cut(ctx, st)
-		if ctx.Err() != nil {
-			break
+	for _, c := range cuts {
+		if c.err != nil {
+			failed = append(failed, fmt.Errorf("%s, operation %d, %s: %w", c.Row, c.Op, c.Where, c.err))
 		}
-		result := "as the model"
-		if err != nil {
-			result = "**" + firstLine(err.Error()) + "**"
-			failed = append(failed, fmt.Errorf("%s, operation %d, %s: %w", st.Row, st.Op, st.Where, err))
-		}
-		rows[st.Row].started++
-		rows[st.Row].chains[chain]++
-		say("%d of %d: %s, operation %d, %s: %s: %s", i+1, len(states), st.Row, st.Op, st.Where, chain, result)
-		lines.WriteString(cells(st.Row, fmt.Sprintf("%d, %s", st.Op, st.Where), chain, result))
+		rows[c.Row].started++
+		rows[c.Row].chains[c.started]++
+		lines.WriteString(cells(c.Row, fmt.Sprintf("%d, %s", c.Op, c.Where), c.started, c.result()))
 	}
-	page := cutPage(describeHost(ctx), o, rows, lines.String())
+	on.finish()
+	page := cutPage(on, o, rows, lines.String())
 	if err := os.WriteFile(o.cutDoc, []byte(page), 0o644); err != nil {
 		return err
 	}
 	return errors.Join(failed...)
 }
 
+// cut is a state, what the model makes of it, and what came of it in a machine.
+type cut struct {
+	powercut.State
+	chain   []string // that the model starts
+	version string   // that it comes to
+	phase   slot.Phase
+
+	started string
+	err     error
+}
+
+// predict asks the model, one state after the other: they share memory.
+func predict(states []powercut.State) ([]*cut, error) {
+	var cuts []*cut
+	for _, st := range states {
+		chain, end, err := st.Alone()
+		if err != nil {
+			return nil, fmt.Errorf("%s, operation %d, %s: %w", st.Row, st.Op, st.Where, err)
+		}
+		cuts = append(cuts, &cut{State: st, chain: chain, version: end.Runs(), phase: end.State.Phase})
+	}
+	return cuts, nil
+}
+
+// startAll starts each state, on every processor one: an emulated machine has no
+// use for a second.
+func (s *site) startAll(ctx context.Context, cuts []*cut) {
+	var g errgroup.Group
+	g.SetLimit(runtime.NumCPU())
+	for i, c := range cuts {
+		g.Go(func() error {
+			if ctx.Err() == nil {
+				c.err = s.cut(ctx, c)
+				say("%d of %d: %s, operation %d, %s: %s: %s", i+1, len(cuts), c.Row, c.Op, c.Where, c.started, c.result())
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are those of the cuts
+}
+
+func (c *cut) result() string {
+	if c.err != nil {
+		return "**" + firstLine(c.err.Error()) + "**"
+	}
+	return "as the model"
+}
+
 func firstLine(s string) string { return strings.SplitN(s, "\n", 2)[0] }
 
 // cut starts one state and says what is wrong with what the machine makes of it.
-func (s *site) cut(ctx context.Context, st powercut.State) (chain string, err error) {
+func (s *site) cut(ctx context.Context, c *cut) error {
 	dir, err := os.MkdirTemp(s.dir, "state-")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	want, model, err := st.Alone()
+	got, err := s.pair.Run(ctx, c.State, dir)
+	c.started = strings.Join(got.Chain, " ")
 	if err != nil {
-		return "", err
-	}
-	got, err := s.pair.Run(ctx, st, dir)
-	chain = strings.Join(got.Chain, " ")
-	if err != nil {
-		return chain, err
+		return err
 	}
 	phase, n := got.Record.Phase, len(got.Starts)
 	if phase == slot.Blessed {
 		phase = slot.Idle
 	}
 	switch {
-	case !slices.Equal(got.Chain, want) || got.Version != model.Runs() || phase != model.State.Phase:
-		return chain, fmt.Errorf("runs %s in %s; the model starts %s and runs %s in %s", got.Version, phase, strings.Join(want, " "), model.Runs(), model.State.Phase)
+	case !slices.Equal(got.Chain, c.chain) || got.Version != c.version || phase != c.phase:
+		return fmt.Errorf("runs %s in %s; the model starts %s and runs %s in %s", got.Version, phase, strings.Join(c.chain, " "), c.version, c.phase)
 	case got.Resets() > 2:
-		return chain, fmt.Errorf("%d resets", got.Resets())
+		return fmt.Errorf("%d resets", got.Resets())
 	case n < 2 || n > len(got.Chain)+1 || got.Starts[0] != s.pair.Old.Manifest.Version || got.Starts[n-1] != got.Version: // a boot that only repairs variables ends before the service
-		return chain, fmt.Errorf("the data partition knows of %q", got.Starts)
+		return fmt.Errorf("the data partition knows of %q", got.Starts)
 	}
-	return chain, s.checkDisk(ctx, got.Disk, got.Version, false)
+	return s.checkDisk(ctx, got.Disk, got.Version, false)
 }
 
 // cutPage is docs/powercut.md.

@@ -59,20 +59,25 @@ type Set struct {
 // Of gives what a manifest names. Whether the manifest is to be believed is for
 // the caller to know; nothing is read.
 func Of(dir string, m *release.Manifest) (Set, error) {
-	uki := named(dir, m, m.Stem()+".efi")
+	uki := named(dir, m, m.Stem()+ukiSuffix)
 	if uki == nil {
-		return Set{}, fmt.Errorf("find %s.efi: %w", m.Stem(), ErrManifest)
+		return Set{}, fmt.Errorf("find %s: %w", m.Stem()+ukiSuffix, ErrManifest)
 	}
 	s := Set{UKI: *uki}
 	if m.Root == nil {
 		return s, nil
 	}
-	if s.Root = named(dir, m, m.Stem()+".root"); s.Root == nil {
-		return Set{}, fmt.Errorf("find %s.root: %w", m.Stem(), ErrManifest)
+	if s.Root = named(dir, m, m.Stem()+rootSuffix); s.Root == nil {
+		return Set{}, fmt.Errorf("find %s: %w", m.Stem()+rootSuffix, ErrManifest)
 	}
 	s.RootHash = m.Root.RootHash
 	return s, nil
 }
+
+// Suffixes are those of the names of files that Of may find in a set.
+var Suffixes = []string{ukiSuffix, rootSuffix}
+
+const ukiSuffix, rootSuffix = ".efi", ".root"
 
 func named(dir string, m *release.Manifest, name string) *File {
 	i := slices.IndexFunc(m.Files, func(f release.File) bool { return f.Name == name })

@@ -73,9 +73,11 @@ type Ticket struct {
 	By      string    `json:"by"`
 	At      time.Time `json:"at"`
 	Expires time.Time `json:"expires"`
-	// Begun is when the first byte went out, Handed when the machine attested and
-	// was told of it; zero: not yet.
+	// Begun is when the first byte went out, of the release Began (the digest of its
+	// manifest; the name of a program). Handed is when a boot that the ticket had made
+	// attested, and was told to install; zero: not yet.
 	Begun  time.Time `json:"begun,omitzero"`
+	Began  string    `json:"began,omitempty"`
 	Handed time.Time `json:"handed,omitzero"`
 }
 
@@ -110,7 +112,7 @@ type Case struct {
 
 // Step is one thing that was looked at.
 type Step struct {
-	What    string `json:"what"` // "deny", "ticket", `rule 2 "web"`, "default", "release", "slots"
+	What    string `json:"what"` // "deny", "ticket", `rule 2 "web"`, "default", "release", "slots", "file"
 	Matched bool   `json:"matched"`
 	Why     string `json:"why"`
 }

@@ -26,6 +26,7 @@ type Rules struct {
 	Programs map[string]Program `yaml:"programs"`
 
 	members index // of machines that are named one by one
+	doc     *strictyaml.Document
 }
 
 // Group names machines.
@@ -83,7 +84,7 @@ func Parse(name string, data []byte) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rules{}
+	r := &Rules{doc: doc}
 	errs := doc.Decode(r, Keys())
 	errs = append(errs, (&checker{doc: doc, r: r}).check()...)
 	errs.Sort()
@@ -92,6 +93,27 @@ func Parse(name string, data []byte) (*Rules, error) {
 	}
 	r.index()
 	return r, nil
+}
+
+// Errorf makes a finding about a key of the rules file, at its line.
+func (r *Rules) Errorf(path, hint, format string, args ...any) strictyaml.Error {
+	return r.doc.Errorf(path, hint, format, args...)
+}
+
+// Unmatched are the targets that name none of some releases, for any processor. They are no
+// mistakes of the file: a release may come later.
+func (r *Rules) Unmatched(list []Release) (out strictyaml.Errors) {
+	look := func(path string, t Target) {
+		if t.isRelease() && !slices.ContainsFunc(list, t.names) {
+			out = append(out, r.Errorf(path, "", "%s: the server has no release %s", path, t))
+		}
+	}
+	for i := range r.Rules {
+		look(fmt.Sprintf("rules[%d].boot", i), r.Rules[i].Boot)
+	}
+	look("default", r.Default)
+	look("rescue", r.Rescue)
+	return out
 }
 
 // Title is how a rule is called in explanations.

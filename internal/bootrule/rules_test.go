@@ -133,3 +133,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestUnmatched: what names no release for any processor is said at its line; what is no
+// release, or is there in whatever version, is not.
+func TestUnmatched(t *testing.T) {
+	list := []Release{{Digest: strings.Repeat("ab", 32), Name: "hello", Version: "1.0", Arch: "arm64"}}
+	for boot, missing := range map[string]bool{"hello": false, "hello@1.0": false, "hello-1.0": false, "sha256:abababab": false, "local": false, "program:memtest": false,
+		"helo": true, "hello@1.1": true, "sha256:abababac": true} {
+		text := "format: 1\nrules:\n  - {mac: [\"52:54:00:00:00:01\"], boot: \"" + boot + "\"}\nprograms:\n  memtest: {file: m.efi, sha256: " + strings.Repeat("cd", 32) + "}\n"
+		r, err := Parse("rules.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.Unmatched(list)
+		if len(got) > 0 != missing || missing && got.Error() != "rules.yaml:3:40: rules[0].boot: the server has no release "+boot {
+			t.Errorf("%s: %v", boot, got)
+		}
+	}
+	r, err := Parse("rules.yaml", []byte("format: 1\ndefault: lampe\nrescue: lampe\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Unmatched(list); len(got) != 2 || got[0].Line != 2 || got[1].Line != 3 {
+		t.Errorf("default and rescue: %v", got)
+	}
+}

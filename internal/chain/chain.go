@@ -12,7 +12,7 @@
 //
 //	progs, err := chain.Load(config)                 // once: iPXE, checked by digest
 //	step := chain.Next(client, chain.Options{...})   // what this client fetches now
-//	parts, err := chain.Split(uki, size, sections)   // kernel, initrd, command line
+//	parts, err := chain.Split(uki, size, manifest, digest) // kernel, initrd, command line
 //	text, err := parts.BIOSScript()
 package chain
 
@@ -22,7 +22,7 @@ import (
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
-// The last part of a path below boot/MAC/. Names in scripts are relative to the script.
+// The last part of a path below boot/MAC/: the script there, what it loads in Parts.Dir.
 const (
 	Script    = "boot.ipxe"
 	Kernel    = "vmlinuz"

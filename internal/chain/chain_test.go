@@ -151,8 +151,15 @@ func TestScripts(t *testing.T) {
 	if bios, _ = p.BIOSScript(); !strings.Contains(bios, "initrd ucode || goto failed\ninitrd initrd ||") {
 		t.Error(bios)
 	}
+	p.Dir = "0123456789abcdef/"
+	bios, _ = p.BIOSScript()
+	for _, want := range []string{"\nkernel 0123456789abcdef/vmlinuz console", "\ninitrd 0123456789abcdef/ucode ||", "\ninitrd 0123456789abcdef/initrd ||"} {
+		if !strings.Contains(bios, want) {
+			t.Errorf("no %q:\n%s", want, bios)
+		}
+	}
 	uefi, err := p.UEFIScript()
-	want = "#!ipxe\nchain --name console=ttyS0 hello-1.0.0.efi quiet dyndbg=\"file drivers/usb/* +p\" -- single || goto failed\n" + tail
+	want = "#!ipxe\nchain --name console=ttyS0 0123456789abcdef/hello-1.0.0.efi quiet dyndbg=\"file drivers/usb/* +p\" -- single || goto failed\n" + tail
 	if err != nil || uefi != want {
 		t.Errorf("%v\n%s", err, uefi)
 	}
@@ -246,11 +253,11 @@ func (o *opened) Close() error { o.closed = true; return nil }
 
 func TestSplit(t *testing.T) {
 	b, m := uki(t, "console=ttyS0 quiet")
-	p, err := Split(bytes.NewReader(b), int64(len(b)), m)
+	p, err := Split(bytes.NewReader(b), int64(len(b)), m, digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Cmdline != "console=ttyS0 quiet" || p.UKI != "hello-1.0.0.efi" || p.Microcode == nil {
+	if p.Cmdline != "console=ttyS0 quiet" || p.UKI != "hello-1.0.0.efi" || p.Microcode == nil || p.Dir != "0123456789abcdef/" || !IsDir(Dir(digest)) {
 		t.Errorf("%+v", p)
 	}
 	for _, name := range []string{Kernel, Initrd, Microcode} {
@@ -286,6 +293,9 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// digest is that of a manifest.
+var digest = strings.Repeat("0123456789abcdef", 4)
+
 // TestSplitRefuses what is not laid out as the signed manifest says.
 func TestSplitRefuses(t *testing.T) {
 	for name, change := range map[string]func([]byte, *release.Manifest){
@@ -297,21 +307,21 @@ func TestSplitRefuses(t *testing.T) {
 	} {
 		b, m := uki(t, "console=ttyS0")
 		change(b, m)
-		if _, err := Split(bytes.NewReader(b), int64(len(b)), m); !errors.Is(err, ErrSections) {
-			t.Errorf("%s: %v", name, err)
+		if p, err := Split(bytes.NewReader(b), int64(len(b)), m, digest); !errors.Is(err, ErrSections) || p != nil {
+			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
 	b, m := uki(t, strings.Repeat("a", maxCmdline+1))
-	if _, err := Split(bytes.NewReader(b), int64(len(b)), m); err == nil {
+	if _, err := Split(bytes.NewReader(b), int64(len(b)), m, digest); err == nil {
 		t.Error("a command line without end")
 	}
-	if _, err := Split(bytes.NewReader(b[:100]), 100, m); err == nil {
+	if _, err := Split(bytes.NewReader(b[:100]), 100, m, digest); err == nil {
 		t.Error("half a header")
 	}
 	b, m = uki(t, "a")
 	part := at(m, ".linux")
 	b[part.Offset] ^= 1
-	p, err := Split(bytes.NewReader(b), int64(len(b)), m)
+	p, err := Split(bytes.NewReader(b), int64(len(b)), m, digest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ingot-os/ingot/boot/pe"
 	"github.com/ingot-os/ingot/internal/release"
@@ -27,6 +28,9 @@ type Part struct {
 // Parts are what a BIOS boot takes out of a UKI. They refer to it: nothing but the
 // command line is in memory.
 type Parts struct {
+	// Dir is where the script finds the files, relative to itself: that of Dir, and a
+	// slash behind it. "": beside itself.
+	Dir       string
 	UKI       string // NAME-VERSION.efi
 	Cmdline   string
 	Kernel    Part
@@ -34,15 +38,31 @@ type Parts struct {
 	Microcode *Part // nil: none
 }
 
-// Split finds the parts of a UKI of a release whose manifest names sections. The
+// dirDigits is how many digits of a digest name a directory: 64 bits, so that nobody
+// meets two releases of one by chance, and a line of a script stays short.
+const dirDigits = 16
+
+// Dir is the directory, below that of the machine, with what iPXE loads of a release:
+// the first digits of the SHA-256 of its manifest. iPXE loads one file after the other,
+// and what the machine boots may be decided anew between two of them; under names of no
+// release it would start the kernel of one with the initrd of another.
+func Dir(digest string) string { return digest[:min(len(digest), dirDigits)] }
+
+// IsDir reports whether a part of a path could be that of Dir.
+func IsDir(name string) bool {
+	return len(name) == dirDigits && strings.Trim(name, "0123456789abcdef") == ""
+}
+
+// Split finds the parts of a UKI of a release whose manifest, of that SHA-256, names
+// sections. The
 // caller has checked the UKI as a whole (package bootfiles); here its headers are held
 // against the manifest, and the command line, which is read, against its digest.
-func Split(uki io.ReaderAt, size int64, m *release.Manifest) (*Parts, error) {
+func Split(uki io.ReaderAt, size int64, m *release.Manifest, digest string) (*Parts, error) {
 	f, err := pe.Parse(uki, size)
 	if err != nil {
 		return nil, fmt.Errorf("split UKI: %w", err)
 	}
-	p := &Parts{UKI: m.Stem() + ".efi"}
+	p := &Parts{Dir: Dir(digest) + "/", UKI: m.Stem() + ".efi"}
 	if p.Kernel, err = find(f, m, ".linux"); err != nil {
 		return nil, err
 	}
@@ -60,8 +80,10 @@ func Split(uki io.ReaderAt, size int64, m *release.Manifest) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Cmdline, err = c.text(uki)
-	return p, err
+	if p.Cmdline, err = c.text(uki); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // find is a section as headers and manifest agree on it.

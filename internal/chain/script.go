@@ -22,11 +22,11 @@ func (p *Parts) BIOSScript() (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString(head)
-	b.WriteString(line(append([]string{"kernel", Kernel}, words...)))
+	b.WriteString(line(append([]string{"kernel", p.Dir + Kernel}, words...)))
 	if p.Microcode != nil { // before the initrd: the kernel looks for it in the first archive
-		b.WriteString(line([]string{"initrd", Microcode}))
+		b.WriteString(line([]string{"initrd", p.Dir + Microcode}))
 	}
-	b.WriteString(line([]string{"initrd", Initrd}))
+	b.WriteString(line([]string{"initrd", p.Dir + Initrd}))
 	b.WriteString(line([]string{"boot"}))
 	return b.String() + tail, nil
 }
@@ -44,7 +44,7 @@ func (p *Parts) UEFIScript() (string, error) {
 	if len(words) == 0 {
 		return "", fmt.Errorf("write iPXE script: an empty command line: %w", ErrWord)
 	}
-	args := append([]string{"chain", "--name", words[0], p.UKI}, words[1:]...)
+	args := append([]string{"chain", "--name", words[0], p.Dir + p.UKI}, words[1:]...)
 	return head + line(args) + tail, nil
 }
 

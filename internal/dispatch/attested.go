@@ -9,7 +9,6 @@ import (
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/boot/slot"
-	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/timeline"
 	"github.com/ingot-os/ingot/pxe/netboot"
@@ -24,23 +23,27 @@ func (d *Dispatcher) Attested(ctx context.Context, before *fleet.Host, v *attest
 	host := before.Record.Name
 	b, err := d.o.Store.Boot(ctx, host)
 	if err != nil {
-		return // the next verdict comes within an interval
+		d.failed(host, "read what it boots", err)
+		return
 	}
 	again := before.LastSeen != nil && before.LastSeen.Clock.ResetCount == v.Clock.ResetCount
 	d.tellTimeline(before, &b, v, address, again)
-	if b.Attempt == nil {
-		return
+	if b.Lost != nil || forged(b.Attempt, v, d.now()) {
+		d.failed(host, "give back a try that was not its own", d.giveBack(ctx, host, v))
 	}
-	switch {
-	case forged(b.Attempt, v, d.now()):
-		d.giveBack(ctx, host)
-	case again:
+	switch a := b.Attempt; {
+	case forged(a, v, d.now()):
+	case v.Trusted && v.Boot == diskBoot: // each verdict ends an install, in case that the first could not
+		d.failed(host, "end its ticket", d.installed(ctx, host))
+	case again && before.Trusted: // this boot was judged already
 	case v.Trusted:
-		d.spend(ctx, host, v)
-	case b.Attempt.Trial && b.Attempt.Stem == v.Release+"-"+v.Version:
-		d.refused(ctx, host, v)
+		d.failed(host, "end its ticket", d.spend(ctx, host, a, v))
+	case a != nil && a.Trial && a.Stem == stemOf(v):
+		d.failed(host, "end a try that is not trusted", d.refused(ctx, host, v))
 	}
 }
+
+func stemOf(v *attest.Verdict) string { return v.Release + "-" + v.Version }
 
 // tellTimeline says that a boot has attested, or was refused, once. From a disk that
 // is of a boot over the network only when one was seen shortly before.
@@ -54,103 +57,98 @@ func (d *Dispatcher) tellTimeline(before *fleet.Host, b *fleet.Boot, v *attest.V
 	case again && (before.Trusted == v.Trusted || d.o.Timeline.Reached(mac, stage)):
 	case (v.Boot == diskBoot || v.Boot == "") && !d.o.Timeline.Going(mac, d.now()):
 	default:
-		d.sawHost(host, b, address, stage, strings.Trim(v.Release+"-"+v.Version, "-"), detail)
+		d.sawHost(host, b, address, stage, strings.Trim(stemOf(v), "-"), detail)
 	}
 }
 
 // forged reports whether an attempt was not the host's: its TPM was not reset
 // since; or once, by the boot that attests now, which is of another release and
 // began when the window was over. With a boot of the attempt between there would
-// have been two. A count that is not known says nothing.
+// have been two. A count that is not known says nothing, and neither does the release
+// of evidence that is not trusted: it is a guess.
 func forged(a *fleet.Attempt, v *attest.Verdict, now time.Time) bool {
-	if a.Resets == nil {
+	if a == nil || a.Resets == nil {
 		return false
 	}
 	switch n := v.Clock.ResetCount; {
 	case n == *a.Resets:
 		return true
 	case n == *a.Resets+1:
-		return a.Stem != v.Release+"-"+v.Version && !now.Before(a.Until)
+		return v.Trusted && a.Stem != stemOf(v) && !now.Before(a.Until)
 	}
 	return false
 }
 
-// giveBack forgets an attempt, and gives back the try and the ticket that it used.
-func (d *Dispatcher) giveBack(ctx context.Context, host string) {
+// giveBack forgets attempts that were not the host's, and gives back the try and the
+// ticket that they used.
+func (d *Dispatcher) giveBack(ctx context.Context, host string, v *attest.Verdict) error {
 	var st *slot.State
+	var elsewhere *fleet.Attempt // that followed no ticket under the host's name
 	err := d.o.Store.ChangeBoot(ctx, host, func(b *fleet.Boot) error {
-		st = nil
-		a := b.Attempt
-		if a == nil {
+		st, elsewhere = nil, nil
+		now := d.now()
+		var try *fleet.Attempt
+		if a := b.Lost; a != nil {
+			if forged(a, v, now) {
+				try = a
+			}
+			if try != nil || v.Trusted || a.Resets == nil || v.Clock.ResetCount != *a.Resets+1 {
+				b.Lost = nil // all is known that will be
+			}
+		}
+		if a := b.Attempt; forged(a, v, now) {
+			b.Attempt = nil
+			if a.Ticket != "" && !asBefore(b, a) {
+				elsewhere = a
+			}
+			if a.Trial {
+				try = a
+			}
+		}
+		if try == nil || len(b.Journal) == 0 {
 			return nil
 		}
-		b.Attempt = nil
-		if b.Ticket != nil && b.Ticket.Kind == a.Ticket {
-			k := *b.Ticket
-			k.Begun = time.Time{}
-			b.Ticket = &k
-		}
-		if !a.Trial || len(b.Journal) == 0 {
-			return nil
-		}
-		return d.open.with(host, &b.Entry, func() error {
-			out, err := d.slots.Return(host)
-			st = &out.State
+		return d.open.during(host, &b.Entry, func() (err error) {
+			st, err = d.giveBackTry(host, try)
 			return err
 		})
 	})
-	if err == nil && st != nil {
-		_ = d.publish(ctx, host, *st) // what a list shows; the journal is written
-	}
-}
-
-// spend ends the ticket that brought the host up: one of a single boot with any
-// attestation of what it boots, an install with one from the disk.
-func (d *Dispatcher) spend(ctx context.Context, host string, v *attest.Verdict) {
-	b, err := d.o.Store.Boot(ctx, host)
-	a := b.Attempt
-	if err != nil || a == nil || a.Ticket == "" { // others the report closes: it has the evidence of earlier boots
-		return
-	}
-	installed := a.Ticket == bootrule.Install && v.Boot == diskBoot
-	if a.Ticket == bootrule.Install && !installed || !installed && a.Stem != v.Release+"-"+v.Version {
-		return
-	}
-	_ = d.endTicket(ctx, host, a.Ticket)
-}
-
-// endTicket takes a ticket of a host away that has been followed, under whichever
-// name it was given, and closes its attempt.
-func (d *Dispatcher) endTicket(ctx context.Context, host, kind string) error {
-	names := []string{host}
-	for _, m := range d.machinesOf(host) {
-		names = append(names, m.MAC.String())
-	}
-	for _, name := range names {
-		b, err := d.o.Store.Boot(ctx, name)
-		if err != nil {
-			return err
-		}
-		if b.Ticket == nil && (b.Attempt == nil || b.Attempt.Ticket == "") {
-			continue
-		}
-		if err := d.o.Store.ChangeBoot(ctx, name, func(b *fleet.Boot) error {
-			if k := b.Ticket; k != nil && k.Kind == kind && !k.Begun.IsZero() {
-				b.Ticket = nil
-			}
-			if a := b.Attempt; a != nil && a.Ticket == kind {
-				b.Attempt = nil
-			}
+	if err == nil && elsewhere != nil {
+		err = d.o.Store.ChangeBoot(ctx, elsewhere.MAC.String(), func(b *fleet.Boot) error {
+			asBefore(b, elsewhere)
 			return nil
-		}); err != nil {
-			return err
-		}
+		})
 	}
-	return nil
+	if err != nil || st == nil {
+		return err
+	}
+	return d.publish(ctx, host, *st)
+}
+
+// asBefore has a ticket be as it was before an attempt followed it; false: it is not here.
+func asBefore(b *fleet.Boot, a *fleet.Attempt) bool {
+	k := b.Ticket
+	if k == nil || k.Kind != a.Ticket || k.Began != a.Digest {
+		return false
+	}
+	again := *k
+	again.Begun = time.Time{}
+	b.Ticket = &again
+	return true
+}
+
+// giveBackTry gives a try back to slots, unless they are about another release by now.
+func (d *Dispatcher) giveBackTry(host string, a *fleet.Attempt) (*slot.State, error) {
+	st, err := d.slots.State(host)
+	if image := st.Of(st.Candidate).Image; err != nil || st.Candidate == slot.None || hex.EncodeToString(image[:]) != a.Digest {
+		return nil, err
+	}
+	out, err := d.slots.Return(host)
+	return &out.State, err
 }
 
 // refused ends a trial that was started and is not trusted.
-func (d *Dispatcher) refused(ctx context.Context, host string, v *attest.Verdict) {
+func (d *Dispatcher) refused(ctx context.Context, host string, v *attest.Verdict) error {
 	var st *slot.State
 	detail := string(v.Reason())
 	err := d.o.Store.ChangeBoot(ctx, host, func(b *fleet.Boot) error {
@@ -164,7 +162,7 @@ func (d *Dispatcher) refused(ctx context.Context, host string, v *attest.Verdict
 			return err
 		}
 		b.Attempt = nil
-		return d.open.with(host, &b.Entry, func() error {
+		return d.open.during(host, &b.Entry, func() error {
 			if _, err := d.slots.Booted(host, slot.Digest(image), nil); err != nil {
 				return err
 			}
@@ -173,9 +171,10 @@ func (d *Dispatcher) refused(ctx context.Context, host string, v *attest.Verdict
 			return err
 		})
 	})
-	if err == nil && st != nil {
-		_ = d.publish(ctx, host, *st)
+	if err != nil || st == nil {
+		return err
 	}
+	return d.publish(ctx, host, *st)
 }
 
 // sawHost tells what became known of a host, of the machine that it is about.

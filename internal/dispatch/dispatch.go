@@ -15,7 +15,8 @@
 // served again: a power cut in the middle of a download costs nothing. A host that
 // attests with the reset count that it had before was not reset, so somebody else
 // fetched under its address: the try is given back. It is given back, too, when
-// the host was reset only once since, and runs another release.
+// the host was reset only once since, and runs another release, which it fetched
+// when the window was over.
 //
 // Who never attested has no slots: rules decide alone, and nothing of it is
 // written, so forged addresses fill no disk.
@@ -34,13 +35,11 @@ package dispatch
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"time"
 
-	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/assign"
 	"github.com/ingot-os/ingot/internal/bootrule"
@@ -58,6 +57,7 @@ type Store interface {
 
 	Machines(ctx context.Context) ([]fleet.Machine, error)
 	PutMachines(ctx context.Context, list ...fleet.Machine) error
+	RemoveMachines(ctx context.Context, list ...netboot.MAC) error
 	Boot(ctx context.Context, name string) (fleet.Boot, error)
 	Boots(ctx context.Context) (map[string]fleet.Boot, error)
 	ChangeBoot(ctx context.Context, name string, fn func(*fleet.Boot) error) error
@@ -85,17 +85,24 @@ type Options struct {
 	// Link gives the networks in which the server itself is on an interface: those of
 	// a machine that asks there without a relay. Nil: they are not known.
 	Link func(name string) []netip.Prefix
+	// Answer is what a machine is told of a decision: the file that it loads first, or that
+	// there is none that it could start. It must ask the dispatcher nothing. Nil: every
+	// machine starts a release's UKI.
+	Answer func(c netboot.Client, d bootrule.Decision) netboot.Answer
 	// Watcher is told the stages that are known here alone: what hosts attested and
 	// reported. The timeline has them either way. Nil: nobody.
 	Watcher netboot.Watcher
-	Now     func() time.Time // nil: time.Now
+	// Failed is told what could not be kept where no caller waits for an error: host is
+	// a name, or a MAC address, or empty for all. It must not block. Nil: nobody.
+	Failed func(host, step string, err error)
+	Now    func() time.Time // nil: time.Now
 }
 
 // Dispatcher decides and remembers. Its methods may be called concurrently.
 type Dispatcher struct {
 	o     Options
 	slots *netslot.Server
-	open  entries
+	open  changing
 
 	mu      sync.Mutex
 	known   directory
@@ -162,6 +169,13 @@ func (d *Dispatcher) release(digest string) *bootrule.Release {
 	return nil
 }
 
+// failed tells of an error that nobody waits for.
+func (d *Dispatcher) failed(host, step string, err error) {
+	if err != nil && d.o.Failed != nil {
+		d.o.Failed(host, step, err)
+	}
+}
+
 func (d *Dispatcher) now() time.Time { return d.o.Now().UTC() }
 
 // Machine is what a machine has said of itself when it attested; nothing for one
@@ -208,8 +222,10 @@ func (d *Dispatcher) Asked(c netboot.Client) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	old, _ := d.asked.get(c.MAC)
-	d.asked.put(c.MAC, netboot.Client{Arch: c.Arch, UUID: cmp.Or(c.UUID, old.UUID), Addr: c.Addr, Relay: c.Relay, Link: c.Link})
+	old, heard := d.asked.get(c.MAC)
+	// iPXE behind firmware that has asked is a step of its boot; alone it is the firmware.
+	ipxe := c.IPXE && (!heard || old.IPXE)
+	d.asked.put(c.MAC, netboot.Client{Arch: c.Arch, IPXE: ipxe, UUID: cmp.Or(c.UUID, old.UUID), Addr: c.Addr, Relay: c.Relay, Link: c.Link})
 }
 
 // complete adds to who asks for a file what it said when it asked for an address. A
@@ -230,102 +246,3 @@ func (d *Dispatcher) machine(c netboot.Client) fleet.Machine {
 	defer d.mu.Unlock()
 	return d.known.find(c)
 }
-
-// Decision is a decision with what it was made of.
-type Decision struct {
-	bootrule.Decision
-	Host string // "" for a machine that never attested
-
-	key       string // under which boots are kept: the host, or the MAC address
-	ticketKey string // likewise, of the ticket
-	boot      fleet.Boot
-	assigned  *assign.Assignment
-}
-
-// Decide says what a client boots. Nothing changes.
-func (d *Dispatcher) Decide(ctx context.Context, c netboot.Client) (Decision, error) {
-	return d.decide(ctx, d.o.Store, c)
-}
-
-// kept is what a decision reads of a Store.
-type kept interface {
-	Host(ctx context.Context, name string) (*fleet.Host, error)
-	Assignment(ctx context.Context, name string) (*assign.Assignment, error)
-	Boot(ctx context.Context, name string) (fleet.Boot, error)
-}
-
-func (d *Dispatcher) decide(ctx context.Context, k kept, c netboot.Client) (Decision, error) {
-	c = d.complete(c)
-	m := d.machine(c)
-	rules := d.o.Site.Rules()
-	x := bootrule.Case{Facts: d.facts(c, m), Rules: rules, Releases: d.o.Site.Releases(), Now: d.now()}
-	out := Decision{Host: m.Host, key: c.MAC.String()}
-	if m.Host != "" {
-		out.key = m.Host
-	}
-	if err := d.look(ctx, k, &out, &x, c.MAC); err != nil {
-		return out, fmt.Errorf("decide for %s: %w", c.MAC, err)
-	}
-	out.Decision = bootrule.Decide(x)
-	return out, nil
-}
-
-// look reads what the store has of a machine.
-func (d *Dispatcher) look(ctx context.Context, k kept, out *Decision, x *bootrule.Case, mac netboot.MAC) (err error) {
-	if out.boot, err = k.Boot(ctx, out.key); err != nil {
-		return err
-	}
-	x.Ticket, out.ticketKey = out.boot.Ticket, out.key
-	if out.Host == "" {
-		return nil
-	}
-	if x.Ticket == nil || !x.Now.Before(x.Ticket.Expires) { // one that was given before it attested
-		b, err := k.Boot(ctx, mac.String())
-		if err != nil {
-			return err
-		}
-		if b.Ticket != nil {
-			x.Ticket, out.ticketKey = b.Ticket, mac.String()
-		}
-	}
-	if x.Rules != nil && x.Rules.NeedsRecord() {
-		h, err := k.Host(ctx, out.Host)
-		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
-			return err
-		}
-		x.Facts.EK = endorsement(h)
-	}
-	if out.assigned, err = k.Assignment(ctx, out.Host); err != nil {
-		return err
-	}
-	if a := out.assigned; a != nil {
-		x.Assigned = &bootrule.Assigned{Digest: a.Release, Version: a.Version, By: a.By, Approved: a.Approved}
-	}
-	if len(out.boot.Journal) > 0 {
-		x.Peek = func(want bootrule.Release, approved bool) bootrule.Peeked { return d.peek(out, want, approved) }
-	}
-	return nil
-}
-
-// facts are what rules are asked about. What an attested machine has reported of
-// itself counts before what a packet says now.
-func (d *Dispatcher) facts(c netboot.Client, m fleet.Machine) bootrule.Facts {
-	f := bootrule.Facts{MAC: c.MAC, UUID: c.UUID, Arch: c.Arch, IPXE: c.IPXE, Host: m.Host, Serial: m.Serial, Asset: m.Asset, Quarantine: m.Quarantine}
-	if m.MAC == c.MAC && m.UUID != "" {
-		f.UUID = m.UUID
-	}
-	for _, a := range []netip.Addr{c.Addr, c.Relay} {
-		if a.IsValid() && !a.IsUnspecified() {
-			f.Addrs = append(f.Addrs, a)
-		}
-	}
-	if c.Link != "" && !c.Relay.IsValid() && d.o.Link != nil {
-		for _, p := range d.o.Link(c.Link) {
-			f.Addrs = append(f.Addrs, p.Addr())
-		}
-	}
-	return f
-}
-
-// reachable reports whether a host is one that may boot as itself.
-func reachable(h *fleet.Host) bool { return h != nil && h.Record.State != attest.Revoked }

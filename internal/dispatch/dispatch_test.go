@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,9 @@ type machine struct {
 	boot   int
 	runs   string // version; "" is off
 	serial string
+	arch   netboot.Arch // that it asks with; zero: UEFI on amd64
+	path   string       // that it boots by; empty: pxe
+	is     []string     // digests of the releases that its verdict names; none: its version alone
 }
 
 func (r *rig) machine(name string, n int) *machine {
@@ -115,7 +119,16 @@ func (r *rig) machine(name string, n int) *machine {
 	return m
 }
 
-func (m *machine) client() netboot.Client { return netboot.Client{MAC: m.mac, Arch: netboot.EFIX64} }
+func (m *machine) client() netboot.Client {
+	return netboot.Client{MAC: m.mac, Arch: cmp.Or(m.arch, netboot.EFIX64)}
+}
+
+// elsewhere is a reset after which the machine runs what this server did not serve.
+func (m *machine) elsewhere(path, version string) {
+	m.resets++
+	m.boot++
+	m.path, m.runs = path, version
+}
 
 // would is what DHCP says.
 func (m *machine) would() string {
@@ -150,6 +163,7 @@ func (m *machine) start() string {
 	m.r.t.Helper()
 	m.resets++
 	m.boot++
+	m.path = ""
 	got := m.fetch()
 	m.runs = strings.TrimPrefix(got, "hello-")
 	return got
@@ -159,7 +173,7 @@ func (m *machine) start() string {
 func (m *machine) attest(trusted bool) {
 	m.r.t.Helper()
 	var before fleet.Host
-	v := &attest.Verdict{Trusted: trusted, Host: m.name, At: m.r.at, Release: "hello", Version: m.runs, Boot: "pxe", Clock: quote.Clock{ResetCount: m.resets}}
+	v := &attest.Verdict{Trusted: trusted, Host: m.name, At: m.r.at, Release: "hello", Version: m.runs, Boot: cmp.Or(m.path, "pxe"), Clock: quote.Clock{ResetCount: m.resets}}
 	if !trusted {
 		v.Findings = []attest.Finding{{Code: "pcr.mismatch", Detail: "PCR 11"}}
 	}
@@ -167,7 +181,7 @@ func (m *machine) attest(trusted bool) {
 		before = *c.Host
 		c.Host.Trusted, c.Host.At = trusted, m.r.at
 		c.Host.LastSeen = &attest.LastSeen{Clock: v.Clock, At: m.r.at}
-		c.Host.Last = &fleet.Last{Release: "hello", Version: m.runs, Boot: "pxe", Arch: "amd64"}
+		c.Host.Last = &fleet.Last{Release: "hello", Version: m.runs, Boot: cmp.Or(m.path, "pxe"), Manifests: m.is}
 		return nil
 	})
 	if err != nil {
@@ -184,7 +198,7 @@ func (m *machine) report(healthy time.Duration, more ...func(*updateapi.BootRepo
 	if err != nil {
 		m.r.t.Fatal(err)
 	}
-	b := updateapi.BootReport{Boot: fmt.Sprintf("%032x", m.boot), Name: "hello", Version: m.runs, Path: "pxe", MACs: []string{m.mac.String()}, Serial: m.serial,
+	b := updateapi.BootReport{Boot: fmt.Sprintf("%032x", m.boot), Name: "hello", Version: m.runs, Path: cmp.Or(m.path, "pxe"), MACs: []string{m.mac.String()}, Serial: m.serial,
 		Uptime: healthy.Seconds() + 30, Healthy: healthy.Seconds()}
 	for _, f := range more {
 		f(&b)
@@ -389,10 +403,6 @@ func TestMoved(t *testing.T) {
 			t.Errorf("Begin of its own by %s = %v", who, err)
 		}
 	}
-	r.site.rule(t, "default: local\n")
-	if err := r.d.Begin(ctx, m.client(), release(1).Digest); !errors.Is(err, ErrMoved) {
-		t.Errorf("Begin when the rules say local = %v", err)
-	}
 }
 
 func (r *rig) order(name, boot string, force bool) {
@@ -559,7 +569,18 @@ func TestQuarantine(t *testing.T) {
 	}
 	r.crash()
 	m.want("local", m.would())
-	if err := r.d.Order(ctx, m.mac.String(), verifier.BootOrder{Action: verifier.OrderUnquarantine}, "alice"); err != nil {
+	y := r.machine("web-3", 1) // a third one, after somebody has looked
+	y.runs, y.boot, y.resets = "1.0", 78, 6
+	y.report(90 * time.Second)
+	if d, err = r.d.Boot(ctx, m.mac.String()); err != nil || d.Machines[0].ClaimedHost != "web-2" {
+		t.Fatalf("it is shown as %q, %v", d.Machines[0].ClaimedHost, err)
+	}
+	for _, host := range []string{"", "web-1", "web-3"} {
+		if err := r.d.Order(ctx, m.mac.String(), verifier.BootOrder{Action: verifier.OrderUnquarantine, Host: host}, "alice"); err == nil {
+			t.Errorf("an order for %q was taken", host)
+		}
+	}
+	if err := r.d.Order(ctx, m.mac.String(), verifier.BootOrder{Action: verifier.OrderUnquarantine, Host: "web-2"}, "alice"); err != nil {
 		t.Fatal(err)
 	}
 	if k, _ := r.d.Machine(m.mac); k.Host != "web-2" || k.Quarantine != "" {

@@ -41,6 +41,7 @@ func (m *memory) Update(context.Context, string, func(*fleet.Change) error) erro
 }
 func (m *memory) Machines(context.Context) ([]fleet.Machine, error)    { return nil, nil }
 func (m *memory) PutMachines(context.Context, ...fleet.Machine) error  { return nil }
+func (m *memory) RemoveMachines(context.Context, ...netboot.MAC) error { return nil }
 func (m *memory) Timelines(context.Context) ([][]byte, error)          { return nil, nil }
 func (m *memory) PutTimelines(context.Context, []fleet.Timeline) error { return nil }
 func (m *memory) Boots(context.Context) (map[string]fleet.Boot, error) { return m.boots, nil }

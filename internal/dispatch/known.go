@@ -22,13 +22,21 @@ func (d *directory) put(m fleet.Machine) {
 	if d.machines == nil {
 		d.machines, d.hosts, d.uuids = map[netboot.MAC]fleet.Machine{}, map[string][]netboot.MAC{}, map[string][]netboot.MAC{}
 	}
-	if old, ok := d.machines[m.MAC]; ok {
-		drop(d.hosts, old.Host, m.MAC)
-		drop(d.uuids, old.UUID, m.MAC)
-	}
+	d.remove(m.MAC)
 	d.machines[m.MAC] = m
 	enter(d.hosts, m.Host, m.MAC)
 	enter(d.uuids, m.UUID, m.MAC)
+}
+
+// remove forgets a machine.
+func (d *directory) remove(mac netboot.MAC) {
+	old, ok := d.machines[mac]
+	if !ok {
+		return
+	}
+	drop(d.hosts, old.Host, mac)
+	drop(d.uuids, old.UUID, mac)
+	delete(d.machines, mac)
 }
 
 func enter(index map[string][]netboot.MAC, key string, mac netboot.MAC) {

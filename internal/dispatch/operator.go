@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/bootrule"
@@ -19,18 +18,6 @@ import (
 )
 
 var _ verifier.Boots = (*Dispatcher)(nil)
-
-// Bounds of tickets.
-const (
-	defaultTTL = 24 * time.Hour
-	maxTTL     = 30 * 24 * time.Hour
-)
-
-// Codes of refusals.
-const (
-	codeTicket     = "boot.ticket"     // the order makes no sense for this machine
-	codeQuarantine = "boot.quarantine" // there is none
-)
 
 // Lines implements verifier.Boots. Machines that attested come first, by host,
 // then those that were only seen, newest first.
@@ -81,19 +68,22 @@ func (d *Dispatcher) attested() (out []netboot.MAC) {
 
 // readAtOnce has the boots of all machines: a list has thousands.
 type readAtOnce struct {
-	kept
+	reader
 	boots map[string]fleet.Boot
 }
 
-// Boot implements kept.
+// Boot implements reader.
 func (r readAtOnce) Boot(_ context.Context, name string) (fleet.Boot, error) {
 	return r.boots[name], nil
 }
 
-func (d *Dispatcher) line(ctx context.Context, k kept, mac netboot.MAC, last *timeline.Boot) (verifier.BootLine, error) {
+func (d *Dispatcher) line(ctx context.Context, k reader, mac netboot.MAC, last *timeline.Boot) (verifier.BootLine, error) {
 	c, _ := d.client(mac)
 	x, err := d.decide(ctx, k, c)
 	l := verifier.BootLine{MAC: mac.String(), Host: x.Host, Would: would(&x.Decision), Why: x.Reason, Last: x.boot.Recent, Seen: x.boot.RecentAt}
+	if a := d.answer(c, x.Decision); a.Verb != x.Verb {
+		l.Would, l.Why = would(&bootrule.Decision{}), a.Reason
+	}
 	if last != nil {
 		l.Outcome, l.Stage, l.Died, l.Last, l.Seen = last.Outcome, last.Stage, last.Died, cmp.Or(last.Release, l.Last), last.Steps[len(last.Steps)-1].Time
 	}
@@ -115,6 +105,19 @@ func (d *Dispatcher) client(mac netboot.MAC) (netboot.Client, string) {
 	return c, note
 }
 
+// answer is what a machine is told of a decision. Of one whose firmware is a guess it is the
+// decision alone.
+func (d *Dispatcher) answer(c netboot.Client, x bootrule.Decision) netboot.Answer {
+	if d.o.Answer != nil && d.Arch(c.MAC) != netboot.Unknown {
+		return d.o.Answer(c, x)
+	}
+	a := netboot.Answer{Verb: x.Verb, Reason: x.Reason}
+	if x.Release != nil {
+		a.Path = "boot/" + c.MAC.Plain() + "/" + x.Release.Stem() + ".efi"
+	}
+	return a
+}
+
 // would is what a machine would get, in a word.
 func would(x *bootrule.Decision) string {
 	switch {
@@ -128,6 +131,7 @@ func would(x *bootrule.Decision) string {
 
 // Boot implements verifier.Boots.
 func (d *Dispatcher) Boot(ctx context.Context, name string) (*verifier.BootDetail, error) {
+	name = d.spelled(ctx, name)
 	out := &verifier.BootDetail{Now: d.now(), Name: name, Machines: []verifier.BootMachine{}}
 	key, macs, err := d.whose(ctx, name)
 	if err != nil {
@@ -163,6 +167,19 @@ func texts(macs []netboot.MAC) (out []string) {
 		out = append(out, m.String())
 	}
 	return out
+}
+
+// spelled writes a MAC address with colons that has hyphens (as files of machines have) or
+// nothing (as paths of boots have) between its bytes, unless a host has it as its name.
+func (d *Dispatcher) spelled(ctx context.Context, name string) string {
+	mac, err := netboot.ParseMAC(name)
+	if err != nil || strings.Contains(name, ":") || len(d.machinesOf(name)) > 0 {
+		return name
+	}
+	if _, err := d.o.Store.Host(ctx, name); !errors.Is(err, fleet.ErrNotFound) {
+		return name
+	}
+	return mac.String()
 }
 
 // whose resolves a name: a MAC address with colons, which may be of a host, or a
@@ -204,6 +221,9 @@ func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.Boo
 	if m.UUID == "" {
 		m.Claimed = c.UUID
 	}
+	if k.Quarantine != "" {
+		m.ClaimedHost = k.AttestedAs()
+	}
 	if k.Host != "" {
 		h, err := d.o.Store.Host(ctx, k.Host)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
@@ -211,8 +231,10 @@ func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.Boo
 		}
 		m.EK = strings.Join(endorsement(h)[:min(1, len(endorsement(h)))], "")
 	}
-	if x.Release != nil {
-		m.Path = "boot/" + mac.Plain() + "/" + x.Release.Stem() + ".efi"
+	a := d.answer(c, x.Decision)
+	if m.Path = a.Path; a.Verb != x.Verb {
+		m.Chain, m.Trial = false, false
+		m.Steps = append(m.Steps, bootrule.Step{What: "file", Why: a.Reason})
 	}
 	var last *timeline.Boot
 	if n := len(m.Boots); n > 0 {
@@ -220,138 +242,4 @@ func (d *Dispatcher) explain(ctx context.Context, mac netboot.MAC) (verifier.Boo
 	}
 	m.BootLine, err = d.line(ctx, d.o.Store, mac, last)
 	return m, err
-}
-
-// Order implements verifier.Boots.
-func (d *Dispatcher) Order(ctx context.Context, name string, o verifier.BootOrder, by string) error {
-	key, macs, err := d.whose(ctx, name)
-	if err != nil {
-		return err
-	}
-	switch o.Action {
-	case verifier.OrderOnce:
-		return d.once(ctx, key, macs, o, by)
-	case verifier.OrderNoOnce:
-		return d.noOnce(ctx, key, macs)
-	case verifier.OrderUnquarantine:
-		return d.unquarantine(ctx, name, macs)
-	}
-	return &updateapi.Error{Code: updateapi.Malformed, Detail: fmt.Sprintf("there is no action %.40q", o.Action)}
-}
-
-// once keeps a ticket that the machine can follow.
-func (d *Dispatcher) once(ctx context.Context, key string, macs []netboot.MAC, o verifier.BootOrder, by string) error {
-	k, err := d.ticket(o, by)
-	if err != nil {
-		return err
-	}
-	for _, mac := range macs[:min(len(macs), 1)] {
-		if err := d.possible(ctx, mac, k); err != nil {
-			return err
-		}
-	}
-	d.order(key)
-	return d.o.Store.ChangeBoot(ctx, key, func(b *fleet.Boot) error {
-		b.Ticket = k
-		return nil
-	})
-}
-
-func (d *Dispatcher) ticket(o verifier.BootOrder, by string) (*bootrule.Ticket, error) {
-	bad := func(hint, format string, args ...any) (*bootrule.Ticket, error) {
-		return nil, &updateapi.Error{Code: updateapi.Malformed, Detail: fmt.Sprintf(format, args...), Hint: hint}
-	}
-	ttl := defaultTTL
-	if o.TTL != 0 {
-		if o.TTL < 1 || o.TTL > maxTTL.Seconds() {
-			return bad("", "a ticket lasts a second to %d days", int(maxTTL.Hours())/24)
-		}
-		ttl = seconds(o.TTL)
-	}
-	now := d.now()
-	k := &bootrule.Ticket{Kind: o.Boot, Force: o.Force, By: by, At: now, Expires: now.Add(ttl)}
-	target := ""
-	switch kind, rest, _ := strings.Cut(o.Boot, ":"); {
-	case o.Boot == bootrule.Rescue, o.Boot == bootrule.Memtest, o.Boot == bootrule.Install:
-	case kind == bootrule.Install:
-		k.Kind, target = bootrule.Install, rest
-	default:
-		k.Kind, target = bootrule.Once, o.Boot
-	}
-	if target != "" || k.Kind == bootrule.Once {
-		t, err := bootrule.ParseTarget(target)
-		if err != nil {
-			return bad("install, install:RELEASE, rescue, memtest, NAME, NAME@VERSION or sha256:DIGITS", "boot once %.80q: %v", o.Boot, err)
-		}
-		k.Target = t
-	}
-	if o.Force && k.Kind != bootrule.Install {
-		return bad("", "force is for an install")
-	}
-	return k, nil
-}
-
-// possible says why a ticket would bring a machine nothing.
-func (d *Dispatcher) possible(ctx context.Context, mac netboot.MAC, k *bootrule.Ticket) error {
-	c, _ := d.client(mac)
-	m, _ := d.Machine(mac)
-	f := d.facts(c, m)
-	if m.Host != "" {
-		h, err := d.o.Store.Host(ctx, m.Host)
-		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
-			return err
-		}
-		f.EK = endorsement(h)
-	}
-	x := bootrule.Decide(bootrule.Case{Facts: f, Rules: d.o.Site.Rules(), Releases: d.o.Site.Releases(), Ticket: k, Now: d.now()})
-	if x.Verb != netboot.Boot {
-		return &updateapi.Error{Code: codeTicket, Detail: x.Reason, Hint: "ingot hosts " + mac.String() + " --explain"}
-	}
-	return nil
-}
-
-func (d *Dispatcher) noOnce(ctx context.Context, key string, macs []netboot.MAC) error {
-	found := false
-	for _, k := range append([]string{key}, texts(macs)...) {
-		err := d.o.Store.ChangeBoot(ctx, k, func(b *fleet.Boot) error {
-			found = found || b.Ticket != nil
-			b.Ticket = nil
-			if b.Attempt != nil && b.Attempt.Ticket != "" {
-				b.Attempt = nil
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if !found {
-		return &updateapi.Error{Code: codeTicket, Detail: "there is no ticket for " + key}
-	}
-	return nil
-}
-
-// unquarantine takes an operator's word that a machine is whom it attested as.
-func (d *Dispatcher) unquarantine(ctx context.Context, name string, macs []netboot.MAC) error {
-	var list []fleet.Machine
-	for _, mac := range macs {
-		m, _ := d.Machine(mac)
-		if m.Quarantine == "" {
-			continue
-		}
-		// What it was known by is forgotten: its next report says it anew.
-		list = append(list, fleet.Machine{MAC: mac, Host: cmp.Or(m.Claimed, m.Host), Arch: m.Arch, At: d.now()})
-	}
-	if len(list) == 0 {
-		return &updateapi.Error{Code: codeQuarantine, Detail: name + " is not in quarantine"}
-	}
-	if err := d.o.Store.PutMachines(ctx, list...); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, m := range list {
-		d.known.put(m)
-	}
-	return nil
 }

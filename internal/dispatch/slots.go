@@ -16,9 +16,9 @@ import (
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
-// entries are the slots of hosts whose boots are being changed: what netslot does
+// changing are the slots of hosts whose boots are being changed: what netslot does
 // to them is part of that change.
-type entries struct {
+type changing struct {
 	mu   sync.Mutex
 	open map[string]*netslot.Entry
 }
@@ -26,7 +26,7 @@ type entries struct {
 var errClosed = errors.New("its boots are not being changed")
 
 // Change implements netslot.Store.
-func (s *entries) Change(host string, f func(*netslot.Entry) error) error {
+func (s *changing) Change(host string, f func(*netslot.Entry) error) error {
 	s.mu.Lock()
 	e := s.open[host]
 	s.mu.Unlock()
@@ -41,9 +41,9 @@ func (s *entries) Change(host string, f func(*netslot.Entry) error) error {
 	return nil
 }
 
-// with opens the slots of a host while fn runs. Changes of one host come one after
+// during opens the slots of a host while fn runs. Changes of one host come one after
 // the other: the store sees to that.
-func (s *entries) with(host string, e *netslot.Entry, fn func() error) error {
+func (s *changing) during(host string, e *netslot.Entry, fn func() error) error {
 	s.mu.Lock()
 	if s.open == nil {
 		s.open = map[string]*netslot.Entry{}
@@ -60,7 +60,7 @@ func (s *entries) with(host string, e *netslot.Entry, fn func() error) error {
 
 // copyOf are slots of which nothing is kept.
 func (d *Dispatcher) copyOf(host string, e netslot.Entry) *netslot.Server {
-	return &netslot.Server{Store: &entries{open: map[string]*netslot.Entry{host: &e}}, Rules: d.o.Slots, Ready: d.ready}
+	return &netslot.Server{Store: &changing{open: map[string]*netslot.Entry{host: &e}}, Rules: d.o.Slots, Ready: d.ready}
 }
 
 // contentOf is a release as slots name it: by the digest of its manifest.
@@ -111,8 +111,8 @@ func stage(s *netslot.Server, host string, want slot.Content, approved bool) (sl
 	return st, said, err
 }
 
-// served is what slots give out.
-type served struct {
+// choice is what slots give out.
+type choice struct {
 	digest string
 	trial  bool
 	why    string
@@ -120,16 +120,16 @@ type served struct {
 }
 
 // serve stages what is wanted, and serves: the try is used up.
-func serve(s *netslot.Server, host string, want slot.Content, approved bool) (served, error) {
+func serve(s *netslot.Server, host string, want slot.Content, approved bool) (choice, error) {
 	st, said, err := stage(s, host, want, approved)
 	if err != nil {
-		return served{}, err
+		return choice{}, err
 	}
 	out, err := s.Serve(host)
 	if err != nil {
-		return served{}, err
+		return choice{}, err
 	}
-	v := served{digest: hex.EncodeToString(out.Content.Image[:]), trial: out.Slot == out.State.Candidate && out.State.Candidate != slot.None, state: out.State}
+	v := choice{digest: hex.EncodeToString(out.Content.Image[:]), trial: out.Slot == out.State.Candidate && out.State.Candidate != slot.None, state: out.State}
 	v.why = reason(st, out, want, said)
 	return v, nil
 }

@@ -41,12 +41,12 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			_ = d.Keep(context.WithoutCancel(ctx))
+			d.failed("", "keep what was seen of boots", d.Keep(context.WithoutCancel(ctx)))
 			return
 		case mac := <-d.loads:
 			d.loaded(ctx, mac)
 		case <-tick.C:
-			_ = d.Keep(ctx)
+			d.failed("", "keep what was seen of boots", d.Keep(ctx))
 		}
 	}
 }
@@ -77,7 +77,8 @@ func (d *Dispatcher) order(key string) {
 	d.ordered[mac] = true
 }
 
-// Keep writes what has changed of timelines.
+// Keep writes what has changed of timelines. What cannot be written is tried again with
+// the next call.
 func (d *Dispatcher) Keep(ctx context.Context) error {
 	for {
 		list, err := d.o.Timeline.Changed(keepMany)
@@ -89,6 +90,7 @@ func (d *Dispatcher) Keep(ctx context.Context) error {
 			out[i] = fleet.Timeline{MAC: k.MAC, At: k.At, Body: k.Body}
 		}
 		if err := d.o.Store.PutTimelines(ctx, out); err != nil {
+			d.o.Timeline.NotKept(list)
 			return err
 		}
 	}
@@ -102,11 +104,12 @@ func (d *Dispatcher) loaded(ctx context.Context, mac netboot.MAC) {
 		keys = append(keys, m.Host)
 	}
 	for _, k := range keys {
-		_ = d.o.Store.ChangeBoot(ctx, k, func(b *fleet.Boot) error {
+		err := d.o.Store.ChangeBoot(ctx, k, func(b *fleet.Boot) error {
 			if b.Ticket != nil && b.Ticket.Kind == bootrule.Memtest && !b.Ticket.Begun.IsZero() {
 				b.Ticket, b.Attempt = nil, nil
 			}
 			return nil
 		})
+		d.failed(k, "end its ticket", err)
 	}
 }

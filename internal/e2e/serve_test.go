@@ -82,7 +82,7 @@ func TestNetbootTampered(t *testing.T) {
 	needs(t, qemu.AMD64)
 	const mac = "52:54:00:78:00:02"
 	set := newNetFoundry(t).release(t, "1.0.0", "")
-	s := newSite(t, inImage+"dhcp: {mode: off}\ndhcp6: {mode: full, subnets: [{subnet: \"fd00:77::/64\", pool: \"fd00:77::100-fd00:77::1ff\", advertise: true}]}\n", set)
+	s := newSite(t, inImage+"tftp: {listen: \"[fd00:77::1]:69\"}\ndhcp: {mode: off}\ndhcp6: {mode: full, subnets: [{subnet: \"fd00:77::/64\", pool: \"fd00:77::100-fd00:77::1ff\", advertise: true}]}\n", set)
 	s.name(mac, "near-2")
 	foreign := filepath.Join(s.dir, "foreign")
 	if err := os.Mkdir(foreign, 0o755); err != nil {

@@ -44,9 +44,7 @@ func newBox(t *testing.T, f *foundry, set *release.Set, tweak func(*qemu.Machine
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One processor: with two, emulated by QEMU 7.2, a kernel that changes its own
-	// text met its int3 now and then ("Oops: int3"), and a trial ended with a panic.
-	b := &box{t: t, f: f, m: qemu.Machine{CPUs: 1,
+	b := &box{t: t, f: f, m: qemu.Machine{
 		Arch: set.Manifest.Arch, Image: set.Image(), Disk: filepath.Join(t.TempDir(), "disk"),
 		Vars: rig.Vars(set, spec), Forwards: []qemu.Forward{{Guest: 8080}, {Guest: 9443}},
 	}}

@@ -73,6 +73,10 @@ type Last struct {
 	Layout     string      `json:"layout,omitempty"` // id of its disk layout, likewise
 	SecureBoot bool        `json:"secureBoot"`
 	Address    string      `json:"address,omitempty"` // that the evidence came from
+
+	// Manifests are the digests of the releases whose reference the boot matched: one,
+	// unless several have the same reference. Empty: it was not trusted.
+	Manifests []string `json:"manifests,omitempty"`
 }
 
 // Rejected is evidence under the host's name that anybody may have sent.

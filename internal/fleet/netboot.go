@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -25,10 +26,15 @@ type Machine struct {
 	Arch   netboot.Arch `json:"arch"` // of its firmware, as it last asked
 	At     time.Time    `json:"at"`   // of the report
 	// Quarantine says why it boots nothing until an operator has looked at it;
-	// Claimed is the host that attested with its address then.
+	// Claimed is the host that attested with its address then. It stays while the
+	// quarantine does: an operator decides about what he has seen.
 	Quarantine string `json:"quarantine,omitempty"`
 	Claimed    string `json:"claimed,omitempty"`
 }
+
+// AttestedAs is the host that a machine in quarantine attested as: another, or its own
+// with other hardware.
+func (m *Machine) AttestedAs() string { return cmp.Or(m.Claimed, m.Host) }
 
 // Attempt is a boot that the server began to serve: a window that the first byte
 // opens, and attestation or time closes (DESIGN S18).
@@ -45,21 +51,32 @@ type Attempt struct {
 	Resets *uint32 `json:"resets,omitempty"`
 }
 
+// Spent is a ticket that the verdict on a boot has ended, before the first report of
+// that boot could say what it was made by.
+type Spent struct {
+	Kind   string `json:"kind"`
+	Resets uint32 `json:"resets"` // the TPM's reset count in that boot
+}
+
 // Boot is what is kept of the boots of a host, or of a machine that is known by
 // its MAC address alone.
 type Boot struct {
 	netslot.Entry `json:"-"`
 	Ticket        *bootrule.Ticket `json:"ticket,omitempty"`
 	Attempt       *Attempt         `json:"attempt,omitempty"`
-	Seen          string           `json:"seen,omitempty"`   // boot id of the newest report
-	Handed        string           `json:"handed,omitempty"` // kind of the ticket that this boot was made by
-	Fit           bool             `json:"fit,omitempty"`    // the newest report said that all is well
-	Recent        string           `json:"recent,omitempty"` // NAME-VERSION that it last got
-	RecentAt      time.Time        `json:"recentAt,omitzero"`
+	// Lost is a try whose window ended without a word, and over which another attempt
+	// was opened since. The next verdict tells whether it was the host's own.
+	Lost     *Attempt  `json:"lost,omitempty"`
+	Spent    *Spent    `json:"spent,omitempty"`
+	Seen     string    `json:"seen,omitempty"`   // boot id of the newest report
+	Handed   string    `json:"handed,omitempty"` // kind of the ticket that this boot was made by
+	Fit      bool      `json:"fit,omitempty"`    // the newest report said that all is well
+	Recent   string    `json:"recent,omitempty"` // NAME-VERSION that it last got
+	RecentAt time.Time `json:"recentAt,omitzero"`
 }
 
 func (b *Boot) empty() bool {
-	return len(b.Journal) == 0 && len(b.Rejected) == 0 && b.Ticket == nil && b.Attempt == nil && b.Recent == "" && b.Seen == ""
+	return len(b.Journal) == 0 && len(b.Rejected) == 0 && b.Ticket == nil && b.Attempt == nil && b.Lost == nil && b.Spent == nil && b.Recent == "" && b.Seen == ""
 }
 
 // Boot gives what is kept of a host, or of a machine by its MAC address with
@@ -161,6 +178,21 @@ func (s *SQLite) PutMachines(ctx context.Context, list ...Machine) error {
 			}
 			if err != nil {
 				return fmt.Errorf("write machine %s: %w", m.MAC, err)
+			}
+		}
+		return nil
+	}
+	return s.run(ctx, o)
+}
+
+// RemoveMachines forgets machines by their addresses.
+func (s *SQLite) RemoveMachines(ctx context.Context, list ...netboot.MAC) error {
+	o := new(op)
+	o.do = func() error {
+		o.dirty = true
+		for _, mac := range list {
+			if err := s.exec("DELETE FROM machines WHERE mac = ?", mac.Plain()); err != nil {
+				return fmt.Errorf("remove machine %s: %w", mac, err)
 			}
 		}
 		return nil

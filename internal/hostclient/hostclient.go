@@ -225,6 +225,9 @@ func (c *Client) do(h *http.Client, r *http.Request, answer any) error {
 		}
 		return nil
 	}
+	if resp.StatusCode == http.StatusNotFound && r.URL.Path == updateapi.SlotsPath && strings.Contains(string(b), unslotted) {
+		return &NoSlotsError{Host: c.host, Addr: c.addr}
+	}
 	e := new(updateapi.Error)
 	if json.Unmarshal(b, e) != nil || e.Code == "" {
 		return fmt.Errorf("ask %s: status %s: %.200q", c.addr, resp.Status, strings.TrimSpace(string(b)))

@@ -87,7 +87,26 @@ func (e *PlainError) Error() string {
 
 // Hint says what its recipe lacks.
 func (e *PlainError) Hint() string {
-	return "an image takes updates when its recipe has update: and trust: with an operator authority (ingot keys export); this one has to be flashed, or updated from a stick"
+	return "an image takes updates when its recipe has update: and trust: with an operator authority (ingot keys export); this one has to be flashed, or updated from a stick; one that runs from memory follows ingot hosts HOST --assign VERSION"
+}
+
+// NoSlotsError means that the machine was not started from a slot.
+type NoSlotsError struct {
+	Host string
+	Addr string // with the port
+}
+
+// unslotted is in what such a machine answers.
+const unslotted = "not started from a slot"
+
+// Error implements error.
+func (e *NoSlotsError) Error() string {
+	return e.Host + ": this machine has no slots: it runs from memory"
+}
+
+// Hint says where to look instead.
+func (e *NoSlotsError) Hint() string {
+	return fmt.Sprintf("http://%s/v1/status says how it is and what failed, http://%s/v1/logs has its log", e.Addr, e.Addr)
 }
 
 // config checks the machine in VerifyConnection: neither of the two ways is the

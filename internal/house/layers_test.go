@@ -28,7 +28,7 @@ var layers = [][]string{
 		"boot/cmdline", "boot/pe", "boot/efivar", "boot/varstore", "boot/bls", "boot/slot",
 		"boot/pkcs7", "boot/authenticode", "boot/esl",
 		"attest/pcr", "attest/phase", "attest/statement", "attest/eventlog", "attest/predict", "attest/quote", "attest/policy",
-		"pxe/netboot", "pxe/dhcp", "pxe/dhcp6",
+		"pxe/netboot", "pxe/dhcp", "pxe/dhcp6", "pxe/limit",
 	},
 	{ // 1 edges: each wraps one outside thing
 		"partition/erofs", "initramfs/gobuild", "attest/tpm", "pxe/tftp", "pxe/httpboot", "pxe/dhcpd", "pxe/dhcpd6",

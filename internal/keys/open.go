@@ -67,9 +67,10 @@ func (s *Set) load(k Key) error {
 	if !filepath.IsLocal(k.Public) {
 		return fmt.Errorf("public part %q is not in the folder", k.Public)
 	}
-	b, err := readFile(filepath.Join(s.dir, k.Public))
+	path := filepath.Join(s.dir, k.Public)
+	b, err := readFile(path)
 	if err != nil {
-		return err
+		return &FileError{path, k.Purpose, err}
 	}
 	pub, cert, err := parsePublic(b)
 	if err != nil {
@@ -219,6 +220,9 @@ func (s *Set) signer(ctx context.Context, p Purpose) (crypto.Signer, error) {
 	} else {
 		key, err = reach(ctx, k.URI, s.pub[p])
 	}
+	if file := (*FileError)(nil); errors.As(err, &file) {
+		file.Purpose = p
+	}
 	if err != nil {
 		return nil, fmt.Errorf("use %s key: %w", p, err)
 	}
@@ -239,7 +243,7 @@ func (s *Set) resolve(name string) string {
 func readPrivate(path string) (crypto.Signer, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, &FileError{Path: path, Err: err}
 	}
 	defer f.Close()
 	info, err := f.Stat() // of what is read: the name may be given to another file meanwhile
@@ -247,7 +251,7 @@ func readPrivate(path string) (crypto.Signer, error) {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("read %s: mode %04o lets others read it; want 0600", path, mode)
+		return nil, &FileError{Path: path, Err: fmt.Errorf("read %s: mode %04o %w; want 0600", path, mode, errOpen)}
 	}
 	b, err := readAll(f)
 	if err != nil {

@@ -1,17 +1,15 @@
 package machine
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/internal/strictyaml/keydoc/keydoctest"
 )
 
 const whole = `# one of many
@@ -89,31 +87,11 @@ func TestParseRefusesLargeFiles(t *testing.T) {
 }
 
 func TestSchemaAgreesWithParser(t *testing.T) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("urn:ingot:machine", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("urn:ingot:machine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func(name, text string, wantOK bool) {
-		var v any
-		if err := yaml.Unmarshal([]byte(text), &v); err != nil || v == nil {
-			return
-		}
-		if err := schema.Validate(v); (err == nil) != wantOK {
-			t.Errorf("%s: schema says %v", name, err)
-		}
-	}
-	check("whole", whole, true)
+	texts := []keydoctest.Text{{Name: "whole", YAML: whole}}
 	for _, tt := range bad {
-		check(tt.name, tt.text, !tt.structural)
+		texts = append(texts, keydoctest.Text{Name: tt.name, YAML: tt.text, Refused: tt.structural})
 	}
+	keydoctest.Agree(t, Schema(), texts...)
 }
 
 func TestSchemaAndReferenceAreCurrent(t *testing.T) {

@@ -66,7 +66,14 @@ func TestHostsReachEachOtherAndNobodyElse(t *testing.T) {
 	a, b := pair(t)
 	for _, address := range []string{"10.9.0.2:7", "[fd09::2]:7"} {
 		echo(t, b, address)
-		if got, err := ask(t, a, address, []byte("hello")); got != "hello" {
+		got, err := ask(t, a, address, []byte("hello"))
+		for range 9 { // the first datagram waits for its neighbour, too, which a busy computer finds late
+			if err == nil {
+				break
+			}
+			got, err = ask(t, a, address, []byte("hello"))
+		}
+		if got != "hello" {
 			t.Errorf("%s answers %q, %v", address, got, err)
 		}
 	}

@@ -12,7 +12,7 @@
 //
 // A slot is a name for a release here: nothing is written into it. Serve uses up
 // a try, so a server calls it with the first byte of the payload and not for a
-// probe, and Peek to say what it would serve.
+// probe. What it would serve, Serve says on a copy of the entry.
 //
 // Limits: whether a machine is who it says is for the caller to know. State of
 // one boot (since when checks hold) is in memory; after a restart of the server
@@ -89,27 +89,6 @@ func (s *Server) Enrol(host string, c slot.Content) error {
 		return fmt.Errorf("enrol %s: %w", host, err)
 	}
 	return nil
-}
-
-// Peek says what Serve would serve. Nothing changes.
-func (s *Server) Peek(host string) (slot.Slot, slot.Content, error) {
-	none := errors.New("nothing is kept")
-	var out Outcome
-	err := s.Store.Change(host, func(e *Entry) error {
-		b := boot{server: s, entry: &Entry{e.Journal, e.Rejected}}
-		if err := b.load(); err != nil {
-			return err
-		}
-		if err := b.give(slot.Event{Kind: slot.Booted, Boot: slot.Boot{}}); err != nil {
-			return err
-		}
-		out = b.out
-		return none
-	})
-	if !errors.Is(err, none) {
-		return slot.None, slot.Content{}, fmt.Errorf("what %s boots: %w", host, err)
-	}
-	return out.Slot, out.Content, nil
 }
 
 // Serve says what a machine that asks for it boots now.

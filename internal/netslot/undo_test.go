@@ -9,7 +9,7 @@ import (
 // TestReturn: a try that was not the machine's own is there again; one that was
 // seen is not.
 func TestReturn(t *testing.T) {
-	s := server(t, &memory{entries: map[string]Entry{}})
+	s := server(t, inMemory())
 	do := func(out Outcome, err error) Outcome { t.Helper(); return must(t, out, err) }
 	do(s.Handle("web-1", slot.Event{Kind: slot.Stage, Release: v2}))
 	do(s.Handle("web-1", slot.Event{Kind: slot.Approve}))

@@ -73,6 +73,7 @@ func defaultUpdate(u *appliance.Update) {
 	def(&u.Health, seconds(60))
 	def(&u.Limit, seconds(10*60))
 	def(&u.Soak, seconds(60*60))
+	def(&u.Patrol, seconds(24*60*60))
 	def(&u.Tries, 3)
 	def(&u.Watchdog, seconds(60))
 }

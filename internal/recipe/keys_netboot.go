@@ -17,7 +17,7 @@ attest: {}
 trust: {keys: ./trust}`},
 	{Path: "install.to", Required: true, Also: []string{"target"},
 		Expect:  "say what stays the same: {path: pci-0000:00:04.0}, {serial: S6PTNM0T*} or {minSize: 32G}; a name like /dev/sda is another disk's after the next start",
-		Doc:     "Which disk. All of what is given must be so, and exactly one disk of the machine must be left; `{}` is right where there is one only. Removable disks never count. A machine that finds none or several writes nothing and lists those that it has, by these names.",
+		Doc:     "Which disk. All of what is given must be so, and exactly one disk of the machine must be left; `{}` is right where there is one only. Removable disks never count, disks on USB and SD cards only with `path` or `serial`. A machine that finds none or several writes nothing and lists those that it has, by these names.",
 		Example: "to: {path: pci-0000:00:04.0}"},
 	{Path: "install.to.path", MinLen: 1, Also: []string{"by-path"}, Doc: "Place on the bus; `*` and `?` stand for others. A name from `/dev/disk/by-path` is right, too.", Example: `path: "pci-0000:00:1f.2*"`},
 	{Path: "install.to.serial", MinLen: 1, Also: []string{"wwid", "id", "by-id"}, Doc: "Serial number or WWID; `*` and `?` stand for others. A name from `/dev/disk/by-id` is right, too.", Example: `serial: "S6*"`},

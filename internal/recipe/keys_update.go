@@ -23,6 +23,7 @@ attest: {server: "https://ingot.example.com:9444"}`},
 	{Path: "update.health", Default: "1m", Also: []string{"healthy", "stable"}, Doc: "Time for which all checks must hold without a gap, at least 1s.", Example: "health: 5m"},
 	{Path: "update.limit", Default: "10m", Also: []string{"timeout", "deadline"}, Doc: "Time after which a version that is not good has failed, at most 24h.", Example: "limit: 20m"},
 	{Path: "update.soak", Default: "1h", Doc: "Time of running after which the floor rises to the `securityEpoch` of a version that became good, at most 720h.", Example: "soak: 24h"},
+	{Path: "update.patrol", Default: "24h", Also: []string{"scrub", "verify"}, Doc: "Time within which a running machine compares the slots that it knows the digests of, and their root partitions, with these, 1s to 720h. A slot that differs or cannot be read is no way back any more, and the server is told; it is written again by the next update, or when an operator sends its release once more.", Example: "patrol: 6h"},
 	{Path: "update.tries", Min: 1, Max: 100, Default: "3", Also: []string{"attempts", "retries"}, Doc: "How often a version may fail with evidence until it is rejected.", Example: "tries: 1"},
 	{Path: "update.watchdog", Default: "1m", Doc: "Time without a sign of life after which the hardware watchdog resets a machine that tries a new version, 10s to 10m.", Example: "watchdog: 30s"},
 }

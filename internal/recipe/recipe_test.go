@@ -315,7 +315,7 @@ func FuzzParse(f *testing.F) {
 // up to the format that is written.
 func TestUpdateDefaults(t *testing.T) {
 	r := mustParse(t, "name: probe\nversion: \"1\"\ntrust: {keys: ./trust}\nupdate: {}\ndata: {schema: 4}\n")
-	want := appliance.Update{Interval: seconds(300), Bless: "health", Health: seconds(60), Limit: seconds(600), Soak: seconds(3600), Tries: 3, Watchdog: seconds(60)}
+	want := appliance.Update{Interval: seconds(300), Bless: "health", Health: seconds(60), Limit: seconds(600), Soak: seconds(3600), Patrol: seconds(86400), Tries: 3, Watchdog: seconds(60)}
 	if r.Update == nil || *r.Update != want {
 		t.Errorf("update is %+v, want %+v", r.Update, want)
 	}

@@ -62,6 +62,7 @@ func (c *checker) updateTimes(u *appliance.Update) {
 		{"update.health", u.Health, time.Second, 24 * time.Hour, "use 1s to 24h"},
 		{"update.limit", u.Limit, time.Second, 24 * time.Hour, "use 1s to 24h"},
 		{"update.soak", u.Soak, time.Second, 720 * time.Hour, "use 1s to 720h"},
+		{"update.patrol", u.Patrol, time.Second, 720 * time.Hour, "use 1s to 720h"},
 		// Below it an ordinary start of a machine is a hang; the watchdogs of
 		// common chip sets count little more than ten minutes.
 		{"update.watchdog", u.Watchdog, 10 * time.Second, 10 * time.Minute, "use 10s to 10m"},

@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/internal/regular"
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/internal/ui"
 )
 
 // Config is serve.yaml. Paths in it are relative to the file; Load makes them
@@ -162,13 +164,24 @@ const maxConfig = 4 << 20
 func Load(path string) (*Config, error) {
 	data, err := regular.Read(path, maxConfig)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, &ui.Error{Err: fmt.Errorf("read configuration: %w", err), Hint: unread(path, err)}
 	}
 	c, err := Parse(path, data)
 	if err != nil {
 		return nil, err
 	}
 	return c, c.readReservations()
+}
+
+// unread says what to do about a file that cannot be read.
+func unread(path string, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "-c names a file with at least releases: [DIR] (docs/serve.md); without one: ingot serve --release out --keys keys --interface eth1"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user of the server read " + path
+	}
+	return ""
 }
 
 // Parse reads a configuration; path is where its relative paths begin.

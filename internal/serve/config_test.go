@@ -1,18 +1,15 @@
 package serve
 
 import (
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"github.com/ingot-os/ingot/internal/golden"
 	"github.com/ingot-os/ingot/internal/strictyaml"
+	"github.com/ingot-os/ingot/internal/strictyaml/keydoc/keydoctest"
 	"github.com/ingot-os/ingot/pxe/dhcp"
 )
 
@@ -239,31 +236,11 @@ func TestParseReportsEveryMistake(t *testing.T) {
 }
 
 func TestSchemaAgreesWithParser(t *testing.T) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("urn:ingot:serve", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("urn:ingot:serve")
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func(name, text string, wantOK bool) {
-		var v any
-		if err := yaml.Unmarshal([]byte(text), &v); err != nil || v == nil || strings.Contains(text, "---") {
-			return
-		}
-		if err := schema.Validate(v); (err == nil) != wantOK {
-			t.Errorf("%s: schema says %v", name, err)
-		}
-	}
-	check("whole", whole, true)
+	texts := []keydoctest.Text{{Name: "whole", YAML: whole}}
 	for _, tt := range bad {
-		check(tt.name, tt.text, !tt.structural)
+		texts = append(texts, keydoctest.Text{Name: tt.name, YAML: tt.text, Refused: tt.structural})
 	}
+	keydoctest.Agree(t, Schema(), texts...)
 }
 
 func TestSchemaAndReferenceAreCurrent(t *testing.T) {
@@ -283,4 +260,30 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("configuration %v, error %v", c, err)
 		}
 	})
+}
+
+// TestTooManyAddresses: the policy bounds all pools together; that has its line, and a hint
+// with the numbers that the reference of the keys has, too.
+func TestTooManyAddresses(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(one + "dhcp:\n  mode: full\n  subnets:\n")
+	for i := range 5 {
+		fmt.Fprintf(&b, "    - {subnet: 10.%d.0.0/15, pools: [10.%[1]d.0.1-10.%[1]d.255.255]}\n", 2*i)
+	}
+	c, err := Parse("s.yaml", []byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{c: c}
+	_, err = dhcp.Compile(s.dhcpConfig(c))
+	if err == nil {
+		t.Fatal("the policy takes them")
+	}
+	err = s.dhcpError(err)
+	if got := trouble(err); !strings.Contains(got.What, "s.yaml:5:5: dhcp configuration: pools and reservations of 327675 addresses together, more than 262144") || !strings.Contains(got.Hint, "all pools and reservations together 262144: write smaller pools") {
+		t.Errorf("%+v", got)
+	}
+	if !strings.Contains(string(Reference()), "up to 65,536 in a subnet, and up to 262,144 in all subnets") || dhcp.MaxAddresses != 262144 || dhcp.MaxPool != 65536 {
+		t.Error("the reference has other numbers")
+	}
 }

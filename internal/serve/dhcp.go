@@ -101,7 +101,17 @@ func (s *Server) dhcpError(err error) error {
 			return s.c.bindError(key, "dhcp", "udp", port, err)
 		}
 	}
-	return s.c.wrong("dhcp", "dhcp", "", "%v", err)
+	return s.c.policyError(err)
+}
+
+// policyError is what the policy of DHCP does not take. The file was checked before, but for
+// how much it is.
+func (c *Config) policyError(err error) error {
+	hint := ""
+	if errors.Is(err, dhcp.ErrMany) {
+		hint = fmt.Sprintf("pools of a subnet may have %d addresses, all pools and reservations together %d: write smaller pools, or give some subnets to another server", dhcp.MaxPool, dhcp.MaxAddresses)
+	}
+	return c.wrong("dhcp.subnets", "dhcp", hint, "%v", err)
 }
 
 // dhcpConfig is what a configuration means for DHCP. The addresses of files are

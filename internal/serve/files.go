@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -74,11 +73,7 @@ func (s *Server) bootCertificate(ctx context.Context) (*atomic.Pointer[tls.Certi
 		}
 		by, err := attestd.Authority(ctx, s.o.Set, keys.Boot)
 		if err != nil {
-			hint := "ingot keys add " + s.c.Keys + " boot; then enrol its certificate in the firmware (docs/netboot-http.md)"
-			if errors.Is(err, fs.ErrNotExist) {
-				hint = "for HTTPS a server needs boot.key of the whole key set, too"
-			}
-			return nil, &ui.Error{Err: fmt.Errorf("https: %w", err), Hint: hint}
+			return nil, &ui.Error{Err: fmt.Errorf("https: %w", err), Hint: attestd.LackHint(err, s.o.Set, s.c.Keys, keys.Boot)}
 		}
 		names := s.names()
 		load = func() (tls.Certificate, error) {

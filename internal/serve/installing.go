@@ -35,7 +35,7 @@ func (i *installs) saw(ctx context.Context, host string, now *updateapi.Installi
 		return
 	}
 	level := slog.LevelInfo
-	if step.Phase == updateapi.InstallRefused || step.Phase == updateapi.InstallFailed {
+	if step.Phase != updateapi.InstallWriting && step.Detail != "" { // refused, failed, or without boot entries
 		level = slog.LevelWarn
 	}
 	i.log.Log(ctx, level, "install", "host", host, "phase", step.Phase, "disk", step.Disk, "detail", step.Detail)

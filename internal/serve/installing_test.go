@@ -21,7 +21,7 @@ func TestInstalls(t *testing.T) {
 		{Ticket: "1", Phase: updateapi.InstallFailed, Disk: "/dev/vda", Detail: "cut"},
 		{Ticket: "1", Phase: updateapi.InstallFailed, Disk: "/dev/vda", Detail: "cut"},
 		{Ticket: "1", Phase: updateapi.InstallDone, Disk: "/dev/vda"},
-		{Ticket: "2", Phase: updateapi.InstallDone, Disk: "/dev/vda"},
+		{Ticket: "2", Phase: updateapi.InstallDone, Disk: "/dev/vda", Detail: "no boot entries"},
 	} {
 		i.saw(t.Context(), "web-1", step)
 	}
@@ -34,7 +34,7 @@ func TestInstalls(t *testing.T) {
 		`INFO msg=install host=web-1 phase=writing disk=/dev/vda detail=""`,
 		`WARN msg=install host=web-1 phase=failed disk=/dev/vda detail=cut`,
 		`INFO msg=install host=web-1 phase=done disk=/dev/vda detail=""`,
-		`INFO msg=install host=web-1 phase=done disk=/dev/vda detail=""`,
+		`WARN msg=install host=web-1 phase=done disk=/dev/vda detail="no boot entries"`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -49,7 +49,7 @@ var linkText = regexp.MustCompile(linkPattern)
 
 var releaseKeys = []strictyaml.Key{
 	{Path: "releases", Required: true, MinLen: 1, Expect: "name at least one directory", Also: []string{"release", "images"},
-		Doc:     "Image sets as `ingot build` writes them, or directories of image sets. They are looked at every 5 seconds: a set that appears under its name whole (make it beside, then rename) is served from then on; one that is not signed by `trust`, was edited or is half-copied is refused with the reason, and the others go on.",
+		Doc:     "Image sets as `ingot build` writes them, or directories of image sets. They are looked at every 5 seconds: a set that appears under its name whole (make it beside, then rename) is served from then on; one that is not signed by `trust`, was edited or is half-copied is refused with the reason until its files change, and the others go on.",
 		Example: "releases: [/srv/ingot/releases]"},
 	{Path: "default", MinLen: 1, Without: "rules", Also: []string{"boot", "fallback"}, Default: "the only appliance there is; with several `local`",
 		Doc:     "What every machine boots, when there are no `rules` (which have a `default` of their own): `NAME`, the newest release of an appliance; `NAME@VERSION`; or `local`: machines are told to go on with their next boot option.",
@@ -80,7 +80,7 @@ var siteKeys = []strictyaml.Key{
 }
 
 var dhcpKeys = []strictyaml.Key{
-	{Path: "dhcp", Default: "`{mode: proxy}`", Doc: "DHCP for IPv4. `proxy` answers beside the DHCP server that there is: that one gives addresses, this one says what to boot. `full` gives both: exactly one such server may be on a network. [netboot-dhcp.md](netboot-dhcp.md)",
+	{Path: "dhcp", Default: "`{mode: proxy}`", Doc: "DHCP for IPv4. `proxy` answers beside the DHCP server that there is: that one gives addresses, this one says what to boot. `full` gives both: exactly one such server may be on a network. `off` answers nobody: for files and attestation alone. [netboot-dhcp.md](netboot-dhcp.md)",
 		Example: `dhcp:
   mode: full
   subnets:
@@ -99,7 +99,7 @@ var dhcpKeys = []strictyaml.Key{
 	{Path: "dhcp.reservations", MinLen: 1, With: "subnets", Default: "none", Doc: "File with a line for each machine, `MAC ADDRESS [NAME]`, for more of them than one writes under `subnets`: up to 65536. The address says of which subnet it is; `#` begins a comment. It is read again with `serve.yaml`.", Example: "reservations: machines.txt"},
 	{Path: "dhcp.subnets", Also: []string{"subnet", "networks", "ranges"}, Doc: "Where addresses are given, for `full`: the subnet of each link that is served, and those behind relays."},
 	{Path: "dhcp.subnets[].subnet", Required: true, Also: []string{"network", "cidr", "prefix"}, Doc: "The subnet.", Example: "subnet: 192.0.2.0/24"},
-	{Path: "dhcp.subnets[].pools", Also: []string{"pool", "range", "ranges"}, Default: "none: reservations only", Doc: "Addresses for machines without a reservation.", Example: "pools: [192.0.2.100-192.0.2.200]"},
+	{Path: "dhcp.subnets[].pools", Also: []string{"pool", "range", "ranges"}, Default: "none: reservations only", Doc: "Addresses for machines without a reservation: up to 65,536 in a subnet, and up to 262,144 in all subnets, reservations included.", Example: "pools: [192.0.2.100-192.0.2.200]"},
 	{Path: "dhcp.subnets[].router", Also: []string{"gateway"}, Default: "none", Doc: "Default route.", Example: "router: 192.0.2.1"},
 	{Path: "dhcp.subnets[].dns", Also: []string{"nameservers"}, Doc: "Resolvers.", Example: "dns: [192.0.2.53]"},
 	{Path: "dhcp.subnets[].ntp", Doc: "Time servers.", Example: "ntp: [192.0.2.123]"},
@@ -149,7 +149,7 @@ var fileKeys = []strictyaml.Key{
 }
 
 var trialKeys = []strictyaml.Key{
-	{Path: "trial", Also: []string{"slots", "tries", "update"}, Doc: "How a machine without a disk tries a release that was assigned to it: the server keeps its slots. What is not trusted does not become good, whatever stands here. [netboot.md](netboot.md)", Example: "trial: {health: 5m, limit: 20m}"},
+	{Path: "trial", Also: []string{"slots", "tries", "update"}, Doc: "How a machine without a disk tries a release that was assigned to it: the server keeps its slots. What is not trusted does not become good, whatever stands here. [updates.md](updates.md#machines-without-a-disk)", Example: "trial: {health: 5m, limit: 20m}"},
 	{Path: "trial.tries", Min: 1, Max: 100, Default: "3", Doc: "Failures after which a release is not tried again by that machine."},
 	{Path: "trial.health", Default: "1m", Doc: "For how long the machine must be healthy without a gap until the release is good.", Example: "health: 5m"},
 	{Path: "trial.limit", Default: "10m", Also: []string{"timeout"}, Doc: "Until when it must be healthy; then the try has failed, and the machine starts again with the last good release.", Example: "limit: 20m"},

@@ -16,6 +16,7 @@ type Link struct {
 	Index    int            `json:"-"`
 	MTU      int            `json:"mtu"`
 	Prefixes []netip.Prefix `json:"addresses"` // its own, with their subnets; IPv4 first
+	loopback bool
 }
 
 // Addr4 is the first IPv4 address of the link; zero when it has none.
@@ -57,7 +58,7 @@ func (c *Config) links() ([]Link, error) {
 }
 
 func link(i net.Interface) Link {
-	l := Link{Name: i.Name, Index: i.Index, MTU: i.MTU}
+	l := Link{Name: i.Name, Index: i.Index, MTU: i.MTU, loopback: i.Flags&net.FlagLoopback != 0}
 	list, _ := i.Addrs() // a link that has just gone has none
 	for _, a := range list {
 		n, ok := a.(*net.IPNet)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ingot-os/ingot/internal/chain"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -121,12 +122,16 @@ func (h verdicts) Handle(ctx context.Context, r slog.Record) error {
 func (h verdicts) Enabled(context.Context, slog.Level) bool { return true }
 
 // named fills in what the path of a file says: boot/MAC/RELEASE.efi. A path is the
-// client's word, as its MAC address is everywhere.
+// client's word, as its MAC address is everywhere. What iPXE loads is told by the name
+// that people know, without the directory that holds its files together.
 type named struct{ netboot.Watcher }
 
 // Saw implements netboot.Watcher.
 func (n named) Saw(e netboot.Event) {
 	dir, file, _ := strings.Cut(strings.TrimPrefix(e.Path, "boot/"), "/")
+	if of, rest, deep := strings.Cut(file, "/"); deep && chain.IsDir(of) {
+		file, e.Path = rest, "boot/"+dir+"/"+rest
+	}
 	if mac, err := netboot.ParseMAC(dir); err == nil && e.MAC.IsZero() {
 		e.MAC = mac
 	}

@@ -39,6 +39,11 @@ func TestLogLine(t *testing.T) {
 	if _, ok := got["address"]; ok {
 		t.Error("an address that nobody knows")
 	}
+	out.Reset()
+	named{b}.Saw(netboot.Event{Time: time.Unix(1700000000, 0), Stage: netboot.First, Path: "boot/525400123456/0123456789abcdef/hello-1.0.0.efi"})
+	if s := out.String(); !strings.Contains(s, `"release":"hello-1.0.0"`) || !strings.Contains(s, `"path":"boot/525400123456/hello-1.0.0.efi"`) {
+		t.Errorf("what iPXE loads: %s", s)
+	}
 }
 
 // TestLogIsBounded: a flood of questions does not fill the disk, and what was left

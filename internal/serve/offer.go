@@ -18,8 +18,9 @@ import (
 
 // offer is the releases that can be booted.
 type offer struct {
-	list []bootrule.Release
-	sets map[string]*bootable // by digest of the manifest
+	catalog *verifier.Catalog // that it is of
+	list    []bootrule.Release
+	sets    map[string]*bootable // by digest of the manifest
 }
 
 // bootable is a release with all that is served of it.
@@ -45,29 +46,37 @@ func (b *bootable) unchained(a netboot.Arch) (err error) {
 	return err
 }
 
-// use offers what a catalog has. A release whose files are not those of its
-// manifest is refused, and the others go on.
-func (t *site) use(ctx context.Context, c *verifier.Catalog) error {
-	o := &offer{sets: map[string]*bootable{}}
-	var kept []bootfiles.Set
+// check looks at the files of what a catalog has. A release whose files are not those
+// of its manifest is refused in the catalog, and the others go on; so it is done before
+// anybody else has the catalog.
+func (t *site) check(ctx context.Context, c *verifier.Catalog) (*offer, error) {
+	o := &offer{catalog: c, sets: map[string]*bootable{}}
 	for _, r := range c.Releases {
 		b, err := t.bootable(ctx, r)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if err != nil {
-			c.Refused = append(c.Refused, verifier.Refused{Dir: r.Dir, Reason: "it cannot be booted from here: " + err.Error()})
+			c.Refused = append(c.Refused, verifier.NewRefused(r.Dir, fmt.Errorf("it cannot be booted from here: %w", err)))
 			continue
 		}
 		o.list = append(o.list, bootrule.Release{Digest: r.Digest, Name: r.Name, Version: r.Version, Arch: r.Arch, Epoch: r.Epoch})
 		o.sets[r.Digest] = b
+	}
+	return o, nil
+}
+
+// use serves an offer from now on.
+func (t *site) use(ctx context.Context, o *offer) error {
+	var kept []bootfiles.Set
+	for _, b := range o.sets {
 		kept = append(kept, b.Set)
 	}
-	t.catalog = c
+	t.catalog = o.catalog
 	t.offered.Store(o)
 	t.files.Retain(kept)
 	t.metrics.releases.WithLabelValues("loaded").Set(float64(len(o.list)))
-	t.metrics.releases.WithLabelValues("refused").Set(float64(len(c.Refused)))
+	t.metrics.releases.WithLabelValues("refused").Set(float64(len(o.catalog.Refused)))
 	if t.c.Load().Rules == "" && t.ruled.Load() != nil {
 		return t.loadRules(ctx) // without rules and default, the only appliance is it
 	}
@@ -90,7 +99,7 @@ func (t *site) bootable(ctx context.Context, r verifier.Release) (*bootable, err
 	}
 	defer uki.Close()
 	// What iPXE cannot be told still boots without it.
-	b.parts, b.whole = chain.Split(uki, uki.Size(), m)
+	b.parts, b.whole = chain.Split(uki, uki.Size(), m, r.Digest)
 	return b, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/ingot-os/ingot/internal/strictyaml"
 	"github.com/ingot-os/ingot/internal/ui"
@@ -25,12 +26,22 @@ type Plan struct {
 	Machines  int                `json:"machines"` // files of machine.yaml
 	Subnets   []Subnet           `json:"-"`
 	Boots     []Would            `json:"boots"`
-	More      int                `json:"more,omitempty"` // reservations that Boots leaves out
-	Certified bool               `json:"attestation"`    // there is an attestation API
-	Trusts    bool               `json:"-"`              // somebody may sign releases, or anybody
+	More      int                `json:"more,omitempty"`    // reservations that Boots leaves out
+	Certified bool               `json:"attestation"`       // there is an attestation API
+	Trusts    bool               `json:"-"`                 // somebody may sign releases, or anybody
+	Running   bool               `json:"running,omitempty"` // a server has the state, which is told to Check
+	Troubles  []Trouble          `json:"troubles,omitempty"`
 }
 
-// Port is a port that a part uses. Trouble says why it cannot be had now.
+// Trouble is why the server would not start, or not serve what the configuration names,
+// beside what Ports and Refused have.
+type Trouble struct {
+	What string `json:"what"`
+	Hint string `json:"hint,omitempty"`
+}
+
+// Port is a port that a part uses. Trouble says why it cannot be had now; Running, that the
+// server has it that runs with the same state.
 type Port struct {
 	Part    string `json:"part"`
 	Network string `json:"network"`
@@ -38,6 +49,7 @@ type Port struct {
 	Link    string `json:"interface,omitempty"`
 	Trouble string `json:"trouble,omitempty"`
 	Hint    string `json:"hint,omitempty"`
+	Running bool   `json:"running,omitempty"`
 }
 
 // Would is what a machine would get.
@@ -55,14 +67,47 @@ type Would struct {
 func (s *Server) Plan(ctx context.Context) *Plan {
 	p := &Plan{
 		File: s.c.File, State: s.c.State, DHCP: s.c.DHCP.Mode, DHCP6: s.c.DHCP6.Mode, Links: s.links, Subnets: s.c.DHCP.Subnets,
-		Releases: s.site.catalog.Releases, Refused: s.site.catalog.Refused, Rules: s.site.rules(), Machines: s.site.machines.Load().count, Certified: !s.c.Attest.Off,
-		Trusts: s.c.Insecure || s.c.Keys != "" || len(s.c.Trust) > 0,
+		Releases: s.site.served(), Refused: s.site.catalog.Refused, Rules: s.site.rules(), Machines: s.site.machines.Load().count, Certified: !s.c.Attest.Off,
+		Trusts: s.c.Insecure || s.c.Keys != "" || len(s.c.Trust) > 0, Troubles: s.site.unmatched(),
 	}
 	for _, l := range s.listeners {
 		p.Ports = append(p.Ports, Port{Part: l.Part, Network: l.Network, Address: l.Address, Link: l.Link, Trouble: l.trouble, Hint: l.hint})
 	}
 	p.Boots, p.More = s.would(ctx)
 	return p
+}
+
+// served are the releases that machines can boot.
+func (t *site) served() (list []verifier.Release) {
+	o := t.offered.Load()
+	for _, r := range t.catalog.Releases {
+		if o.sets[r.Digest] != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// unmatched are the targets of rules and default that name no release. Without any release
+// that goes without saying.
+func (t *site) unmatched() (list []Trouble) {
+	releases := t.offered.Load().list
+	if len(releases) == 0 {
+		return nil
+	}
+	var names []string
+	for _, r := range releases[:min(len(releases), 8)] {
+		names = append(names, r.Stem())
+	}
+	hint := "the machines that it is for are told no; there are " + strings.Join(names, ", ")
+	for _, e := range t.ruled.Load().rules.Unmatched(releases) {
+		if c := t.c.Load(); c.Rules == "" {
+			list = append(list, Trouble{c.wrong("default", "default", "", "%s", e.Msg).Error(), hint})
+			continue
+		}
+		list = append(list, Trouble{e.Error(), hint})
+	}
+	return list
 }
 
 // maxWould is how many machines with a reservation are asked for.
@@ -125,7 +170,36 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	defer s.Close()
 	p := s.Plan(ctx)
 	p.State = o.state
+	running, err := tryState(o.state)
+	if err != nil {
+		p.Troubles = append(p.Troubles, trouble(err))
+	}
+	p.Running = running
+	for i := range p.Ports {
+		p.Ports[i].take(running)
+	}
 	return p, nil
+}
+
+// take drops the trouble of a port that a running server of the same state has: that one is
+// to read the configuration again, and does not open it anew.
+func (x *Port) take(running bool) {
+	if !running || x.Trouble == "" || !taken("/proc", x.Network, port(x.Address)) {
+		return
+	}
+	if who := owner("/proc", x.Network, port(x.Address)); who == "" || strings.HasPrefix(who, ownName()+" (") {
+		x.Trouble, x.Hint, x.Running = "", "", true
+	}
+}
+
+// trouble is an error for a plan.
+func trouble(err error) Trouble {
+	t := Trouble{What: err.Error()}
+	var with *ui.Error
+	if errors.As(err, &with) {
+		t.Hint = with.Hint
+	}
+	return t
 }
 
 // troubled gives the error of a port back, or with Check keeps it for the plan.
@@ -133,11 +207,7 @@ func (s *Server) troubled(l listener, err error) error {
 	if !s.o.check {
 		return err
 	}
-	l.trouble = plainError(err)
-	var with *ui.Error
-	if errors.As(err, &with) {
-		l.hint = with.Hint
-	}
+	l.trouble, l.hint = plainError(err), trouble(err).Hint
 	s.listeners = append(s.listeners, &l)
 	return nil
 }

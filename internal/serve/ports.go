@@ -21,7 +21,7 @@ func (c *Config) bindError(key, flag, network string, port int, err error) error
 		hint := map[int]string{
 			67:   "stop that one, or let it give the addresses and this one say what to boot: --dhcp proxy, or dhcp: {mode: proxy}",
 			547:  "stop the other DHCPv6 server of this machine",
-			69:   "stop the other TFTP server",
+			69:   "stop the other TFTP server (dnsmasq: leave enable-tftp out); or write tftp: {listen: \"ADDRESS:69\"} with an address of this machine on which that one is not",
 			4011: "stop the other PXE boot server (dnsmasq with pxe-service is one)",
 		}[port]
 		if port == 67 && c.DHCP.Mode == ModeProxy {
@@ -46,10 +46,7 @@ func (c *Config) bindError(key, flag, network string, port int, err error) error
 // owner names the program that has a port open: "dnsmasq (pid 812)". Others see
 // only their own programs; then it is empty.
 func owner(proc, network string, port int) string {
-	inodes := map[string]bool{}
-	for _, table := range []string{network, network + "6"} {
-		portInodes(filepath.Join(proc, "net", table), port, network == "tcp", inodes)
-	}
+	inodes := sockets(proc, network, port)
 	if len(inodes) == 0 {
 		return ""
 	}
@@ -64,6 +61,24 @@ func owner(proc, network string, port int) string {
 		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), filepath.Base(dir))
 	}
 	return ""
+}
+
+// taken reports whether some program has a port open.
+func taken(proc, network string, port int) bool { return len(sockets(proc, network, port)) > 0 }
+
+// ownName is what this program is called by owner.
+func ownName() string {
+	name, _ := os.ReadFile("/proc/self/comm")
+	return strings.TrimSpace(string(name))
+}
+
+// sockets are those of a port.
+func sockets(proc, network string, port int) map[string]bool {
+	inodes := map[string]bool{}
+	for _, table := range []string{network, network + "6"} {
+		portInodes(filepath.Join(proc, "net", table), port, network == "tcp", inodes)
+	}
+	return inodes
 }
 
 // tcpListen is the state of listeners in /proc/net/tcp.

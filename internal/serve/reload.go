@@ -95,12 +95,16 @@ func (s *Server) loadReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o, err := s.site.check(ctx, catalog)
+	if err != nil {
+		return err
+	}
 	if s.api != nil {
 		if err := s.api.Use(ctx, catalog); err != nil {
 			return err
 		}
 	}
-	if err := s.site.use(ctx, catalog); err != nil {
+	if err := s.site.use(ctx, o); err != nil {
 		return err
 	}
 	attestd.Tell(s.o.Log, catalog)
@@ -113,7 +117,7 @@ func (s *Server) take(c *Config) error {
 	next := s.c.with(c)
 	if s.dhcp != nil {
 		if err := s.dhcp.Reload(s.dhcpConfig(next)); err != nil {
-			return err
+			return next.policyError(err)
 		}
 	}
 	if keys := restart(next, c); len(keys) > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/regular"
+	"github.com/ingot-os/ingot/internal/strictyaml"
 )
 
 // ruling is a rules file, and the programs that it names.
@@ -72,17 +73,33 @@ func (x *ruling) read(path string) error {
 		return err
 	}
 	x.programs = map[string][]byte{}
-	for name, p := range x.rules.Programs {
-		file := below(filepath.Dir(path), p.File)
-		data, err := regular.Read(file, maxProgram)
-		if err != nil {
-			return fmt.Errorf("read program %s: %w", name, err)
-		}
-		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != p.SHA256 {
-			return fmt.Errorf("read program %s: %s has the SHA-256 %x, not that of the rules", name, file, sum)
-		}
-		x.programs[name] = data
+	var errs strictyaml.Errors
+	for name := range x.rules.Programs {
+		errs = append(errs, x.program(filepath.Dir(path), name)...)
 	}
+	errs.Sort()
+	return errs.Err()
+}
+
+// program reads a program of the rules; what is wrong is said at its line.
+func (x *ruling) program(dir, name string) strictyaml.Errors {
+	p := x.rules.Programs[name]
+	file := below(dir, p.File)
+	at := func(key, hint, format string, args ...any) strictyaml.Errors {
+		return strictyaml.Errors{x.rules.Errorf(fmt.Sprintf("programs[%q].%s", name, key), hint, "load programs."+name+": "+format, args...)}
+	}
+	data, err := regular.Read(file, maxProgram)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return at("file", "put the program there; or take "+name+" out of programs:, and out of what names it", "%v", err)
+	case err != nil:
+		return at("file", "name a file that the server's user may read, of 64 MiB at most", "%v", err)
+	}
+	sum := sha256.Sum256(data)
+	if have := hex.EncodeToString(sum[:]); have != p.SHA256 {
+		return at("sha256", fmt.Sprintf("if the file is the one you mean, write under programs.%s: sha256: %s", name, have), "%s has the SHA-256 %s, not %s", file, have, p.SHA256)
+	}
+	x.programs[name] = data
 	return nil
 }
 

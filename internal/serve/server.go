@@ -89,6 +89,11 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 
 func (s *Server) openLinks(context.Context) (err error) {
 	s.links, err = s.c.links()
+	for _, l := range s.links {
+		if l.loopback {
+			s.o.Warn("interface %s is this machine's own loopback: no other machine asks there", l.Name)
+		}
+	}
 	return err
 }
 

@@ -63,9 +63,9 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 	}
 	t.machines.Store(m)
 	seen := watchers{s.metrics, &boots{log: s.o.Log, skipped: func(n int) { s.metrics.quiet.Add(float64(n)) }}}
-	o := s.c.Trial.options(t)
-	o.Link, o.Watcher = s.networks, seen
-	if t.boots, err = dispatch.New(ctx, o); err != nil {
+	d := s.c.Trial.options(t)
+	d.Link, d.Watcher = s.networks, seen
+	if t.boots, err = dispatch.New(ctx, d); err != nil {
 		return err
 	}
 	t.watch = named{append(watchers{t.boots}, seen...)}
@@ -77,7 +77,11 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := t.use(ctx, c); err != nil {
+	o, err := t.check(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := t.use(ctx, o); err != nil {
 		return err
 	}
 	return t.loadRules(ctx)
@@ -85,8 +89,13 @@ func (s *Server) openSite(ctx context.Context) (err error) {
 
 // options are those of the memory of boots.
 func (x Trial) options(t *site) dispatch.Options {
-	return dispatch.Options{Store: t.store, Site: served{t}, Window: time.Duration(x.Window),
+	return dispatch.Options{Store: t.store, Site: served{t}, Answer: t.answer, Window: time.Duration(x.Window), Failed: t.notKept,
 		Slots: slot.Rules{Tries: x.Tries, Health: time.Duration(x.Health), Limit: time.Duration(x.Limit)}}
+}
+
+// notKept logs what the memory of boots could not keep where nobody waits for an error.
+func (t *site) notKept(host, step string, err error) {
+	t.log.Error("not kept", "host", host, "step", step, "error", err.Error())
 }
 
 // networks are those in which the server is on a link.

@@ -37,7 +37,8 @@ func ruled(t *testing.T, text string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if x.boots, err = dispatch.New(t.Context(), dispatch.Options{Store: store, Site: served{x}}); err != nil {
+	x.store = store
+	if x.boots, err = dispatch.New(t.Context(), dispatch.Options{Store: store, Site: served{x}, Answer: x.answer}); err != nil {
 		t.Fatal(err)
 	}
 	return x
@@ -235,5 +236,28 @@ func TestPortInUse(t *testing.T) {
 	flagged := (&Config{}).bindError("http.listen", "http", "tcp", 80, syscall.EACCES)
 	if got := flagged.Error(); got != "http: tcp port 80: this user may not open it" {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestPrograms: what is wrong with the programs of the rules is said at their lines, of all of
+// them, with what to do.
+func TestPrograms(t *testing.T) {
+	s := ruled(t, someRules)
+	sum, odd := digestOf("MZ"), digestOf("another")
+	path := s.c.Load().Rules
+	put(t, filepath.Join(filepath.Dir(path), "shell.efi"), "MZ")
+	put(t, path, "format: 1\nprograms:\n  memtest:\n    file: memtest86+x64.efi\n    sha256: "+odd+"\n  shell.1: {file: shell.efi, sha256: "+odd+"}\n")
+	err := s.loadRules(t.Context())
+	for _, want := range []string{
+		path + ":4:11: load programs.memtest: open ", "no such file or directory\nhint: put the program there; or take memtest out of programs:",
+		path + ":6:38: load programs.shell.1: ", "shell.efi has the SHA-256 " + sum + ", not " + odd + "\nhint: if the file is the one you mean, write under programs.shell.1: sha256: " + sum,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	put(t, path, "format: 1\nprograms:\n  shell.1: {file: shell.efi, sha256: "+sum+"}\n")
+	if err := s.loadRules(t.Context()); err != nil || string(s.ruled.Load().programs["shell.1"]) != "MZ" {
+		t.Errorf("the right digest: %v", err)
 	}
 }

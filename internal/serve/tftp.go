@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/ingot-os/ingot/pxe/tftp"
@@ -59,8 +60,10 @@ func resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
 		return nil, err
 	}
 	var out []netip.AddrPort
-	for _, a := range list {
-		out = append(out, netip.AddrPortFrom(a.Unmap(), uint16(port)))
+	for _, a := range list { // a name may have one address twice
+		if at := netip.AddrPortFrom(a.Unmap(), uint16(port)); !slices.Contains(out, at) {
+			out = append(out, at)
+		}
 	}
 	return out, nil
 }

@@ -100,7 +100,7 @@ func (t *Timeline) forget(h *host) {
 			delete(t.addrs, a)
 		}
 	}
-	if delete(t.dirty, h.mac); h.kept {
+	if delete(t.dirty, h.mac); h.stored {
 		t.dirty[h.mac] = false
 	}
 }

@@ -29,55 +29,6 @@ import (
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
-// Boot is one boot of a machine, as it was seen.
-type Boot struct {
-	Begun   time.Time      `json:"begun"`
-	Host    string         `json:"host,omitempty"`
-	Release string         `json:"release,omitempty"` // NAME-VERSION
-	Method  netboot.Method `json:"method,omitempty"`  // of the boot file
-	Addr    string         `json:"address,omitempty"`
-	Steps   []Step         `json:"steps"`
-	// Of computes these: how far it came, for people; the stage that says so, which
-	// is the one in which it died when Died says that it will come no further.
-	Outcome string        `json:"outcome,omitempty"`
-	Stage   netboot.Stage `json:"stage,omitempty"`
-	Died    bool          `json:"died,omitempty"`
-}
-
-// Step is something that was seen, once or several times in a row.
-type Step struct {
-	Time   time.Time     `json:"time"`
-	Stage  netboot.Stage `json:"stage"`
-	Path   string        `json:"path,omitempty"`
-	Bytes  int64         `json:"bytes,omitempty"`
-	Size   int64         `json:"size,omitempty"`
-	Detail string        `json:"detail,omitempty"`
-	Times  int           `json:"times,omitempty"` // when more than once
-}
-
-// Stages beside those of package netboot.
-const (
-	Chained   netboot.Stage = "ipxe" // iPXE runs, and asks
-	Started                 = netboot.Started
-	Untrusted netboot.Stage = "untrusted" // its evidence is its own, and is not what the release would give
-	Released  netboot.Stage = "released"  // the release is good for this machine: its netboot slot is blessed
-)
-
-// reports are stages that a host tells the server, and not a file or a question.
-var reports = map[netboot.Stage]bool{netboot.Attested: true, Untrusted: true, netboot.Healthy: true, Released: true}
-
-// ofFile reports whether an event is about a file that is being fetched. Questions
-// and offers of DHCP name one, too.
-func ofFile(e *netboot.Event) bool {
-	switch e.Stage {
-	case netboot.Probed, netboot.First, netboot.Last, netboot.Broken:
-		return true
-	case netboot.Refused: // by DHCP without a method; a TLS handshake has one, and no path
-		return e.Method != ""
-	}
-	return false
-}
-
 // Options bound a timeline. Zero values are defaults.
 type Options struct {
 	Hosts int           // machines; 16384
@@ -118,7 +69,7 @@ type host struct {
 	same    time.Time // until then questions are of the boot under way
 	seen    time.Time
 	addrs   []netip.Addr
-	kept    bool // Changed gave it, or Load took it
+	stored  bool // Changed gave it, or Load took it
 
 	tier  tier
 	el    *list.Element // in the order of its tier
@@ -219,22 +170,9 @@ func (t *Timeline) continues(mac netboot.MAC, stage netboot.Stage, now time.Time
 	t.settle(h)
 }
 
-// leads reports whether the boot could be what has started iPXE or ingot-init.
-func (b *Boot) leads(stage netboot.Stage, now time.Time, limit time.Duration) bool {
-	f := b.file()
-	if f == nil || stage == Chained && f.Stage == netboot.First || b.has(netboot.Attested, Untrusted) || now.Sub(b.Steps[len(b.Steps)-1].Time) > limit {
-		return false
-	}
-	return stage != Chained || b.has(Chained) || isLoader(f.Path, b.Release)
-}
-
-// isLoader reports whether a file is iPXE and nothing that iPXE loads.
-func isLoader(path, release string) bool {
-	return strings.HasSuffix(path, ".kpxe") || strings.HasSuffix(path, ".efi") && path != release+".efi"
-}
-
 // whose is the machine of an event: it says so itself, or its path does, or its
-// address.
+// address. The address alone says it of what boots do, and people do not: from there
+// somebody may look at the server with a browser.
 func (t *Timeline) whose(e *netboot.Event) netboot.MAC {
 	if !e.MAC.IsZero() {
 		return e.MAC
@@ -245,15 +183,24 @@ func (t *Timeline) whose(e *netboot.Event) netboot.MAC {
 			return mac
 		}
 	}
-	return t.addrs[e.Addr.Addr().Unmap()]
+	mac := t.addrs[e.Addr.Addr().Unmap()]
+	switch h := t.hosts[mac]; {
+	case !ofFile(e), strings.HasPrefix(e.Path, "root/"):
+		return mac
+	case e.Path == "" && e.Method == netboot.HTTPS && h != nil && len(h.boots) > 0 && h.boots[len(h.boots)-1].shakes(e.Time, t.o.Limit):
+		return mac
+	}
+	return netboot.MAC{}
 }
 
 // host is the machine, made when it is new. Its caller settles it.
 func (t *Timeline) host(mac netboot.MAC, now time.Time) *host {
+	kept, changed := t.dirty[mac]
+	removed := changed && !kept // and not written so yet
 	t.dirty[mac] = true
 	h := t.hosts[mac]
 	if h == nil {
-		h = &host{mac: mac}
+		h = &host{mac: mac, stored: removed}
 		h.el = t.order[h.tier].PushFront(h)
 		t.hosts[mac] = h
 	}
@@ -329,16 +276,6 @@ func (t *Timeline) begins(b *Boot, h *host, e *netboot.Event) bool {
 	return b.furthest() >= rank[netboot.First] || silent > time.Minute
 }
 
-// loaded reports whether a boot file went out whole. A root payload is fetched
-// again by the same boot when it does not verify.
-func (b *Boot) loaded(path string) bool {
-	return !strings.HasPrefix(path, "root/") && slices.ContainsFunc(b.Steps, func(s Step) bool { return s.Stage == netboot.Last && s.Path == path })
-}
-
-func (b *Boot) has(stages ...netboot.Stage) bool {
-	return slices.ContainsFunc(b.Steps, func(s Step) bool { return slices.Contains(stages, s.Stage) })
-}
-
 // Reached reports whether the machine's newest boot has come to a stage.
 func (t *Timeline) Reached(mac netboot.MAC, stage netboot.Stage) bool {
 	b := t.newest(mac)
@@ -363,45 +300,4 @@ func (t *Timeline) newest(mac netboot.MAC) *Boot {
 	b := h.boots[len(h.boots)-1]
 	b.Steps = slices.Clone(b.Steps)
 	return &b
-}
-
-// same reports whether a step repeats another.
-func (s *Step) same(o Step) bool {
-	return s.Stage == o.Stage && s.Path == o.Path && s.Detail == o.Detail
-}
-
-// add adds a step. One that repeats the last is counted; of a boot with too many
-// the ones in the middle go.
-func (b *Boot) add(s Step, limit int) {
-	if n := len(b.Steps); n > 0 && b.Steps[n-1].same(s) {
-		p := &b.Steps[n-1]
-		p.Times, p.Bytes, p.Size = max(p.Times, 1)+1, max(p.Bytes, s.Bytes), max(p.Size, s.Size)
-		return
-	}
-	if reports[s.Stage] || s.Stage == Started { // told again and again
-		for i := range b.Steps {
-			if b.Steps[i].Stage == s.Stage {
-				b.Steps[i].Times = max(b.Steps[i].Times, 1) + 1
-				return
-			}
-		}
-	}
-	if len(b.Steps) >= limit {
-		b.Steps = append(b.Steps[:limit/2:limit/2], b.Steps[limit/2+1:]...)
-	}
-	b.Steps = append(b.Steps, s)
-}
-
-func shortPath(p string) string {
-	if rest, ok := strings.CutPrefix(p, "boot/"); ok {
-		if _, name, ok := strings.Cut(rest, "/"); ok {
-			p = name
-		}
-	}
-	return cut(p, 120)
-}
-
-// cut is a copy: a part of a text would hold all of it, and a path may be long.
-func cut(s string, n int) string {
-	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), n)], ""))
 }

@@ -3,6 +3,7 @@ package timeline
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,4 +271,75 @@ func TestKept(t *testing.T) {
 	if len(list) != 2 {
 		t.Errorf("%+v", list)
 	}
+}
+
+// TestNotKept: what could not be kept is given again, also that a machine is forgotten; of
+// one that never was kept there is nothing to remove.
+func TestNotKept(t *testing.T) {
+	l := New(Options{Hosts: 1})
+	saw := func(stage netboot.Stage, n byte) {
+		l.Saw(netboot.Event{Time: begin, Stage: stage, MAC: netboot.MAC{2, n}})
+	}
+	given := func() (list []Record, text string) {
+		list, err := l.Changed(10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, k := range list {
+			out = append(out, fmt.Sprint(k.MAC[1], k.Body != nil))
+		}
+		slices.Sort(out)
+		return list, strings.Join(out, ", ")
+	}
+	for i, step := range []struct {
+		stage netboot.Stage
+		n     byte
+		kept  bool
+		then  byte // seen while that is written; 0: nobody
+		want  string
+	}{
+		{netboot.First, 1, false, 0, "1 true"},
+		{netboot.First, 2, false, 0, "2 true"}, // 1 is forgotten, and was never kept
+		{netboot.Last, 2, true, 0, "2 true"},
+		{netboot.First, 3, false, 0, "2 false, 3 true"},
+		{netboot.Last, 3, false, 0, "2 false, 3 true"},
+		{netboot.Asked, 2, true, 0, ""}, // it is there again, and makes room again
+		{netboot.First, 3, true, 0, "2 false, 3 true"},
+		{netboot.First, 4, false, 5, "3 false, 4 true"},
+		{netboot.First, 5, true, 0, "3 false, 5 true"},
+	} {
+		saw(step.stage, step.n)
+		list, got := given()
+		if got != step.want {
+			t.Errorf("step %d gives %q, want %q", i+1, got, step.want)
+		}
+		if step.then != 0 {
+			saw(netboot.First, step.then)
+		}
+		if !step.kept {
+			l.NotKept(list)
+		}
+	}
+}
+
+// TestPassersBy: who looks at the server from a machine's address, and not as a boot does,
+// is none of the machine's boots: neither of one that is long over nor of one under way.
+func TestPassersBy(t *testing.T) {
+	at := func(stage netboot.Stage, m netboot.Method, path string) netboot.Event {
+		return netboot.Event{Stage: stage, Addr: addr, Method: m, Path: path, Detail: "404: no such file"}
+	}
+	shake := netboot.Event{Stage: netboot.Refused, Addr: addr, Method: netboot.HTTPS, Detail: "TLS handshake: bad certificate"}
+	looks := []netboot.Event{at(netboot.Refused, netboot.HTTP, `"/"`), at(netboot.Refused, netboot.HTTPS, `"/"`), at(netboot.Refused, netboot.HTTP, "index.html"),
+		at(netboot.Refused, netboot.HTTP, "boot/hello-1.0.0.efi"), at(netboot.Refused, netboot.TFTP, ""), at(netboot.Refused, netboot.TFTP, "pxelinux.0"), shake}
+	p := play(t).saw(asked, offered, probed, first, last, proven, healthy).after(time.Hour).saw(looks...)
+	p.want(1, "asked offered probed first last attested healthy", "healthy", netboot.Healthy, false)
+	play(t).saw(asked, offered, probed).saw(looks[:len(looks)-1]...).want(1, "asked offered probed", "asked for the size", netboot.Probed, false)
+	play(t).saw(asked, offered, first, last, asked, toldNo).after(time.Minute).saw(looks...).want(2, "asked refused", "told no: deny list: sold", netboot.Refused, false)
+	// What a boot does, and its address alone tells whose it is.
+	o := offered
+	o.Addr = addr
+	play(t).saw(asked, o, shake).want(1, "asked offered refused", "told no for https: TLS handshake: bad certificate", netboot.Refused, true)
+	play(t).saw(asked, offered, first, last, started, at(netboot.Refused, netboot.HTTP, "root/ab")).after(time.Hour).
+		want(1, "asked offered first last init refused", "ingot-init started, never attested", netboot.Started, true)
 }

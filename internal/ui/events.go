@@ -120,6 +120,9 @@ func installSentence(v map[string]string) string {
 	case "writing":
 		return fmt.Sprintf("%s installs itself on %s", v["host"], v["disk"])
 	case "done":
+		if v["detail"] != "" {
+			return fmt.Sprintf("%s is installed on %s, but boot entries could not be written: %s; it starts from there if its firmware finds the disk without one", v["host"], v["disk"], v["detail"])
+		}
 		return fmt.Sprintf("%s is installed on %s, and starts from there", v["host"], v["disk"])
 	case "refused":
 		return fmt.Sprintf("%s does not install itself: %s", v["host"], v["detail"])

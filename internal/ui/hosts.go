@@ -35,9 +35,7 @@ func (u *UI) Hosts(l *verifier.List, b *verifier.BootList) error {
 			return err
 		}
 	}
-	for _, r := range l.Refused {
-		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
-	}
+	u.Refused(l.Refused)
 	if b == nil || len(b.Machines) == 0 {
 		return nil
 	}
@@ -45,6 +43,16 @@ func (u *UI) Hosts(l *verifier.List, b *verifier.BootList) error {
 		return err
 	}
 	return u.Boots(b)
+}
+
+// Refused says which image sets are not among the releases, and what to do about it.
+func (u *UI) Refused(list []verifier.Refused) {
+	for _, r := range list {
+		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
+		if r.Hint != "" {
+			u.Hint("%s", r.Hint)
+		}
+	}
 }
 
 // standing is the standing in one word, or what the host waits for.
@@ -245,9 +253,7 @@ func (u *UI) Serving(l *verifier.Catalog, hosts []*fleet.Host) {
 	if len(l.Releases) == 0 {
 		u.Warn("no release: every host will be refused until there is one under --release")
 	}
-	for _, r := range l.Refused {
-		u.Warn("release refused: %s: %s", r.Dir, r.Reason)
-	}
+	u.Refused(l.Refused)
 	waiting := 0
 	for _, h := range hosts {
 		if h.Record.State == attest.Pending {

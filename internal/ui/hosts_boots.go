@@ -62,7 +62,7 @@ func (u *UI) Explain(d *verifier.BootDetail) error {
 			return err
 		}
 		if m.Quarantine != "" {
-			u.Hint("is it the machine that it attested as? Then: ingot hosts %s --unquarantine", m.MAC)
+			u.Hint("is it the machine that it attested as, %s? Then: ingot hosts %s --unquarantine", dash(m.ClaimedHost), m.MAC)
 		}
 	}
 	return nil
@@ -83,6 +83,7 @@ func explained(d *verifier.BootDetail, m verifier.BootMachine) (rows [][]string)
 	}
 	add("machine", m.MAC)
 	add("host", dash(m.Host))
+	add("attested as", m.ClaimedHost)
 	add("firmware", m.Arch)
 	add("UUID", reported(m.UUID))
 	if m.Claimed != "" {

@@ -73,7 +73,7 @@ func sampleMachine() verifier.BootMachine {
 func TestExplain(t *testing.T) {
 	var out, errs bytes.Buffer
 	u := New(&out, &errs)
-	stranger := verifier.BootMachine{BootLine: verifier.BootLine{MAC: "52:54:00:00:00:02", Would: "local", Why: "default: local boot"}, Arch: "BIOS (0)", Claimed: "11111111-2222-3333-4444-555555555555", Note: "a note", Quarantine: "odd"}
+	stranger := verifier.BootMachine{BootLine: verifier.BootLine{MAC: "52:54:00:00:00:02", Would: "local", Why: "default: local boot"}, Arch: "BIOS (0)", Claimed: "11111111-2222-3333-4444-555555555555", Note: "a note", Quarantine: "odd", ClaimedHost: "web-7"}
 	d := &verifier.BootDetail{Now: hostsNow, Name: "web-1", Ticket: &bootrule.Ticket{Kind: bootrule.Install, By: "alice", Expires: hostsNow}, Machines: []verifier.BootMachine{sampleMachine(), stranger},
 		Attempt: &fleet.Attempt{Stem: "hello-1.1.0", Opened: hostsNow, Until: hostsNow.Add(15 * time.Minute)}}
 	if err := u.Explain(d); err != nil {
@@ -84,13 +84,13 @@ func TestExplain(t *testing.T) {
 		"UUID 4c4c4544-0034-5310-8052-b4c04f4e4d32, reported 1 h ago by an image that was trusted\n",
 		"EK 0123456789abcdef, of its enrolment\n", "boots hello-1.1.0, as a try\n", "ticket install by alice, until ", "last boot hello-1.0.0: healthy, 2 h ago\n",
 		" no deny 1 mac 52:54:00:00:00:01 is not 52:54:66:*\n yes rule 2 serial CZ77\n",
-		"\nmachine 52:54:00:00:00:02\nhost -\n", "UUID 11111111-2222-3333-4444-555555555555, as it says itself: not proven\n", "boots nothing from here: its next boot option, at once\n", "note a note\n",
+		"\nmachine 52:54:00:00:00:02\nhost -\nattested as web-7\n", "UUID 11111111-2222-3333-4444-555555555555, as it says itself: not proven\n", "boots nothing from here: its next boot option, at once\n", "note a note\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("nothing says %q:\n%s", want, got)
 		}
 	}
-	if !strings.Contains(errs.String(), "ingot hosts 52:54:00:00:00:02 --unquarantine") || strings.Contains(errs.String(), "00:01 --un") {
+	if !strings.Contains(errs.String(), "it attested as, web-7? Then: ingot hosts 52:54:00:00:00:02 --unquarantine") || strings.Contains(errs.String(), "00:01 --un") {
 		t.Errorf("hints: %s", errs.String())
 	}
 	if strings.Contains(got, "\x1b") {

@@ -68,8 +68,8 @@ type InstallTicket struct {
 	ID      string `json:"id"`
 	Release string `json:"release"` // digest of its manifest
 	Version string `json:"version,omitempty"`
-	// Force replaces an installed system: a disk whose journal says that one has run
-	// there. Without it only a disk that is empty, or holds what the recipe lets be
+	// Force replaces an installed system: a disk whose state or data says that one has
+	// run there. Without it only a disk that is empty, or holds what the recipe lets be
 	// wiped, is written.
 	Force bool `json:"force,omitempty"`
 }
@@ -79,7 +79,7 @@ type Installing struct {
 	Ticket string `json:"ticket"`
 	Phase  string `json:"phase"` // see the constants
 	Disk   string `json:"disk,omitempty"`
-	Detail string `json:"detail,omitempty"` // why it is refused or failed
+	Detail string `json:"detail,omitempty"` // why it is refused or failed; of one that is done: why there are no boot entries
 }
 
 // Phases of an install.

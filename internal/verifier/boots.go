@@ -3,10 +3,14 @@ package verifier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/attest"
+	"github.com/ingot-os/ingot/internal/audit"
 	"github.com/ingot-os/ingot/internal/bootrule"
 	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/timeline"
@@ -82,6 +86,9 @@ type BootMachine struct {
 	Note       string          `json:"note,omitempty"`
 	Steps      []bootrule.Step `json:"steps"`
 	Boots      []timeline.Boot `json:"boots,omitempty"` // oldest first
+
+	// ClaimedHost is the host that a machine in quarantine attested as.
+	ClaimedHost string `json:"claimedHost,omitempty"`
 }
 
 // The orders of operators.
@@ -100,6 +107,9 @@ type BootOrder struct {
 	Boot  string  `json:"boot,omitempty"`
 	TTL   float64 `json:"ttl,omitempty"`
 	Force bool    `json:"force,omitempty"`
+
+	// Host is for OrderUnquarantine: BootMachine.ClaimedHost, as the operator was shown it.
+	Host string `json:"host,omitempty"`
 }
 
 // said makes a refusal of a boot server one of this.
@@ -140,11 +150,68 @@ func (s *Server) order(c *call, body []byte) (any, error) {
 		return nil, err
 	}
 	name := c.r.PathValue("name")
+	before, err := s.o.Boots.Boot(c.ctx, name)
+	if err != nil {
+		return nil, said(err)
+	}
 	if err := s.o.Boots.Order(c.ctx, name, o, c.operator); err != nil {
 		return nil, said(err)
 	}
 	s.log.Info("operator", "host", name, "action", o.Action, "boot", o.Boot, "by", c.operator, "address", c.address)
+	if err := s.ordered(c, before, o); err != nil {
+		return nil, fmt.Errorf("record the order, which was given: %w", err)
+	}
 	return s.boot(c, nil)
+}
+
+// ordered puts an order into the record of each host that it is about: the one that the
+// machine stood for, and that it stands for by the order. Machines that never attested
+// have no record. An operator who hangs up has given his order all the same.
+func (s *Server) ordered(c *call, before *BootDetail, o BootOrder) error {
+	ctx := context.WithoutCancel(c.ctx)
+	hosts := []string{before.Host}
+	for _, m := range before.Machines {
+		d, err := s.o.Boots.Boot(ctx, m.MAC)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(hosts, d.Host) {
+			hosts = append(hosts, d.Host)
+		}
+	}
+	for _, host := range hosts {
+		if host == "" {
+			continue
+		}
+		err := s.o.Store.Update(ctx, host, func(x *fleet.Change) error {
+			if x.Host == nil {
+				return fleet.ErrNotFound
+			}
+			x.Record(&audit.Record{Kind: audit.KindOrder, Time: s.now(), Detail: o.words(before.Name), By: c.operator})
+			return nil
+		})
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// words say an order, which was taken, for the record.
+func (o BootOrder) words(name string) string {
+	text := o.Action
+	if o.Action == OrderOnce {
+		if text += " " + o.Boot; o.TTL != 0 {
+			text += fmt.Sprintf(" for %s", time.Duration(o.TTL*float64(time.Second)))
+		}
+		if o.Force {
+			text += ", over a disk with a valid journal"
+		}
+	}
+	if strings.Contains(name, ":") {
+		text += ", of " + name
+	}
+	return text
 }
 
 // Boots asks for the machines that boot over the network.

@@ -9,8 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/assign"
@@ -49,6 +48,17 @@ type Release struct {
 type Refused struct {
 	Dir    string `json:"dir"`
 	Reason string `json:"reason"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// NewRefused is a set that is refused for an error, with what to do when a file of it is
+// not there.
+func NewRefused(dir string, err error) Refused {
+	r := Refused{Dir: dir, Reason: err.Error()}
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Hint = "it is half copied, or of an earlier ingot: copy the whole set, under a name that begins with a dot until all is there; or build it again"
+	}
+	return r
 }
 
 // Catalog is the releases that were found.
@@ -75,7 +85,7 @@ func LoadCatalog(dirs []string, trust verify.Trust, unsigned bool) (*Catalog, er
 		}
 		for _, set := range sets {
 			if r, err := load(set, trust, unsigned); err != nil {
-				c.Refused = append(c.Refused, Refused{set, err.Error()})
+				c.Refused = append(c.Refused, NewRefused(set, err))
 			} else if !slices.ContainsFunc(c.Releases, func(x Release) bool { return x.Digest == r.Digest }) {
 				c.Releases = append(c.Releases, *r)
 			}
@@ -225,9 +235,10 @@ func parts(set *release.Set) map[string]depot.Part {
 	return out
 }
 
-// Fingerprint tells whether LoadCatalog would find something else: names, sizes
-// and times of the files that it reads, and of those of who may sign (what
-// verify.LoadTrust takes).
+// Fingerprint tells whether LoadCatalog would find something else, or who boots machines
+// with the files of Release.Boot: names, sizes and times of the files of image sets, and
+// of those of who may sign (what verify.LoadTrust takes). Files are copied one after the
+// other, so a set whose manifest is there already is looked at again with each that comes.
 func Fingerprint(dirs []string, signers ...string) string {
 	var b strings.Builder
 	for _, dir := range dirs {
@@ -236,6 +247,9 @@ func Fingerprint(dirs []string, signers ...string) string {
 		for _, set := range sets {
 			for _, name := range []string{release.ManifestName, release.EnvelopeName, reference.FileName} {
 				stamp(&b, filepath.Join(set, name))
+			}
+			for _, suffix := range bootfiles.Suffixes {
+				stampAll(&b, set, suffix)
 			}
 		}
 	}
@@ -247,13 +261,28 @@ func Fingerprint(dirs []string, signers ...string) string {
 	return b.String()
 }
 
-// stamp adds one file; none is nothing.
+// stampAll adds the files of a set with that end of their names.
+func stampAll(b *strings.Builder, set, suffix string) {
+	list, err := os.ReadDir(set)
+	if err != nil {
+		fmt.Fprintf(b, "%v\n", err)
+	}
+	for _, e := range list {
+		if strings.HasSuffix(e.Name(), suffix) {
+			stamp(b, filepath.Join(set, e.Name()))
+		}
+	}
+}
+
+// stamp adds one file; none is nothing. The time of change of its inode is nobody's to
+// set: rsync sets back that of the content, and chmod leaves it alone.
 func stamp(b *strings.Builder, path string) {
 	switch info, err := os.Stat(path); {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	case err != nil:
 		fmt.Fprintf(b, "%s %v\n", path, err)
 	default:
-		fmt.Fprintf(b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
+		st := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(b, "%s %d %d %d %d\n", path, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ingot-os/ingot/attest"
 	"github.com/ingot-os/ingot/internal/audit"
@@ -120,5 +121,26 @@ func TestCatalog(t *testing.T) {
 	writeSet(t, sets("new"), ref, key)
 	if before == Fingerprint([]string{dir}) {
 		t.Error("a new set is not seen")
+	}
+	uki := filepath.Join(sets("new"), "evidence-1.0.0.efi")
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a UKI", func() error { return os.WriteFile(uki, []byte("UKI"), 0o600) }},
+		{"its mode", func() error {
+			time.Sleep(20 * time.Millisecond) // the clock of inodes goes on in steps of up to 10
+			return os.Chmod(uki, 0o644)
+		}},
+		{"a root payload", func() error { return os.WriteFile(filepath.Join(sets("new"), "evidence-1.0.0.root"), nil, 0o644) }},
+		{"no UKI", func() error { return os.Remove(uki) }},
+	} {
+		before := Fingerprint([]string{dir})
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if before == Fingerprint([]string{dir}) {
+			t.Errorf("%s: not seen", step.what)
+		}
 	}
 }

@@ -2,9 +2,11 @@ package verifier
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,13 +143,14 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	if !s.appetite.allow(h.Record.Name, blobs, now) {
 		return *v, refuse(http.StatusTooManyRequests, RequestBusy, "more evidence of %s than is kept: wait for the interval", h.Record.Name)
 	}
-	before := *h
+	before, matching := *h, catalog.matching(j.Case, v)
 	err = s.o.Store.Update(c.ctx, h.Record.Name, func(x *fleet.Change) error {
 		if x.Host == nil || x.Host.Revision != h.Revision {
 			return errMoved
 		}
 		keepVerdict(x.Host, v, e, c.address)
 		x.Host.Last.Arch, x.Host.Last.Layout = catalog.kind(v.Release, v.Version)
+		matched(x.Host.Last, matching)
 		x.Record(r, blobs...)
 		if v.AcceptsFirmware() && x.Host.Record.Firmware == nil {
 			x.Host.Baseline(x.Host.Seen.PCRs, x.Host.Seen.Version)
@@ -161,10 +164,44 @@ func (s *Server) judge(c *call, h *fleet.Host, e *attest.Evidence, ch attest.Cha
 	if err == nil {
 		s.say(c, &before, v)
 		if s.o.Boots != nil {
-			s.o.Boots.Attested(c.ctx, &before, v, c.address)
+			// Who hangs up is judged all the same, and the next verdict is of the same boot.
+			s.o.Boots.Attested(context.WithoutCancel(c.ctx), &before, v, c.address)
 		}
 	}
 	return *v, err
+}
+
+// matching are the releases that a trusted verdict is about. It names a version, which
+// several may have; then each reference is asked by itself.
+func (c *Catalog) matching(k attest.Case, v *attest.Verdict) (list []*Release) {
+	if !v.Trusted {
+		return nil
+	}
+	same := map[audit.Digest]bool{}
+	for i := range c.Releases {
+		if r := &c.Releases[i]; r.Name == v.Release && r.Version == v.Version {
+			list, same[r.Sum] = append(list, r), true
+		}
+	}
+	if len(same) < 2 {
+		return list
+	}
+	for sum := range same {
+		k.References = []attest.Reference{c.references[slices.Index(c.sums, sum)]}
+		alone := attest.Verify(k)
+		same[sum] = alone.Trusted
+	}
+	return slices.DeleteFunc(list, func(r *Release) bool { return !same[r.Sum] })
+}
+
+// matched writes down what was booted, and of which kind that is, unless they differ.
+func matched(l *fleet.Last, list []*Release) {
+	for _, r := range list {
+		l.Manifests = append(l.Manifests, r.Digest)
+	}
+	if len(list) > 0 && !slices.ContainsFunc(list, func(r *Release) bool { return r.Arch != list[0].Arch || r.Layout != list[0].Layout }) {
+		l.Arch, l.Layout = list[0].Arch, list[0].Layout
+	}
 }
 
 // keepVerdict writes a verdict on a host.

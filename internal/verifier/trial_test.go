@@ -157,3 +157,26 @@ func TestTrial(t *testing.T) {
 	}
 	boots("rolled back below the floor", old, "a", "", "", attest.VersionFloor, order(1, 0, 2, 0))
 }
+
+// TestTwins: of two releases of one name and version the host runs the one whose
+// reference its boot matches.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	x := open(t, nil)
+	twin := first
+	twin.arch, twin.layout, twin.twin = "arm64", "l2", true
+	digest := twin.write(t, x.dir+"/a-twin", x.signer)
+	x.load(x.signer)
+	for _, c := range []struct {
+		made   made
+		digest string
+	}{{first, x.digests["1.0.0"]}, {twin, digest}, {first, x.digests["1.0.0"]}} {
+		x.m.restarts(disk(t, later(t, c.made)), "a", "")
+		x.channel = x.served.channel()
+		x.trusted()
+		l := x.detail("a").Last
+		if l.Version != "1.0.0" || len(l.Manifests) != 1 || l.Manifests[0] != c.digest || l.Arch != c.made.arch || l.Layout != c.made.layout {
+			t.Errorf("%+v, want %s for %s", l, c.digest, c.made.arch)
+		}
+	}
+}

@@ -37,6 +37,7 @@ type made struct {
 	epoch                       int64
 	content                     byte // what is in its slot: each is another
 	foreign                     bool // a slot that has nothing in common with others
+	twin                        bool // not the files of the other release of this name and version
 	unsigned, noImage, broken   bool
 }
 
@@ -63,18 +64,25 @@ func (m made) slotDigest() string {
 func later(t testing.TB, m made) attest.Reference {
 	t.Helper()
 	ref := recorded(t, m.epoch).references[0]
-	if m.version == ref.Version && m.name == ref.Name {
+	if m.version == ref.Version && m.name == ref.Name && !m.twin {
 		return ref
 	}
 	ref.Name, ref.Version = m.name, m.version
 	for _, p := range ref.Paths {
 		for _, x := range p.Events {
 			if x.Name == "UKI" || x.PCR == 11 || x.PCR == 9 {
-				x.Digests[pcr.SHA256] = pcr.SHA256.Sum([]byte(m.version + x.Name))
+				x.Digests[pcr.SHA256] = pcr.SHA256.Sum([]byte(m.version + x.Name + m.mark()))
 			}
 		}
 	}
 	return ref
+}
+
+func (m made) mark() string {
+	if m.twin {
+		return m.arch
+	}
+	return ""
 }
 
 // write writes the set, and gives the digest of its manifest.

@@ -109,8 +109,17 @@ const (
 // MaxPool is how many addresses the pools of one subnet may have together.
 const MaxPool = 1 << 16
 
-// ErrConfig is in each error of Check.
-var ErrConfig = errors.New("dhcp configuration")
+// MaxAddresses is how many addresses all pools and reservations may have together: with
+// that the file of leases is bounded.
+const MaxAddresses = 4 * MaxPool
+
+// Errors, to be tested with errors.Is.
+var (
+	// ErrConfig is in each error of Check.
+	ErrConfig = errors.New("dhcp configuration")
+	// ErrMany is in those about MaxPool and MaxAddresses, before the number.
+	ErrMany = errors.New("more than")
+)
 
 // Check finds what is wrong with a configuration, all of it.
 func (c *Config) Check() error {
@@ -133,13 +142,17 @@ func (c *Config) Check() error {
 		}
 	}
 	c.Base.check(add)
+	all := 0
 	for i := range c.Subnets {
-		c.Subnets[i].check(add)
+		all += c.Subnets[i].check(add) + len(c.Subnets[i].Reservations)
 		for _, o := range c.Subnets[:i] {
 			if o.Prefix.Overlaps(c.Subnets[i].Prefix) {
 				add("subnets %s and %s overlap", o.Prefix, c.Subnets[i].Prefix)
 			}
 		}
+	}
+	if all > MaxAddresses {
+		add("pools and reservations of %d addresses together, %w %d", all, ErrMany, MaxAddresses)
 	}
 	return errors.Join(errs...)
 }
@@ -171,12 +184,12 @@ func isURL(s, scheme string) bool {
 	return strings.HasPrefix(s, scheme) && len(s) > len(scheme) && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-func (s *Subnet) check(add func(string, ...any)) {
+// check gives the number of addresses in the pools.
+func (s *Subnet) check(add func(string, ...any)) (total int) {
 	if !s.Prefix.IsValid() || !s.Prefix.Addr().Is4() || s.Prefix != s.Prefix.Masked() || s.Prefix.Bits() < 8 || s.Prefix.Bits() > 30 {
 		add("subnet %s is not an IPv4 network of /8 to /30", s.Prefix)
-		return
+		return 0
 	}
-	total := 0
 	for i, r := range s.Pools {
 		if !s.host(r.From) || !s.host(r.To) || r.To.Less(r.From) {
 			add("subnet %s: pool %s-%s is not a range of its hosts", s.Prefix, r.From, r.To)
@@ -190,7 +203,7 @@ func (s *Subnet) check(add func(string, ...any)) {
 		}
 	}
 	if total > MaxPool {
-		add("subnet %s: pools of %d addresses, more than %d", s.Prefix, total, MaxPool)
+		add("subnet %s: pools of %d addresses, %w %d", s.Prefix, total, ErrMany, MaxPool)
 	}
 	s.checkTimes(add)
 	s.checkReservations(add)
@@ -199,6 +212,7 @@ func (s *Subnet) check(add func(string, ...any)) {
 			add("subnet %s: %s is not an IPv4 address", s.Prefix, a)
 		}
 	}
+	return total
 }
 
 func (s *Subnet) checkTimes(add func(string, ...any)) {

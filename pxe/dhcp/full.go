@@ -46,7 +46,7 @@ func (t *turn) by() string {
 }
 
 func (t *turn) want(a netip.Addr) want {
-	return want{t.client, t.q.relayed() || t.p.TrustCircuit, a, t.q.Local}
+	return want{t.client, t.q.relayed() || t.p.TrustCircuit, a, t.q.isOwn}
 }
 
 // discover offers an address, and keeps it for a minute.
@@ -55,8 +55,7 @@ func (t *turn) discover(n *network) Output {
 	if err != nil {
 		return Output{Alarm: "full " + n.Prefix.String(), Events: []netboot.Event{t.event(netboot.Refused, "dhcp: "+err.Error())}}
 	}
-	x, ok := t.s.Leases.held(t.client.MAC, n)
-	if !ok || x.Addr != addr || x.Standing != Bound || !t.now.Before(x.Expires) {
+	if x, ok := t.s.Leases.bound(t.client.MAC, n, t.now); !ok || x.Addr != addr {
 		t.s.Leases.put(Lease{addr, t.client.MAC, t.hostName(), Offered, t.now, t.now.Add(offerTime), n.Prefix})
 	}
 	r := t.q.reply(Offer, t.p.TrustCircuit)
@@ -78,6 +77,9 @@ func (t *turn) request(n *network) Output {
 	case addr.IsValid(): // init-reboot
 		if !known && n.Prefix.Contains(addr) {
 			return Output{} // another server may know it
+		}
+		if x, ok := t.s.Leases.bound(t.client.MAC, n, t.now); ok && x.Addr != addr {
+			return t.nak("another address is leased to the machine")
 		}
 	default: // renewing, rebinding
 		addr = m.Client
@@ -121,7 +123,7 @@ func (t *turn) ack(n *network, addr netip.Addr) Output {
 	r.Client = t.q.Message.Client
 	events := t.fill(r, n, addr)
 	since := t.now
-	if x, ok := t.s.Leases.held(t.client.MAC, n); ok && x.Addr == addr && x.Standing == Bound && t.now.Before(x.Expires) {
+	if x, ok := t.s.Leases.bound(t.client.MAC, n, t.now); ok && x.Addr == addr {
 		since = x.Since
 	}
 	t.s.Leases.put(Lease{addr, t.client.MAC, t.hostName(), Bound, since, t.now.Add(t.leaseTime(n)), n.Prefix})
@@ -176,8 +178,8 @@ func (t *turn) parameters(r *Message, n *network) {
 	r.Options.setAddrs(optNTP, n.NTP...)
 }
 
-// maxDeclined is which part of the pools may rest because somebody has declined: who makes
-// up addresses would close the server with it otherwise.
+// maxDeclined is which part of a subnet's pools may rest because somebody has declined: who
+// makes up addresses would close the server with it otherwise.
 const maxDeclined = 4
 
 // decline takes an address out for a while: the client has found somebody else there.
@@ -188,8 +190,12 @@ func (t *turn) decline(n *network) Output {
 		return Output{}
 	}
 	detail := fmt.Sprintf("dhcp: %s is somebody else's already, says %s", x.Addr, t.client.MAC)
-	if (t.s.Leases.Count(Declined, t.now)+1)*maxDeclined > max(n.total(), maxDeclined) {
-		t.s.Leases.drop(x.Addr)
+	if (t.s.Leases.resting(n, t.now)+1)*maxDeclined > max(n.total(), maxDeclined) {
+		// It is free at once, as the one that has been free for the shortest time: the machine
+		// gets another one as long as there is any.
+		x.Standing = Declined
+		t.s.Leases.put(x)
+		t.s.Leases.end(x, t.now)
 		return Output{Alarm: "declined", Events: []netboot.Event{t.event(netboot.Refused, detail+"; too many say so, it is not kept out")}}
 	}
 	x.Standing, x.Since, x.Expires = Declined, t.now, t.now.Add(DeclineTime)
@@ -200,8 +206,8 @@ func (t *turn) decline(n *network) Output {
 // release ends a lease. The machine gets the same address next time, if nobody else needs it.
 func (t *turn) release(n *network) Output {
 	m := &t.q.Message
-	x, ok := t.s.Leases.held(t.client.MAC, n)
-	if !ok || x.Addr != m.Client || !t.q.isOwn(m.addr(optServer)) || !t.now.Before(x.Expires) {
+	x, ok := t.s.Leases.bound(t.client.MAC, n, t.now)
+	if !ok || x.Addr != m.Client || !t.q.isOwn(m.addr(optServer)) {
 		return Output{}
 	}
 	t.s.Leases.end(x, t.now)

@@ -20,8 +20,13 @@ const (
 	fileTail = "end %d %08x\n"
 )
 
-// MaxLeaseFile is how many bytes of a file of leases are read at most.
-const MaxLeaseFile = 64 << 20
+// maxLeaseLine is more than the longest line has: names have 63 characters, none of which
+// JSON writes in another way, and years four.
+const maxLeaseLine = 256
+
+// MaxLeaseFile is how many bytes of a file of leases are read at most: of as many leases
+// as a configuration has addresses, and again as many of the one before it.
+const MaxLeaseFile = 2*MaxAddresses*maxLeaseLine + 64
 
 // ErrLeases is the error of a file of leases that is not whole.
 var ErrLeases = errors.New("not a whole file of leases; put a copy of it back, or move it away: then machines keep their addresses as they renew them, and an address can be given twice until they do")

@@ -2,8 +2,6 @@ package dhcp
 
 import (
 	"cmp"
-	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,14 +44,18 @@ type owner struct {
 type Leases struct {
 	byAddr  map[netip.Addr]Lease
 	byOwner map[owner]netip.Addr
+	// beside is the bound address of who has an offer of another one in byOwner.
+	beside map[owner]netip.Addr
 	// fullUntil says of a subnet that nothing comes free before: a starved server must not
 	// look through all leases at each message.
 	fullUntil map[netip.Prefix]time.Time
+	fills     map[netip.Prefix]filling // likewise of what fills it
 }
 
 func (l *Leases) init() {
 	if l.byAddr == nil {
-		l.byAddr, l.byOwner, l.fullUntil = map[netip.Addr]Lease{}, map[owner]netip.Addr{}, map[netip.Prefix]time.Time{}
+		l.byAddr, l.byOwner, l.beside = map[netip.Addr]Lease{}, map[owner]netip.Addr{}, map[owner]netip.Addr{}
+		l.fullUntil, l.fills = map[netip.Prefix]time.Time{}, map[netip.Prefix]filling{}
 	}
 }
 
@@ -67,11 +69,11 @@ func (l *Leases) List() []Lease {
 	return out
 }
 
-// Count is how many leases of a standing have not expired.
-func (l *Leases) Count(s Standing, now time.Time) int {
+// resting is how many addresses of a subnet rest since they were declined.
+func (l *Leases) resting(s *network, now time.Time) int {
 	n := 0
 	for _, x := range l.byAddr {
-		if x.Standing == s && now.Before(x.Expires) {
+		if x.Standing == Declined && x.Net == s.Prefix && now.Before(x.Expires) {
 			n++
 		}
 	}
@@ -90,23 +92,58 @@ func (l *Leases) taken(a netip.Addr, mac netboot.MAC, now time.Time) bool {
 	return ok && now.Before(x.Expires) && (x.MAC != mac || x.Standing == Declined)
 }
 
+// bound is the lease that a machine works with in a subnet, which has not expired.
+func (l *Leases) bound(mac netboot.MAC, s *network, now time.Time) (Lease, bool) {
+	who := owner{mac, s.Prefix}
+	for _, a := range []netip.Addr{l.byOwner[who], l.beside[who]} {
+		if x, ok := l.byAddr[a]; ok && x.Standing == Bound && now.Before(x.Expires) {
+			return x, true
+		}
+	}
+	return Lease{}, false
+}
+
 // put makes x the one lease of its owner. A bound one stays beside an offer of another
-// address, until it expires: the machine may go on with it.
+// address until that is bound: the machine may go on with it.
 func (l *Leases) put(x Lease) {
 	l.init()
 	who := owner{x.MAC, x.Net}
-	if old, ok := l.byOwner[who]; ok && old != x.Addr && (x.Standing == Bound || l.byAddr[old].Standing != Bound) {
-		l.drop(old)
-	}
-	if old, ok := l.byAddr[x.Addr]; ok && old.MAC != x.MAC && l.byOwner[owner{old.MAC, old.Net}] == x.Addr {
-		delete(l.byOwner, owner{old.MAC, old.Net})
+	if old, ok := l.byAddr[x.Addr]; ok && (old.MAC != x.MAC || old.Net != x.Net || x.Standing == Declined) {
+		l.disown(old)
 	}
 	l.byAddr[x.Addr] = x
-	if x.Standing == Declined {
-		delete(l.byOwner, who) // it is to get another one
+	if x.Standing == Declined { // nobody has it, and the machine is to get another one
 		return
 	}
+	had := []netip.Addr{l.byOwner[who], l.beside[who]}
+	delete(l.byOwner, who)
+	delete(l.beside, who)
+	for _, old := range had {
+		switch {
+		case !old.IsValid() || old == x.Addr:
+		case x.Standing == Offered && l.byAddr[old].Standing == Bound:
+			l.beside[who] = old
+		default:
+			l.drop(old)
+		}
+	}
 	l.byOwner[who] = x.Addr
+}
+
+// disown takes an address from its owner, who goes on with the bound one beside it.
+func (l *Leases) disown(x Lease) {
+	who := owner{x.MAC, x.Net}
+	other, ok := l.beside[who]
+	switch {
+	case ok && other == x.Addr:
+		delete(l.beside, who)
+	case l.byOwner[who] != x.Addr:
+	case ok:
+		l.byOwner[who] = other
+		delete(l.beside, who)
+	default:
+		delete(l.byOwner, who)
+	}
 }
 
 // drop forgets an address.
@@ -116,9 +153,7 @@ func (l *Leases) drop(a netip.Addr) {
 		return
 	}
 	delete(l.byAddr, a)
-	if who := (owner{x.MAC, x.Net}); l.byOwner[who] == a {
-		delete(l.byOwner, who)
-	}
+	l.disown(x)
 	clear(l.fullUntil)
 }
 
@@ -130,139 +165,34 @@ func (l *Leases) end(x Lease, now time.Time) {
 }
 
 // adopt sorts leases into the networks of another configuration. What is in none of them
-// is forgotten when it has expired.
+// is forgotten when it has expired. Of two of one owner, which only a file has that was
+// not written by this version, the newest that goes on is the lease: it is put last.
 func (l *Leases) adopt(p *Policy, now time.Time) {
 	old := l.List()
+	slices.SortStableFunc(old, func(a, b Lease) int {
+		return cmp.Or(adoptRank(a, now)-adoptRank(b, now), a.Since.Compare(b.Since))
+	})
 	*l = Leases{}
 	l.init()
+	strangers := 0
 	for _, x := range old {
 		if n := p.at(x.Addr); n != nil {
 			x.Net = n.Prefix
-		} else if !now.Before(x.Expires) {
+		} else if strangers++; !now.Before(x.Expires) || strangers > MaxAddresses {
 			continue
+		} else {
+			x.Net = netip.PrefixFrom(x.Addr, 32) // so that another lease of the machine does not end it
 		}
 		l.put(x)
 	}
 }
 
-// want is who asks for an address, and what it would like.
-type want struct {
-	client netboot.Client
-	port   bool // where it is plugged in counts
-	addr   netip.Addr
-	own    netip.Addr // the server's
-}
-
-// choose finds an address: the reserved one, the one that it has or had, the one it asks
-// for, one that was never given, the one that is free for longest, and at last one
-// whose offer nobody has taken up.
-func (l *Leases) choose(s *network, w want, now time.Time) (netip.Addr, error) {
-	mac := w.client.MAC
-	var conflict string
-	if r, ok := s.reserved(w.client, w.port); ok {
-		if !l.taken(r.Addr, mac, now) {
-			return r.Addr, nil
-		}
-		conflict = fmt.Sprintf("; the reserved %s is %s by %s until %s", r.Addr, l.byAddr[r.Addr].Standing, l.byAddr[r.Addr].MAC, l.byAddr[r.Addr].Expires.UTC().Format(time.TimeOnly))
-	}
-	candidates := []netip.Addr{w.addr}
-	if x, ok := l.held(mac, s); ok {
-		candidates = []netip.Addr{x.Addr, w.addr}
-	}
-	for _, a := range candidates {
-		if a.IsValid() && s.usable(a, w) && !l.taken(a, mac, now) {
-			return a, nil
-		}
-	}
-	if a, ok := l.search(s, w, now); ok {
-		return a, nil
-	}
-	return netip.Addr{}, fmt.Errorf("no address left in %s: %s%s", s.Prefix, l.full(s, now), conflict)
-}
-
-// full says what fills a subnet.
-func (l *Leases) full(s *network, now time.Time) string {
-	n := map[Standing]int{}
-	for _, x := range l.byAddr {
-		if now.Before(x.Expires) && s.pooled(x.Addr) {
-			n[x.Standing]++
-		}
-	}
-	return fmt.Sprintf("of %d in its pools %d are leased, %d offered, %d declined", s.total(), n[Bound], n[Offered], n[Declined])
-}
-
-// search looks through the pools, from a place that the MAC address decides: so a machine
-// tends to get the same address even from a server that has lost its leases.
-func (l *Leases) search(s *network, w want, now time.Time) (netip.Addr, bool) {
-	if now.Before(l.fullUntil[s.Prefix]) {
-		return netip.Addr{}, false
-	}
-	var best Lease // free for longest, else the oldest offer
-	var next time.Time
-	for a := range s.from(w.client.MAC) {
-		if !s.usable(a, w) {
-			continue
-		}
-		x, ok := l.byAddr[a]
-		if !ok {
-			return a, true
-		}
-		x.Expires = x.freeAt()
-		if now.Before(x.Expires) {
-			if next.IsZero() || x.Expires.Before(next) {
-				next = x.Expires
-			}
-		} else if !best.Addr.IsValid() || cmp.Or(rank(x)-rank(best), x.Expires.Compare(best.Expires)) < 0 {
-			best = x
-		}
-	}
-	if !best.Addr.IsValid() {
-		l.init()
-		l.fullUntil[s.Prefix] = next
-	}
-	return best.Addr, best.Addr.IsValid()
-}
-
-// freeAt is when a lease can be given to somebody else: an offer gives way before it ends
-// when all is taken, or whoever makes up 10,000 MAC addresses has the pool for himself.
-func (x Lease) freeAt() time.Time {
-	if t := x.Since.Add(offerGrace); x.Standing == Offered && t.Before(x.Expires) {
-		return t
-	}
-	return x.Expires
-}
-
-func rank(x Lease) int {
-	if x.Standing == Offered {
+func adoptRank(x Lease, now time.Time) int {
+	switch {
+	case x.Standing == Declined:
+		return 0
+	case !now.Before(x.Expires):
 		return 1
 	}
-	return 0
-}
-
-// from yields the addresses of the pools once around.
-func (s *network) from(mac netboot.MAC) func(yield func(netip.Addr) bool) {
-	total := s.total()
-	return func(yield func(netip.Addr) bool) {
-		if total == 0 {
-			return
-		}
-		h := fnv.New32a()
-		h.Write(mac[:])
-		start := int(h.Sum32() % uint32(total))
-		for i := range total {
-			if !yield(s.nth((start + i) % total)) {
-				return
-			}
-		}
-	}
-}
-
-func (s *network) nth(n int) netip.Addr {
-	for _, r := range s.Pools {
-		if n < r.size() {
-			return address(number(r.From) + uint32(n))
-		}
-		n -= r.size()
-	}
-	return netip.Addr{}
+	return 2 + rank(x)
 }

@@ -79,12 +79,16 @@ func (n *network) reserved(c netboot.Client, port bool) (Reservation, bool) {
 }
 
 // usable reports whether a client may have an address, whoever has it now: its own
-// reserved one, or one of the pools that is nobody's.
+// reserved one, or one of the pools that is nobody's. Those of the server itself, on
+// whatever link, are nobody else's.
 func (n *network) usable(a netip.Addr, w want) bool {
+	if w.own(a) {
+		return false
+	}
 	if r, ok := n.reserved(w.client, w.port); ok && r.Addr == a {
 		return true
 	}
-	return n.pooled(a) && !n.kept[a] && a != w.own && !slices.Contains(n.Router, a)
+	return n.pooled(a) && !n.kept[a] && !slices.Contains(n.Router, a)
 }
 
 // pooled reports whether an address is in a pool.

@@ -54,6 +54,8 @@ func (p Pool) check() error {
 		return fmt.Errorf("pool %s: %s to %s is not inside", p.Link, p.First, p.Last)
 	case high(p.First) != high(p.Last) || low(p.First) > low(p.Last):
 		return fmt.Errorf("pool %s: %s to %s is not a range of one /64", p.Link, p.First, p.Last)
+	case p.contains(p.Link.Masked().Addr()):
+		return fmt.Errorf("pool %s: %s is the anycast address of the link's routers (RFC 4291 section 2.6.1)", p.Link, p.Link.Masked().Addr())
 	case p.Valid > 0 && p.Valid < p.Preferred:
 		return fmt.Errorf("pool %s: valid %s is shorter than preferred %s", p.Link, p.Valid, p.Preferred)
 	}
@@ -210,25 +212,38 @@ func (t *Leases) room(now time.Time) bool {
 	return t.Len() < t.limit()
 }
 
+// want is who wants an address, and which may not be had.
+type want struct {
+	owner    owner
+	wish     netip.Addr
+	reserved func(netip.Addr) bool
+	// more says that reserved are also those that this owner's answer names already, which
+	// are nobody's yet: a search in vain says nothing of the pool then.
+	more bool
+}
+
 // pick is an address for an owner: what it has, what it wishes, else the one that its
 // identifiers hash to or a free one behind it. So a server that has lost its table, and
 // a second server beside it, come to the same address.
-func (t *Leases) pick(p Pool, o owner, wish netip.Addr, reserved func(netip.Addr) bool, now time.Time) (netip.Addr, bool) {
-	ok := func(a netip.Addr) bool { return p.contains(a) && !reserved(a) && t.free(a, o, now) }
-	if l, has := t.of(o, now); has && ok(l.Addr) {
+func (t *Leases) pick(p Pool, w want, now time.Time) (netip.Addr, bool) {
+	ok := func(a netip.Addr) bool { return p.contains(a) && !w.reserved(a) && t.free(a, w.owner, now) }
+	if l, has := t.of(w.owner, now); has && ok(l.Addr) {
 		return l.Addr, true
 	}
-	if wish.IsValid() && ok(wish) {
-		return wish, true
+	if w.wish.IsValid() && ok(w.wish) {
+		return w.wish, true
 	}
 	if at, full := t.full[p.Link]; full && now.Sub(at) >= 0 && now.Sub(at) < searchAgain {
 		return netip.Addr{}, false
 	}
-	start := o.hash()
+	start := w.owner.hash()
 	for n := uint64(0); n < min(p.size(), maxProbes); n++ {
 		if a := p.at(start%p.size() + n); ok(a) {
 			return a, true
 		}
+	}
+	if w.more {
+		return netip.Addr{}, false
 	}
 	if t.full == nil {
 		t.full = map[netip.Prefix]time.Time{}

@@ -242,7 +242,7 @@ func TestStarvation(t *testing.T) {
 	}
 
 	wide := pool
-	wide.First, wide.Last = netip.MustParseAddr("fd00:77::"), netip.MustParseAddr("fd00:77::ffff:ffff:ffff:ffff")
+	wide.First, wide.Last = netip.MustParseAddr("fd00:77::1"), netip.MustParseAddr("fd00:77::ffff:ffff:ffff:ffff")
 	s, err := New(Config{DUID: ours, Assign: true, Pools: []Pool{wide}}, nil)
 	if err != nil {
 		t.Fatal(err)

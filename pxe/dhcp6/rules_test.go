@@ -3,6 +3,7 @@ package dhcp6
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,7 +113,7 @@ func TestFullPool(t *testing.T) {
 	l, searched := &Leases{}, 0
 	pick := func(now time.Time) bool {
 		searched = 0
-		_, ok := l.pick(p, o, netip.Addr{}, func(netip.Addr) bool { searched++; return false }, now)
+		_, ok := l.pick(p, want{owner: o, reserved: func(netip.Addr) bool { searched++; return false }}, now)
 		return ok
 	}
 	l.put(Lease{DUID: []byte{0, 4, 1}, Addr: pool.First, Until: start.Add(time.Hour)})
@@ -159,4 +160,79 @@ func FuzzParseIANA(f *testing.F) {
 			t.Errorf("%x: %v", b, err)
 		}
 	})
+}
+
+// TestTwoAssociations: no answer names one address twice, nor one of the server's own.
+func TestTwoAssociations(t *testing.T) {
+	ia := func(id uint32, addr string) Option {
+		x := IANA{ID: id}
+		if addr != "" {
+			x.Addresses = []Address{{Addr: netip.MustParseAddr(addr)}}
+		}
+		return x.Option()
+	}
+	for _, typ := range []Type{Solicit, Request, Renew} {
+		a := asks{t: t, s: server(t, true), n: 1, boot: yes, now: start}
+		opts := []Option{ia(1, "fd00:77::110"), ia(2, "fd00:77::110"), ia(3, "")}
+		if typ != Solicit {
+			opts = append(opts, toUs)
+		}
+		seen := map[netip.Addr]bool{}
+		for _, o := range a.send(typ, opts...).Message.Options {
+			if o.Code != OptIANA {
+				continue
+			}
+			x, err := ParseIANA(o.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, addr := range x.Addresses {
+				if seen[addr.Addr] {
+					t.Errorf("%v: %s twice", typ, addr.Addr)
+				}
+				seen[addr.Addr] = true
+			}
+		}
+		if len(seen) == 0 {
+			t.Errorf("%v: no address", typ)
+		}
+	}
+	for _, typ := range []Type{Solicit, Request, Renew} {
+		a := asks{t: t, s: server(t, true), n: 1, boot: yes, now: start}
+		a.s.Pools[0].First, a.s.Pools[0].Last = onLink[1], onLink[1].Next()
+		opts := []Option{wants(onLink[1].String())}
+		if typ != Solicit {
+			opts = append(opts, toUs)
+		}
+		if got := gets(t, a.send(typ, opts...)); got == onLink[1].String() {
+			t.Errorf("%v: the server's own %s is given", typ, got)
+		}
+	}
+	p := pool
+	p.First = p.Link.Addr()
+	if _, err := New(Config{DUID: ours, Assign: true, Pools: []Pool{p}}, nil); err == nil || !strings.Contains(err.Error(), "anycast") {
+		t.Errorf("the routers' anycast address is in a pool: %v", err)
+	}
+}
+
+// TestLastAddress: of two associations the last address of a pool serves one. With Rapid Commit
+// that is a lease, and that the other got none says nothing of the pool to anybody else.
+func TestLastAddress(t *testing.T) {
+	a := asks{t: t, s: server(t, true), n: 1, boot: yes, now: start}
+	a.s.Pools[0].Last = a.s.Pools[0].First
+	two := []Option{IANA{ID: 1}.Option(), IANA{ID: 2}.Option()}
+	if got := gets(t, a.send(Solicit, two...)); got != pool.First.String() {
+		t.Fatalf("Solicit: %s", got)
+	}
+	b := a
+	b.n = 2
+	if got := gets(t, b.send(Solicit, wants(""))); got != pool.First.String() {
+		t.Errorf("another client, while nobody has a lease: %s", got)
+	}
+	if got := gets(t, a.send(Solicit, append(two, Option{OptRapidCommit, nil})...)); got != pool.First.String() || a.s.Leases.Len() != 1 {
+		t.Errorf("Rapid Commit: %s, %d leases", got, a.s.Leases.Len())
+	}
+	if got := gets(t, b.send(Solicit, wants(""))); got != "status 2" {
+		t.Errorf("another client of a full pool: %s", got)
+	}
 }

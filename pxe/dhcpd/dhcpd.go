@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/ingot-os/ingot/pxe/dhcp"
+	"github.com/ingot-os/ingot/pxe/limit"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -68,7 +69,7 @@ type Server struct {
 	generation uint64
 
 	keeper   *keeper // nil: no file
-	limits   limiter
+	limits   limit.Clients[netboot.MAC]
 	alarms   alarms
 	decide   chan job // of what boots
 	plain    chan job // of what needs no decision, so that no decision holds it up

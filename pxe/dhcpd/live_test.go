@@ -20,6 +20,7 @@ import (
 	"github.com/ingot-os/ingot/internal/netlab"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/pxe/dhcp"
+	"github.com/ingot-os/ingot/pxe/limit"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -404,7 +405,7 @@ func TestLimit(t *testing.T) {
 		a.send("255.255.255.255:67", a.firmware(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007", 7))
 	}
 	waitFor(t, func() bool { st := s.Stats(); return st.Received == 200 && st.Answered+st.Limited == 200 })
-	if st := s.Stats(); st.Answered > 2*perWindow || st.Limited < 100 {
+	if st := s.Stats(); st.Answered > 2*limit.PerWindow || st.Limited < 100 {
 		t.Errorf("%+v", st)
 	}
 }

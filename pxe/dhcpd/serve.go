@@ -55,7 +55,7 @@ func (s *Server) take(k *socket, b, oob []byte, from netip.AddrPort) {
 		s.dropped(&j)
 		return
 	}
-	if !s.limits.allow(m.MAC(), s.now()) {
+	if !s.limits.Allow(m.MAC(), s.now()) {
 		s.count.add(m.Type(), Limited)
 		return
 	}

@@ -15,23 +15,13 @@ import (
 
 // listen answers what comes to a socket until it is closed.
 func (s *Server) listen(ctx context.Context, from *socket, bootServer bool) error {
-	buf := make([]byte, dhcp6.MaxSize)
-	for {
-		n, cm, src, err := from.conn.ReadFrom(buf)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case temporary(err):
-			continue
-		case err != nil:
-			return fmt.Errorf("read DHCPv6: %w", err)
-		}
-		u, ok := src.(*net.UDPAddr)
-		if !ok || cm == nil {
-			continue
-		}
-		s.handle(ctx, from, datagram{buf[:n], u.AddrPort(), cm, bootServer})
+	err := receive(ctx, from.conn, dhcp6.MaxSize, func(b []byte, cm *ipv6.ControlMessage, src *net.UDPAddr) {
+		s.handle(ctx, from, datagram{b, src.AddrPort(), cm, bootServer})
+	})
+	if err != nil {
+		return fmt.Errorf("read DHCPv6: %w", err)
 	}
+	return nil
 }
 
 type datagram struct {
@@ -61,7 +51,7 @@ func (s *Server) answer(ctx context.Context, via *socket, d datagram, p dhcp6.Pa
 	q := dhcp6.Question{Packet: p, Source: d.source.Addr(), Link: l.addrs(), BootServer: d.bootServer, Unicast: !d.control.Dst.IsMulticast()}
 	c := dhcp6.Client(p, q.Source)
 	c.Link = l.name
-	if !s.limits.allow(c.Addr, s.o.Now()) {
+	if !s.limits.Allow(c.Addr, s.o.Now()) {
 		return Limited
 	}
 	if !s.policy.Hears(p.Message) {

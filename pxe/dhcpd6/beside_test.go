@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-os/ingot/internal/netlab"
 	"github.com/ingot-os/ingot/internal/oracle"
 	"github.com/ingot-os/ingot/pxe/dhcp6"
+	"github.com/ingot-os/ingot/pxe/limit"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -184,13 +185,13 @@ func TestLimit(t *testing.T) {
 	c.Close()
 	exchange(t, client, "[fe80::77%eth0]:546", group, solicit(t)) // comes after those
 	for range 100 {
-		if s.Count(dhcp6.Solicit, Limited) == 100-perWindow {
+		if s.Count(dhcp6.Solicit, Limited) == 100-limit.PerWindow {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if n := s.Count(dhcp6.Solicit, Limited); n != 100-perWindow {
-		t.Errorf("%d of 100 were over the limit, want %d", n, 100-perWindow)
+	if n := s.Count(dhcp6.Solicit, Limited); n != 100-limit.PerWindow {
+		t.Errorf("%d of 100 were over the limit, want %d", n, 100-limit.PerWindow)
 	}
 	if err := s.save(); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/ipv6"
 
 	"github.com/ingot-os/ingot/pxe/dhcp6"
+	"github.com/ingot-os/ingot/pxe/limit"
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
@@ -56,7 +57,7 @@ type Server struct {
 	router *router // nil: no advertisements
 
 	count  counters
-	limits limiter
+	limits limit.Clients[netip.Addr]
 
 	mu     sync.Mutex // of policy and kept
 	policy *dhcp6.Server

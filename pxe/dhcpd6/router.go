@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/ipv6"
 
 	"github.com/ingot-os/ingot/pxe/dhcp6"
+	"github.com/ingot-os/ingot/pxe/limit"
 )
 
 var (
@@ -41,7 +42,7 @@ type router struct {
 	links []advertised
 	now   func() time.Time
 
-	limits limiter
+	limits limit.Clients[netip.Addr]
 
 	mu   sync.Mutex
 	last map[int]time.Time // advertisement to all nodes, by link
@@ -102,34 +103,28 @@ func (r *router) configure() error {
 
 // answer answers router solicitations until the socket is closed.
 func (r *router) answer(ctx context.Context) error {
-	buf := make([]byte, 1500)
-	for {
-		n, cm, src, err := r.conn.ReadFrom(buf)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case temporary(err):
-			continue
-		case err != nil:
-			return fmt.Errorf("read router solicitation: %w", err)
+	if err := receive(ctx, r.conn, maxSolicitation, r.solicited); err != nil {
+		return fmt.Errorf("read router solicitation: %w", err)
+	}
+	return nil
+}
+
+// maxSolicitation is the size of what fits into a frame of Ethernet.
+const maxSolicitation = 1500
+
+// solicited answers one solicitation: who has an address himself, all nodes for who has
+// none yet.
+func (r *router) solicited(b []byte, cm *ipv6.ControlMessage, src *net.IPAddr) {
+	from, _ := netip.AddrFromSlice(src.IP)
+	i := slices.IndexFunc(r.links, func(l advertised) bool { return l.index == cm.IfIndex })
+	switch {
+	case i < 0 || !dhcp6.IsSolicitation(b, from, cm.HopLimit):
+	case from.IsLinkLocalUnicast():
+		if r.limits.Allow(from, r.now()) {
+			r.send(r.links[i], &net.IPAddr{IP: src.IP, Zone: r.links[i].name})
 		}
-		a, ok := src.(*net.IPAddr)
-		if !ok || cm == nil {
-			continue
-		}
-		from, _ := netip.AddrFromSlice(a.IP)
-		i := slices.IndexFunc(r.links, func(l advertised) bool { return l.index == cm.IfIndex })
-		if i < 0 || !dhcp6.IsSolicitation(buf[:n], from, cm.HopLimit) {
-			continue
-		}
-		if from.IsLinkLocalUnicast() {
-			if !r.limits.allow(from, r.now()) {
-				continue
-			}
-			r.send(r.links[i], &net.IPAddr{IP: a.IP, Zone: r.links[i].name})
-		} else if r.may(r.links[i]) {
-			r.all(r.links[i])
-		}
+	case r.may(r.links[i]):
+		r.all(r.links[i])
 	}
 }
 

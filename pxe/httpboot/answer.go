@@ -9,6 +9,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
@@ -23,33 +24,49 @@ type call struct {
 
 // answer answers one request.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, m netboot.Method) {
-	c := &call{s: s, w: w, r: r, seen: netboot.Event{Method: m, Addr: remote(r)}}
+	name, ok := clean(r.URL)
+	c := &call{s: s, w: w, r: r, seen: netboot.Event{Method: m, Addr: remote(r), Path: name}}
+	if !ok { // what has no path at all is a handshake
+		c.seen.Path = quoted(r.URL.EscapedPath())
+	}
 	c.deadline(0)
+	c.noBody()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		c.refuse(http.StatusMethodNotAllowed, "the method is "+quoted(r.Method))
 		return
 	}
-	if r.ContentLength != 0 { // one that never comes would be waited for at the end of the answer
-		w.Header().Set("Connection", "close")
+	if r.ContentLength != 0 {
 		c.refuse(http.StatusRequestEntityTooLarge, "the request has a body")
 		return
 	}
-	name, ok := clean(r.URL)
 	if !ok {
-		c.refuse(http.StatusNotFound, "no file can have the path "+quoted(r.URL.EscapedPath()))
+		c.refuse(http.StatusNotFound, "no file can have the path "+c.seen.Path)
 		return
 	}
-	c.seen.Path = name
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Open)
 	content, err := s.Source.Open(ctx, netboot.Request{Method: m, Path: name, Addr: c.seen.Addr, Probe: r.Method == http.MethodHead})
 	cancel()
+	c.deadline(0) // by default a client waits longer for a file than it may take for an answer
 	if err != nil {
 		c.deny(err)
 		return
 	}
 	defer content.Close()
 	c.content(content)
+}
+
+// noBody sees to it that nothing is read after the header. net/http reads what a
+// client has announced as a body, up to 256 KiB, before it lets a connection go: one
+// that never comes would hold its place for ever. Without a body the time limit of
+// the header ends here, or the request would be over with it.
+func (c *call) noBody() {
+	var until time.Time
+	if c.r.ContentLength != 0 { // -1 is a body of unknown length
+		c.w.Header().Set("Connection", "close")
+		until = time.Unix(1, 0) // over
+	}
+	http.NewResponseController(c.w).SetReadDeadline(until)
 }
 
 // content answers with a file, or with a part of it.
@@ -88,6 +105,7 @@ func (c *call) content(f netboot.Content) {
 		c.deny(err)
 		return
 	}
+	c.deadline(0) // Begin may write to a disk
 	h.Set("Content-Length", strconv.FormatInt(want.to-want.from, 10))
 	if want.part {
 		h.Set("Content-Range", want.contentRange(f.Size()))

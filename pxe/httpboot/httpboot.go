@@ -127,6 +127,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, m netboot.Method, co
 		Handler:                      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, m) }),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is refused like all else
 		ReadHeaderTimeout:            s.limits.Header,
+		ReadTimeout:                  s.limits.Header, // of what net/http answers by itself; see call.noBody
 		IdleTimeout:                  s.limits.Idle,
 		MaxHeaderBytes:               maxHeader,
 		TLSConfig:                    config,

@@ -63,6 +63,8 @@ func TestEvents(t *testing.T) {
 	r := run(t, s, Limits{})
 	r.do(t, "GET", uki)
 	r.do(t, "GET", "boot/none.efi")
+	r.do(t, "GET", "")
+	r.do(t, "POST", uki)
 	r.do(t, "GET", uki, "Range", "bytes=0-9")
 	r.do(t, "GET", uki, "Range", "bytes=3145720-")
 	r.stop()
@@ -75,7 +77,7 @@ func TestEvents(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %d/%d", e.Stage, e.Path, e.Bytes, e.Size))
 	}
 	want := []string{
-		"first " + uki + " 65536/3145728", "last " + uki + " 3145728/3145728", "refused boot/none.efi 0/0",
+		"first " + uki + " 65536/3145728", "last " + uki + " 3145728/3145728", "refused boot/none.efi 0/0", `refused "/" 0/0`, "refused " + uki + " 0/0",
 		"first " + uki + " 10/3145728", "first " + uki + " 8/3145728", "last " + uki + " 8/3145728",
 	}
 	if !slices.Equal(got, want) {

@@ -205,3 +205,54 @@ func TestOpenTakesLong(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestBodyThatNeverComes: who announces a body and sends none is answered and gone
+// at once, whatever the method; what net/http refuses by itself, after the time of a
+// header. Each connection is the only one that may be open.
+func TestBodyThatNeverComes(t *testing.T) {
+	l := Limits{Connections: 1, Header: 10 * time.Second}
+	slow(t, l, 10, func(t *testing.T, p *pipes, d *diary) {
+		for _, c := range []struct {
+			head string
+			most time.Duration
+		}{
+			{"POST /a.efi HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 0},
+			{"GET /a.efi HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf of", 0},
+			{"HEAD /a.efi HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 0},
+			{"PUT /a.efi HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", 0},
+			{"GET /a.efi HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: something\r\n\r\n", l.Header},
+		} {
+			conn := p.dial()
+			end := time.AfterFunc(time.Hour, func() { conn.Close() })
+			if got := lasts(conn, func(c2 net.Conn) { io.WriteString(c2, c.head) }); got > c.most {
+				t.Errorf("%q: %s", c.head, got)
+			}
+			end.Stop()
+		}
+	})
+}
+
+// TestLongTransferOutlivesHeader: the time of a header is not that of a request.
+func TestLongTransferOutlivesHeader(t *testing.T) {
+	src := newShelf(t)
+	src.put("a.efi", body(10))
+	for after, want := range map[time.Duration]string{40 * time.Second: "HTTP/1.1 200", time.Hour: "HTTP/1.1 503"} {
+		synctest.Test(t, func(t *testing.T) {
+			src.hold = make(chan struct{})
+			ctx, stop := context.WithCancel(t.Context())
+			p, ended := newPipes(), make(chan error)
+			go func() { ended <- (&Server{Source: src}).Serve(ctx, p) }() // the defaults
+			hold := time.AfterFunc(after, func() { close(src.hold) })
+			defer hold.Stop()
+			c := p.dial()
+			begin := time.Now()
+			io.WriteString(c, "GET /a.efi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			b, err := io.ReadAll(c)
+			if most := min(after, 45*time.Second); err != nil || !strings.HasPrefix(string(b), want) || time.Since(begin) != most {
+				t.Errorf("a file after %s: %q, %v after %s", after, b, err, time.Since(begin))
+			}
+			stop()
+			<-ended
+		})
+	}
+}

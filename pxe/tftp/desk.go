@@ -35,7 +35,8 @@ type ticket struct {
 type desk struct {
 	server *Server
 	limits Limits
-	run    func(*ticket)
+	start  func(*ticket)
+	work   sync.WaitGroup // goroutines of tickets
 
 	mu      sync.Mutex
 	meter   meter
@@ -111,14 +112,14 @@ func (d *desk) next(now time.Time) {
 			continue
 		}
 		d.active++
-		go d.run(t)
+		d.work.Go(func() { d.start(t) })
 	}
 	d.server.counts.active.Store(int64(d.active))
 	d.server.counts.waiting.Store(int64(len(d.queue)))
 }
 
-// runs tells the desk how to end a transfer; false if it is to end at once.
-func (d *desk) runs(t *ticket, cancel func()) bool {
+// running tells the desk how to end a transfer; false if it is to end at once.
+func (d *desk) running(t *ticket, cancel func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t.cancel = cancel

@@ -19,7 +19,7 @@ func TestAnswersFromTheAddressThatWasAsked(t *testing.T) {
 				c := dial(t, netip.AddrPortFrom(netip.MustParseAddr(a), r.addr.Port()))
 				c.send(rq(opRRQ, "a", mode))
 				b, from, err := c.receive(5 * time.Second)
-				if err != nil || from.Addr().Unmap().String() != a || opcode(b) != opDATA && mode == "octet" {
+				if err != nil || from.Addr().Unmap().String() != a || opcode(b) != opDATA {
 					t.Errorf("%s asked at %s for %s: %d from %s, %v", listen, a, mode, opcode(b), from, err)
 				}
 				c.send(errorPacket(0, "enough"))
@@ -160,5 +160,36 @@ func TestManyClients(t *testing.T) {
 	r.released(t)
 	if s := r.Stats(); s.Finished != 300 || s.Bytes != 300*200_000 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestLongTimeout: the option holds a transfer for a minute of silence at most, and before
+// the client has shown that it is there no longer than the server would.
+func TestLongTimeout(t *testing.T) {
+	silent := func(s *sender, at time.Duration) time.Duration {
+		for from := at; ; {
+			out(s, at)
+			at = s.deadline
+			if s.step(event{kind: expired, at: at}); s.phase == over {
+				return at - from
+			}
+			if s.deadline <= at {
+				t.Fatalf("the deadline %s has passed", s.deadline)
+			}
+		}
+	}
+	for _, timeout := range []time.Duration{time.Second, 2 * time.Second, 7 * time.Second, 60 * time.Second, 255 * time.Second} {
+		s, _ := newSender(terms{size: 50_000, block: 512, window: 2, timeout: timeout, oack: []byte{0, 6}}, time.Second, 8, 0)
+		if got := silent(&s, 0); got != 9*time.Second {
+			t.Errorf("timeout %s: %s for an address that nobody has shown to be real", timeout, got)
+		}
+		s, _ = newSender(terms{size: 50_000, block: 512, window: 2, timeout: timeout, oack: []byte{0, 6}}, time.Second, 8, 0)
+		s.step(event{kind: acked, at: time.Second})
+		s.step(event{kind: begun, at: time.Second})
+		out(&s, time.Second)
+		s.step(event{kind: acked, block: 2, at: 2 * time.Minute})
+		if got := silent(&s, 2*time.Minute); got > time.Minute || got != min(9*timeout, time.Minute) {
+			t.Errorf("timeout %s: %s of silence", timeout, got)
+		}
 	}
 }

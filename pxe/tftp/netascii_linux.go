@@ -1,112 +1,190 @@
 package tftp
 
 import (
-	"bufio"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"sync"
+	"os"
 	"time"
 
-	pin "github.com/pin/tftp/v3"
+	"github.com/pin/tftp/v3/netascii"
 
 	"github.com/ingot-os/ingot/pxe/netboot"
 )
 
-// converter serves netascii (RFC 764) by github.com/pin/tftp/v3. That gets requests
-// which were read and cleaned here, by a PacketConn that is no socket.
+// text is a transfer in netascii (RFC 764), by a goroutine of its own: in lockstep and
+// without options. How long it is shows at its end, so it is none of an engine's, and as
+// nothing boots in netascii it need not be fast.
 //
-// Tuned as measured: 1 s and no random second on top, or a lost packet costs six.
-type converter struct {
-	run    *service
-	server *pin.Server
-	feed   *feed
-
-	mu      sync.Mutex
-	tickets map[netip.AddrPort]*ticket
+// To hand such requests to the server of github.com/pin/tftp/v3 was tried: it knows them
+// by their client's port alone, sends the first block nine times to an address that may
+// be forged, from whatever address routing chooses, and cannot be told to end one.
+type text struct {
+	run  *service
+	t    *ticket
+	ctx  context.Context // ends it
+	conn *net.UDPConn
+	in   counted
+	sent int64 // bytes of the content that were acknowledged
+	got  [header + plainBlock]byte
 }
 
-var errStopped = errors.New("not available")
+var (
+	errAnew  = errors.New("the client asked anew")
+	errQuiet = errors.New("no answer in time")
+	errStops = errors.New("the server stops")
+)
 
-func newConverter(r *service) *converter {
-	c := &converter{run: r, feed: &feed{packets: make(chan packet), closed: make(chan struct{})}, tickets: map[netip.AddrPort]*ticket{}}
-	c.server = pin.NewServer(c.read, nil)
-	c.server.SetTimeout(r.timeout())
-	c.server.SetRetries(r.retries())
-	c.server.SetBackoff(func(int) time.Duration { return 0 })
-	go c.server.Serve(c.feed)
-	return c
-}
-
-func (c *converter) close() {
-	c.feed.Close()
-	go c.server.Shutdown() // waits for transfers, which the grace has ended
-}
-
-// start hands a ticket over. pin answers from the address that routing chooses; where
-// that is not the one that was asked, no client would take the answer.
-func (c *converter) start(t *ticket) {
-	if _, source := c.run.probe.path(t.peer); source.Unmap() != t.local.WithZone("") {
-		c.run.deny(t, errNetascii)
-		return
+// netascii runs a ticket to its end. An error means that it has not begun.
+func (r *service) netascii(t *ticket) error {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(t.local.WithZone(t.peer.Addr().Zone()), 0)))
+	if err != nil {
+		return err
 	}
-	c.mu.Lock()
-	c.tickets[t.peer] = t
-	c.mu.Unlock()
-	b := append([]byte{0, opRRQ}, t.path...)
-	if !c.feed.put(packet{append(b, "\x00netascii\x00"...), net.UDPAddrFromAddrPort(t.peer)}) {
-		c.take(t.peer)
-		c.run.deny(t, errStopped)
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	if !r.desk.running(t, func() { cancel(errAnew) }) {
+		cancel(errAnew)
 	}
-}
-
-var errNetascii = errors.New("no netascii on this address, ask for octet (binary)")
-
-func (c *converter) take(a netip.AddrPort) *ticket {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := c.tickets[a]
-	delete(c.tickets, a)
-	return t
-}
-
-// read is pin's handler. What it returns goes to the client as text, so it is one of
-// our sentences.
-func (c *converter) read(_ string, to io.ReaderFrom) error {
-	addr := to.(pin.OutgoingTransfer).RemoteAddr()
-	a := addr.AddrPort()
-	t := c.take(netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
-	if t == nil {
-		return errStopped
+	x := &text{run: r, t: t, ctx: ctx, conn: conn, in: counted{r: io.NewSectionReader(t.content, 0, t.content.Size())}}
+	if ctx.Err() != nil {
+		r.counts.probed.Add(1)
+		x.end(netboot.Probed, context.Cause(ctx).Error())
+		return nil
 	}
 	if err := t.content.Begin(); err != nil {
-		_, words := refusal(err)
-		c.run.counts.refused.Add(1)
-		c.end(t, netboot.Refused, 0, err.Error())
-		return errors.New(words)
+		return err
 	}
-	c.run.saw(netboot.Event{Stage: netboot.First, Addr: t.peer, Path: t.path, Size: t.content.Size()})
-	in := &counted{r: io.NewSectionReader(t.content, 0, t.content.Size())}
-	if _, err := to.ReadFrom(bufio.NewReaderSize(in, readAhead)); err != nil {
-		c.run.counts.broken.Add(1)
-		c.end(t, netboot.Broken, in.n, err.Error())
-		return errStopped
-	}
-	c.run.counts.finished.Add(1)
-	c.run.counts.bytes.Add(in.n)
-	c.end(t, netboot.Last, in.n, "")
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	x.transfer()
 	return nil
 }
 
-func (c *converter) end(t *ticket, stage netboot.Stage, n int64, detail string) {
-	e := netboot.Event{Stage: stage, Addr: t.peer, Path: t.path, Bytes: n, Size: t.content.Size(), Detail: detail}
-	t.content.Close()
-	c.run.saw(e)
-	c.run.desk.ended(t)
+func (x *text) transfer() {
+	x.run.saw(netboot.Event{Stage: netboot.First, Addr: x.t.peer, Path: x.t.path, Size: x.t.content.Size()})
+	c, err := &x.run.counts, x.send()
+	c.bytes.Add(x.sent)
+	if err != nil {
+		c.broken.Add(1)
+		x.end(netboot.Broken, err.Error())
+		return
+	}
+	c.finished.Add(1)
+	x.end(netboot.Last, "")
 }
 
-// counted counts what was read, and hides an error of the content from the client.
+func (x *text) end(stage netboot.Stage, detail string) {
+	e := netboot.Event{Stage: stage, Addr: x.t.peer, Path: x.t.path, Bytes: x.sent, Size: x.t.content.Size(), Detail: detail}
+	x.t.content.Close()
+	x.run.saw(e)
+	x.run.desk.ended(x.t)
+}
+
+// send sends block after block: the last is that which is not full.
+func (x *text) send() error {
+	from, b := netascii.ToReader(&x.in), make([]byte, header+plainBlock)
+	for block := uint64(1); ; block++ {
+		n, err := io.ReadFull(from, b[header:])
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if err = nil; x.in.n < x.t.content.Size() {
+				err = io.ErrUnexpectedEOF
+			}
+		}
+		if err != nil {
+			x.tell("not available")
+			return fmt.Errorf("read at %d: %w", x.in.n, err)
+		}
+		putHeader(b, block)
+		if err := x.deliver(b[:header+n], block); err != nil {
+			return err
+		}
+		if x.sent = x.in.n; n < plainBlock {
+			return nil
+		}
+	}
+}
+
+// deliver sends a block until it is acknowledged. The first goes to an address that may
+// be forged.
+func (x *text) deliver(b []byte, block uint64) error {
+	retries := x.run.retries()
+	if block == 1 {
+		retries = min(retries, retriesUnheard)
+	}
+	for try := range retries + 1 {
+		x.run.counts.blocks.Add(1)
+		if try > 0 {
+			x.run.counts.resent.Add(1)
+		}
+		// An error is of a path that is gone for now: the same as a packet that was lost.
+		_, _ = x.conn.WriteToUDPAddrPort(b, x.t.peer)
+		if err := x.hear(uint16(block), time.Now().Add(x.run.timeout())); !errors.Is(err, errQuiet) {
+			return err
+		}
+	}
+	return fmt.Errorf("no answer to %d packets", retries+1)
+}
+
+// hear waits for the acknowledgement of a block. Those of other blocks are not answered:
+// RFC 1123 section 4.2.3.1.
+func (x *text) hear(block uint16, until time.Time) error {
+	if err := x.conn.SetReadDeadline(until); err != nil {
+		return err
+	}
+	for {
+		// Asked after the deadline was set, which may have been that of the end.
+		if x.ctx.Err() != nil {
+			return x.stopped()
+		}
+		n, from, err := x.conn.ReadFromUDPAddrPort(x.got[:])
+		switch {
+		case x.ctx.Err() != nil:
+			return x.stopped()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errQuiet
+		case err != nil:
+			return err
+		case from.Port() != x.t.peer.Port() || from.Addr().Unmap().WithZone("") != x.t.peer.Addr().WithZone(""):
+			x.stranger(x.got[:n], from)
+			continue
+		}
+		b := x.got[:n]
+		if got, ok := ack(b); ok && got == block {
+			x.t.answer.Store(int64(now()))
+			return nil
+		} else if opcode(b) == opERROR {
+			code, words := clientError(b)
+			return fmt.Errorf("the client broke off: error %d %q", code, words)
+		}
+	}
+}
+
+// stranger answers what is not from the client, as an engine does.
+func (x *text) stranger(b []byte, from netip.AddrPort) {
+	x.run.counts.strangers.Add(1)
+	if opcode(b) != opERROR {
+		_, _ = x.conn.WriteToUDPAddrPort(unknownTID, from)
+	}
+}
+
+func (x *text) stopped() error {
+	cause := context.Cause(x.ctx)
+	if errors.Is(cause, errStops) {
+		x.conn.SetDeadline(time.Time{}) // for one packet more
+		x.tell(errStops.Error())
+	}
+	return cause
+}
+
+func (x *text) tell(words string) {
+	_, _ = x.conn.WriteToUDPAddrPort(errorPacket(codeOther, words), x.t.peer)
+}
+
+// counted counts what was read.
 type counted struct {
 	r io.Reader
 	n int64
@@ -115,51 +193,5 @@ type counted struct {
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
 	c.n += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = errStopped
-	}
 	return n, err
 }
-
-// packet is a request.
-type packet struct {
-	b    []byte
-	from *net.UDPAddr
-}
-
-// feed is the PacketConn from which pin reads requests. It never sends.
-type feed struct {
-	packets chan packet
-	closed  chan struct{}
-	once    sync.Once
-}
-
-func (f *feed) put(p packet) bool {
-	select {
-	case f.packets <- p:
-		return true
-	case <-f.closed:
-		return false
-	}
-}
-
-func (f *feed) ReadFrom(b []byte) (int, net.Addr, error) {
-	select {
-	case p := <-f.packets:
-		return copy(b, p.b), p.from, nil
-	case <-f.closed:
-		time.Sleep(10 * time.Millisecond) // pin asks again until it is shut down
-		return 0, nil, net.ErrClosed
-	}
-}
-
-func (f *feed) Close() error {
-	f.once.Do(func() { close(f.closed) })
-	return nil
-}
-
-func (f *feed) LocalAddr() net.Addr                   { return &net.UDPAddr{IP: net.IPv4zero} }
-func (f *feed) WriteTo([]byte, net.Addr) (int, error) { return 0, net.ErrClosed }
-func (f *feed) SetDeadline(time.Time) error           { return nil }
-func (f *feed) SetReadDeadline(time.Time) error       { return nil }
-func (f *feed) SetWriteDeadline(time.Time) error      { return nil }

@@ -51,6 +51,10 @@ const minWait = 250 * time.Millisecond
 // shown that the address is real. A real client asks anew after them.
 const retriesUnheard = 2
 
+// silenceMost is how long a client that named a timeout may be silent: the longest that
+// RFC 2349 knows, 255 s, would hold a transfer for 38 minutes by the default of retries.
+const silenceMost = time.Minute
+
 // minNudge is how long an ACK that looks like an echo is taken for one at least.
 const minNudge = 20 * time.Millisecond
 
@@ -60,7 +64,7 @@ const minNudge = 20 * time.Millisecond
 // more than 65,535 blocks expect; no RFC says).
 //
 // The blocks base to base+window-1 may be in flight (RFC 7440 section 4); a window of
-// one is RFC 1350. Three rules keep packets from multiplying:
+// one is RFC 1350. Rules that keep packets from multiplying, and a transfer from lasting:
 //
 //   - A lockstep sender never answers a repeated ACK: the Sorcerer's Apprentice of RFC
 //     1123 section 4.2.3.1.
@@ -76,11 +80,15 @@ const minNudge = 20 * time.Millisecond
 //     after retries of them it is over.
 //   - Before its first ACK an address may be forged: what it is sent without having asked
 //     is a window, and retriesUnheard more. Nine blocks for a request of 19 bytes were 244
-//     times what had come in.
+//     times what had come in. Until then a timeout that it has named lengthens no wait.
+//   - A timeout that the client has named is how long to wait, but at least twice in
+//     silenceMost, which ends it however many waits are left.
 type sender struct {
 	terms
 	wait    time.Duration // for an ACK at most
+	unheard time.Duration // the same for the first
 	retries int
+	since   time.Duration // of the last progress
 
 	phase       phase
 	last        uint64        // number of the last block, which is shorter than the others
@@ -100,11 +108,12 @@ type sender struct {
 
 // newSender is a transfer that begins now; its first action is offer or begin.
 func newSender(t terms, timeout time.Duration, retries int, now time.Duration) (sender, action) {
-	s := sender{terms: t, wait: timeout, retries: retries, base: 1, next: 1, last: uint64(t.size)/uint64(t.block) + 1}
+	s := sender{terms: t, wait: timeout, unheard: timeout, retries: retries, since: now, base: 1, next: 1, last: uint64(t.size)/uint64(t.block) + 1}
 	if t.timeout > 0 {
-		s.wait = t.timeout
+		s.wait = min(t.timeout, silenceMost/2)
+		s.unheard = min(s.wait, timeout)
 	}
-	s.deadline = now + s.wait
+	s.deadline = now + s.unheard
 	if t.oack == nil {
 		s.phase = starting
 		return s, begin
@@ -118,14 +127,14 @@ func (s *sender) step(e event) action {
 	case s.phase == over:
 		return nothing
 	case e.kind == aborted:
-		return s.left()
+		return s.leave()
 	case e.kind == expired:
 		return s.expire(e.at)
 	case e.kind == begun && s.phase == starting:
-		s.phase = sending
+		s.phase, s.since = sending, e.at
 		return send
 	case e.kind == acked && s.phase == offered && e.block == 0:
-		s.phase, s.tries = starting, 0
+		s.phase, s.tries, s.since = starting, 0, e.at
 		return begin
 	case e.kind == acked && s.phase == sending:
 		return s.ack(e.block, e.at)
@@ -133,8 +142,8 @@ func (s *sender) step(e event) action {
 	return nothing
 }
 
-// left ends what the client has left.
-func (s *sender) left() action {
+// leave ends what the client has left.
+func (s *sender) leave() action {
 	was := s.phase
 	s.phase = over
 	if was == sending {
@@ -150,13 +159,13 @@ func (s *sender) expire(now time.Duration) action {
 		return nothing
 	case s.nudge > 0 && now >= s.nudge:
 		s.nudged = true
-		s.deadline = now + s.patience()
+		s.deadline = now + s.patience(now)
 		return s.restart()
 	}
-	if s.tries++; s.tries > s.patient() {
-		return s.left()
+	if s.tries++; s.tries > s.patient() || s.timeout > 0 && now-s.since >= silenceMost {
+		return s.leave()
 	}
-	s.deadline = now + s.patience()
+	s.deadline = now + s.patience(now)
 	if s.phase == offered {
 		return offer
 	}
@@ -165,10 +174,15 @@ func (s *sender) expire(now time.Duration) action {
 
 // patient is how many waits in a row the client is granted.
 func (s *sender) patient() int {
-	if s.oack == nil && s.base == 1 {
+	if !s.heard() && s.oack == nil {
 		return min(s.retries, retriesUnheard)
 	}
 	return s.retries
+}
+
+// heard reports whether an ACK has shown that the address is the client's.
+func (s *sender) heard() bool {
+	return s.phase != offered && (s.oack != nil || s.base > 1)
 }
 
 // restart sends the window anew.
@@ -187,7 +201,7 @@ func (s *sender) ack(block uint16, now time.Duration) action {
 	}
 	s.measure(n, now)
 	s.base += n
-	s.tries, s.nudge, s.nudged = 0, 0, false
+	s.tries, s.nudge, s.nudged, s.since = 0, 0, false, now
 	switch {
 	case s.base > s.last:
 		s.phase = over
@@ -232,8 +246,13 @@ func (s *sender) measure(n uint64, now time.Duration) {
 }
 
 // patience is how long to wait for an ACK now. A client that named a timeout gets that.
-func (s *sender) patience() time.Duration {
-	if s.timeout > 0 || s.rtt == 0 {
+func (s *sender) patience(now time.Duration) time.Duration {
+	switch {
+	case !s.heard():
+		return s.unheard
+	case s.timeout > 0:
+		return min(s.wait, max(minWait, s.since+silenceMost-now))
+	case s.rtt == 0:
 		return s.wait
 	}
 	return min(s.wait, max(minWait, s.rtt+4*s.jitter)<<s.tries)
@@ -259,7 +278,7 @@ func (s *sender) sent(n int, now time.Duration) {
 	s.next += uint64(n)
 	s.timed = !s.again && s.next > s.top
 	s.top = max(s.top, s.next-1)
-	s.sentAt, s.deadline = now, now+s.patience()
+	s.sentAt, s.deadline = now, now+s.patience(now)
 	if s.nudge > 0 {
 		s.deadline = min(s.deadline, s.nudge)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,19 +17,22 @@ import (
 // service is a Server that runs.
 type service struct {
 	*Server
-	ctx     context.Context
+	ctx     context.Context // of what tickets do; ends after the grace
 	desk    *desk
 	probe   *probe
 	engines []*engine
 	turn    atomic.Uint32
-	netasc  *converter
+	work    sync.WaitGroup // listeners and engines
 }
 
 // Serve answers requests until ctx ends, and then lets transfers go on for Grace. It
-// closes the sockets. An error means that it could not listen (on).
+// closes the sockets, and returns when all is over that uses Source and Watcher. An error
+// means that it could not listen (on).
 func (s *Server) Serve(ctx context.Context, conns ...*net.UDPConn) error {
-	run := &service{Server: s, ctx: context.WithoutCancel(ctx), desk: newDesk(s)}
-	run.desk.run = run.start
+	ongoing, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	run := &service{Server: s, ctx: ongoing, desk: newDesk(s)}
+	run.desk.start = run.start
 	defer closeAll(conns)
 	if err := run.prepare(conns); err != nil {
 		return fmt.Errorf("serve TFTP: %w", err)
@@ -36,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, conns ...*net.UDPConn) error {
 	defer run.probe.close()
 	failed := make(chan error, len(conns))
 	for _, c := range conns {
-		go func() { failed <- run.listen(c) }()
+		run.work.Go(func() { failed <- run.listen(c) })
 	}
 	var err error
 	select {
@@ -45,7 +49,12 @@ func (s *Server) Serve(ctx context.Context, conns ...*net.UDPConn) error {
 	}
 	run.desk.close()
 	closeAll(conns)
-	run.stop(err == nil)
+	if err == nil {
+		run.grace()
+	}
+	cancel(errStops) // a Source that is asked, and transfers in netascii
+	run.halt()
+	run.desk.work.Wait()
 	return err
 }
 
@@ -76,35 +85,33 @@ func (r *service) prepare(conns []*net.UDPConn) (err error) {
 		e, err := newEngine(r.Server, r.desk)
 		if err != nil {
 			r.halt()
+			r.probe.close()
 			return err
 		}
 		r.engines = append(r.engines, e)
-		go e.run()
+		r.work.Go(e.run)
 	}
-	r.netasc = newConverter(r)
 	return nil
 }
 
-// stop waits for the transfers that run, unless listening failed, and ends the rest.
-func (r *service) stop(graceful bool) {
-	if graceful {
-		grace := r.Grace
-		if grace <= 0 {
-			grace = 30 * time.Second
-		}
-		select {
-		case <-r.desk.idle:
-		case <-time.After(grace):
-		}
+// grace waits for the transfers that run.
+func (r *service) grace() {
+	grace := r.Grace
+	if grace <= 0 {
+		grace = 30 * time.Second
 	}
-	r.halt()
-	r.netasc.close()
+	select {
+	case <-r.desk.idle:
+	case <-time.After(grace):
+	}
 }
 
+// halt ends the engines, and waits until they have.
 func (r *service) halt() {
 	for _, e := range r.engines {
 		e.halt()
 	}
+	r.work.Wait()
 }
 
 // listen reads requests until the socket is closed.
@@ -175,11 +182,11 @@ func (r *service) decline(t *ticket, code uint16, words string) {
 // start runs in a goroutine of the ticket's, since a source may take its time.
 func (r *service) start(t *ticket) {
 	err := r.desk.fetch(r.ctx, t)
-	if err == nil && t.request.netascii {
-		r.netasc.start(t)
-		return
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case t.request.netascii:
+		err = r.netascii(t)
+	default:
 		err = r.transfer(t)
 	}
 	if err != nil {
@@ -211,7 +218,7 @@ func (r *service) transfer(t *ticket) error {
 	e := r.engines[int(r.turn.Add(1))%len(r.engines)]
 	if !e.post(func() { e.add(t, sock, terms) }) {
 		sock.close()
-		return errStopped
+		return errStops
 	}
 	return nil
 }

@@ -45,12 +45,10 @@ func control(c syscall.RawConn, f func(fd int) error) error {
 }
 
 // prepare is called before a socket is bound, so that its first request is as the
-// others.
+// others. The port is shared with nobody (SO_REUSEADDR): of two sockets the kernel gives a
+// request to the one of the narrower address, or to the last that was bound.
 func prepare(c syscall.RawConn, link string) error {
 	return control(c, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return err
-		}
 		if link != "" {
 			if err := unix.BindToDevice(fd, link); err != nil {
 				return err

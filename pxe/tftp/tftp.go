@@ -2,19 +2,19 @@
 // (blksize), 2349 (tsize, timeout) and 7440 (windowsize). Files are read, never
 // written, and come from a netboot.Source; no path of the server's is known here.
 //
-// Two engines stand behind one listener:
+// Two senders stand behind one listener:
 //
 //   - Whatever asks for octets, as all firmware does, gets our own sender: a pure state
 //     machine per transfer (sender.go), run by a few threads that wait for all their
 //     sockets at once and send a window as one packet that the kernel cuts (UDP_SEGMENT).
 //   - Who asks for netascii, which is what people get who type tftp and forget "binary",
-//     is served by github.com/pin/tftp/v3, whose conversion is right and needs a stream.
-//     It sees requests without options only, on addresses that it would answer from.
+//     is served by a goroutine, in lockstep and without options, from the stream that the
+//     conversion of github.com/pin/tftp/v3 makes (netascii_linux.go).
 //
-// The other way round, pin for all clients that do not ask for windows, was the plan and
-// was measured: v3.2.0 reaches less than the fastest C server in the lockstep rows too,
+// The server of that package, for all clients that do not ask for windows, was the plan
+// and was measured: v3.2.0 reaches less than the fastest C server in the lockstep rows too,
 // breaks packets of more than the link's MTU into fragments, compares names of options
-// by case, and answers no stranger with ERROR 5. docs/benchmarks.md has both engines.
+// by case, and answers no stranger with ERROR 5. docs/benchmarks.md has both.
 //
 //	conn, err := tftp.Listen(netip.MustParseAddrPort("[::]:69"), "")
 //	server := &tftp.Server{Source: files, Watcher: log}
@@ -64,14 +64,14 @@ type Server struct {
 	Source  netboot.Source
 	Watcher netboot.Watcher // nil: nobody
 	Limits  Limits
-	Timeout time.Duration // longest wait for an acknowledgement; 0: 1 s. A client's timeout option wins
+	Timeout time.Duration // longest wait for an acknowledgement; 0: 1 s. A client's timeout option wins once it has been heard
 	Retries int           // waits without progress, after which a transfer is over; 0: 8
 	Grace   time.Duration // for transfers to end when Serve is told to stop; 0: 30 s
 	// Engines is how many threads send; 0: one per processor, at most 4.
 	Engines int
 
 	counts counters
-	whole  bool // tests: as if the kernel could not cut windows into packets
+	uncut  bool // tests: as if the kernel could not cut windows into packets
 }
 
 // saw tells the watcher.

@@ -39,7 +39,7 @@ func TestServe(t *testing.T) {
 }
 
 func TestPacketByPacket(t *testing.T) {
-	r := newRig(t, &Server{whole: true}, "127.0.0.1:0")
+	r := newRig(t, &Server{uncut: true}, "127.0.0.1:0")
 	r.put("a", noise(300_000))
 	got, err := dial(t, r.addr).get("a", "blksize", "1000", "windowsize", "16")
 	if err != nil || !bytes.Equal(got, r.shelf.files["a"]) {

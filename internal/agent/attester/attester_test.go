@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type machine struct {
 
 	mu        sync.Mutex
 	states    []listener.Attestation
+	log       []string
 	delivered []proof.Delivery
 	clock     time.Time // as SetTime has left it
 	known     bool
@@ -80,7 +82,12 @@ func boot(t *testing.T) *machine {
 			defer m.mu.Unlock()
 			m.states = append(m.states, s)
 		},
-		Logf: t.Logf,
+		Logf: func(format string, args ...any) {
+			t.Logf(format, args...)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.log = append(m.log, fmt.Sprintf(format, args...))
+		},
 	}
 	return m
 }
@@ -155,6 +162,9 @@ func TestTrusted(t *testing.T) {
 	t.Logf("trusted after %s", time.Since(start))
 	if !regexp.MustCompile(`^test-[0-9a-f]{12}$`).MatchString(got.Name) || got.Error != "" || got.Last == "" || got.Source != "recipe" {
 		t.Errorf("reported %+v", got)
+	}
+	if want := fmt.Sprintf("enrolled as %q, \"active\", EK name %x", got.Name, s.host.EKName); !strings.Contains(strings.Join(m.log, "\n"), want) {
+		t.Errorf("an operator finds no %q on the console: %q", want, m.log)
 	}
 	for i := range m.states {
 		if want := []string{"enrolling", "trusted"}; i < 2 && m.states[i].State != want[i] {

@@ -22,6 +22,7 @@ import (
 // identity is what of the TPM does not change while the machine runs.
 type identity struct {
 	ak, ek      []byte // TPMT_PUBLIC
+	ekName      []byte // what operators compare before they let the host in
 	ekType      tpm.EKType
 	certificate []byte // DER
 }
@@ -61,7 +62,7 @@ func (a *attester) learn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.keys = &identity{ak: ak.Public, ek: ek.Public, ekType: ek.Type, certificate: ek.Certificate}
+		a.keys = &identity{ak: ak.Public, ek: ek.Public, ekName: ek.Name(), ekType: ek.Type, certificate: ek.Certificate}
 		a.status.Name = a.hostName(ek.Name())
 		return t.Flush(&ek.Key)
 	})
@@ -98,7 +99,7 @@ func (a *attester) enrol(ctx context.Context, c *channel) error {
 	if err != nil {
 		return err
 	}
-	a.m.Logf("attestation: enrolled as %.64q, %.32q", enrolled.Name, enrolled.State)
+	a.m.Logf("attestation: enrolled as %.64q, %.32q, EK name %x", enrolled.Name, enrolled.State, a.keys.ekName)
 	return nil
 }
 

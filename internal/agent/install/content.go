@@ -19,7 +19,7 @@ const (
 	Blank                     // nothing where tables and file systems begin
 	Unfinished                // an install that was cut
 	Unused                    // a release that has never started from it
-	Installed                 // a system that has run: its journal is there, or may be
+	Installed                 // a system that has run, or may have: its state or its data say so
 )
 
 // String says it for people.
@@ -39,8 +39,16 @@ const (
 // partition table of any kind.
 var mark = []byte("ingot: this disk is being installed\n")
 
-// stateName is the name of the partition with the journal in partition tables.
-const stateName = "state"
+// The names of partitions in tables that tell whether a system has run.
+const (
+	stateName = "state"
+	dataName  = "data"
+)
+
+// DataEdge is how much of a data partition is erased at its beginning, in bytes: a file
+// system of another day must not be found there. A system that keeps data has written
+// in it: the superblock of its file system, or the header of its encryption.
+const DataEdge = 16 << 20
 
 // Look says what a disk of size bytes holds. A disk that cannot be read is an error.
 func Look(r io.ReaderAt, size int64) (Content, error) {
@@ -64,7 +72,7 @@ func Look(r io.ReaderAt, size int64) (Content, error) {
 	}
 	for _, p := range table.Partitions {
 		if p.Name == stateName && p.Type == typeState && p.Size == state.Size {
-			return system(r, p), nil
+			return system(r, p, table), nil
 		}
 	}
 	return Foreign, nil
@@ -74,14 +82,38 @@ func Look(r io.ReaderAt, size int64) (Content, error) {
 // compares them).
 var typeState = gpt.MustGUID("ff3540cc-f274-8577-9fa1-76e2bb491831")
 
-// system tells a system that has run from one that has not: its journal is not empty.
-// A damaged one counts as there.
-func system(r io.ReaderAt, p gpt.Partition) Content {
-	_, _, err := state.Load(io.NewSectionReader(r, p.Start, p.Size), state.Journal)
-	if errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged) {
-		return Unused
+// system tells a system that has run from one that has not. An empty journal is not
+// enough: a system has none when systemd-boot chooses its slot, or when it goes on from
+// the ESP because firmware variables cannot be written, and keeps data all the same. So
+// all of the state but machine.yaml, which may be flashed with it, and the beginning of
+// data must be empty. What is damaged, or cannot be read, counts as there.
+func system(r io.ReaderAt, p gpt.Partition, t gpt.Table) Content {
+	for _, c := range state.Scan(io.NewSectionReader(r, p.Start, p.Size)) {
+		empty := errors.Is(c.Err, state.ErrEmpty) && !errors.Is(c.Err, state.ErrDamaged)
+		if c.Region != state.Machine && !empty {
+			return Installed
+		}
 	}
-	return Installed
+	for _, p := range t.Partitions {
+		if p.Name == dataName && !isErased(io.NewSectionReader(r, p.Start, min(p.Size, DataEdge))) {
+			return Installed
+		}
+	}
+	return Unused
+}
+
+// isErased says that there are zeros only; what cannot be read is none.
+func isErased(r io.Reader) bool {
+	b := make([]byte, mib)
+	for {
+		n, err := io.ReadFull(r, b)
+		if !isZero(b[:n]) {
+			return false
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		}
+	}
 }
 
 func isZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

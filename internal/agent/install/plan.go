@@ -2,9 +2,12 @@ package install
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/partition/gpt"
@@ -22,6 +25,9 @@ type Plan struct {
 // data partition grown to the end, the table for the disk's own sectors.
 func NewPlan(m *release.Manifest, d Disk) (*Plan, error) {
 	t, err := table(m)
+	if err == nil {
+		err = check(m.Disk.Partitions)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +49,31 @@ func NewPlan(m *release.Manifest, d Disk) (*Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// CopyOf is the partition that another one holds the bytes of; empty: it has its own.
+func CopyOf(role string) string {
+	return map[string]string{"slot-b": "slot-a", "root-b": "root-a"}[role]
+}
+
+// check finds, before a disk is touched, why the bytes of its partitions could not be
+// written: a role that is not known, no digest, nothing to copy from.
+func check(parts []release.Partition) error {
+	seen := map[string]release.Partition{}
+	for _, p := range parts {
+		sum, err := hex.DecodeString(p.SHA256)
+		from := seen[CopyOf(p.Role)]
+		switch {
+		case !slices.Contains([]string{"esp", "slot-a", "slot-b", "root-a", "root-b", stateName, dataName}, p.Role):
+			return fmt.Errorf("read the release's partitions: this program knows no partition %q", p.Role)
+		case err != nil || len(sum) != sha256.Size:
+			return fmt.Errorf("read the release's partitions: the manifest names no digest of %s", p.Role)
+		case CopyOf(p.Role) != "" && (from.Size != p.Size || from.SHA256 != p.SHA256):
+			return fmt.Errorf("read the release's partitions: %s is not what %s is", p.Role, CopyOf(p.Role))
+		}
+		seen[p.Role] = p
+	}
+	return nil
 }
 
 // Need is how large a disk must be for a release, in bytes.

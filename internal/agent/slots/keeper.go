@@ -83,12 +83,17 @@ func (k *Keeper) Handle(e slot.Event) error {
 		k.identifyNow()
 	}
 	err := k.handle(e)
+	k.handled()
+	return err
+}
+
+// handled is what follows each event.
+func (k *Keeper) handled() {
 	k.mu.Lock()
 	k.changes++
 	k.mu.Unlock()
 	k.watch()
 	k.tell()
-	return err
 }
 
 // mayTry says why no slot can be tried here: Secure Boot leaves that to the

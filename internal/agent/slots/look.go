@@ -62,10 +62,13 @@ func (k *Keeper) verify(x slot.Slot, want slot.Digest) error {
 	return err
 }
 
+// errMedium is a partition that is there, and gives not all of its bytes.
+var errMedium = errors.New("read")
+
 // chunk is how much of a slot is read at once, in bytes.
 const chunk = 1 << 20
 
-// sum is the digest of a partition. rest is what is slept for each second of
+// sum is the digest of a partition, by what is on the medium and not in memory. rest is what is slept for each second of
 // work, in seconds.
 func (k *Keeper) sum(role string, rest int) (slot.Digest, error) {
 	p, size, err := k.o.Slot(role)
@@ -73,13 +76,16 @@ func (k *Keeper) sum(role string, rest int) (slot.Digest, error) {
 		return slot.Digest{}, err
 	}
 	defer p.Close()
+	if err := p.Sync(); err != nil {
+		return slot.Digest{}, fmt.Errorf("read %s: %w", role, err)
+	}
 	h := sha256.New()
 	b := make([]byte, chunk)
 	for off := int64(0); off < size; off += chunk {
 		began := k.o.Uptime()
 		n := min(chunk, size-off)
 		if _, err := io.ReadFull(io.NewSectionReader(p, off, n), b[:n]); err != nil {
-			return slot.Digest{}, fmt.Errorf("read %s at %d: %w", role, off, err)
+			return slot.Digest{}, fmt.Errorf("%w %s at %d: %w", errMedium, role, off, err)
 		}
 		h.Write(b[:n])
 		if rest > 0 {

@@ -107,6 +107,7 @@ type rack struct {
 	log      []string
 	running  string // version; "" in the selector
 	offline  bool   // nobody writes slots
+	roots    bool   // the slots have root partitions
 	sticky   bool   // the firmware does not delete BootNext
 	refuse   error  // of kexec
 	pending  []slot.Event
@@ -189,7 +190,7 @@ func (r *rack) vars() nvram.Store { return nvram.Store{Dir: r.at("vars")} }
 func (r *rack) options(running slot.Slot, version string) Options {
 	logf := func(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
 	c := releases[version]
-	o := Options{Running: running, Release: slot.Content{Version: c.Version, Epoch: c.Epoch},
+	o := Options{Running: running, Release: slot.Content{Version: c.Version, Epoch: c.Epoch}, Root: r.roots,
 		State:    func() (Part, error) { p, _, err := r.open("state"); return p, err },
 		Slot:     r.open,
 		Firmware: Firmware{Vars: r.vars(), Entries: entries()},

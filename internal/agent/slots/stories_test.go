@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -167,7 +166,7 @@ func want(t *testing.T, m machine, version string, phase slot.Phase) {
 // netboot is a machine without slots, and its server.
 type netboot struct {
 	t        *testing.T
-	dir      string
+	entry    netslot.Entry
 	server   *netslot.Server
 	behave   map[string]slot.Cause
 	evidence []slot.Evidence
@@ -178,8 +177,8 @@ type netboot struct {
 const time10 = 10 * time.Second
 
 func newNetboot(t *testing.T) machine {
-	m := &netboot{t: t, dir: t.TempDir(), behave: map[string]slot.Cause{}}
-	m.server = &netslot.Server{Store: &netslot.Dir{Path: m.dir}, Ready: func(c slot.Content) error {
+	m := &netboot{t: t, behave: map[string]slot.Cause{}}
+	m.server = &netslot.Server{Store: m, Ready: func(c slot.Content) error {
 		if m.behave[c.Version] == slot.CorruptPE && m.state.Phase == slot.Armed {
 			return errors.New("its bytes are not those of the release")
 		}
@@ -239,10 +238,14 @@ func (m *netboot) now() (string, slot.State)           { return m.running, m.sta
 func (m *netboot) evident(c slot.Cause)                { m.evidence = append(m.evidence, slot.Evidence{Cause: c}) }
 func (m *netboot) break_(version string, c slot.Cause) { m.behave[version] = c }
 
-func (m *netboot) wrote() string {
-	b, err := os.ReadFile(filepath.Join(m.dir, "host.json"))
-	if err != nil {
-		m.t.Fatal(err)
+func (m *netboot) wrote() string { return fmt.Sprintf("%x", m.entry) }
+
+// Change implements netslot.Store, of one host.
+func (m *netboot) Change(_ string, f func(*netslot.Entry) error) error {
+	next := m.entry
+	if err := f(&next); err != nil {
+		return err
 	}
-	return string(b)
+	m.entry = next
+	return nil
 }

@@ -34,8 +34,16 @@ type diskless struct {
 // ends: once in the interval that the server names, and at once when the machine
 // becomes healthy or stops to be. A reset that the server orders does not return.
 func RunDiskless(ctx context.Context, m updates.Diskless) {
+	newDiskless(m).run(ctx)
+}
+
+func newDiskless(m updates.Diskless) *diskless {
 	d := &diskless{m: m, u: newLinks(m), now: time.Now}
 	d.disk = newInstaller(d.u, m)
+	return d
+}
+
+func (d *diskless) run(ctx context.Context) {
 	defer d.u.tasks.Wait()
 	var id [16]byte
 	rand.Read(id[:]) // never fails (Go 1.24)
@@ -47,32 +55,33 @@ func RunDiskless(ctx context.Context, m updates.Diskless) {
 			sleep(ctx, lookAgain)
 			continue
 		}
+		busy := d.disk.isBusy() // what the server says now is not taken
 		order, err := d.round(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errWaiting):
 			sleep(ctx, lookAgain)
 		case d.isInstalled(err == nil):
-			m.Reset("the release is on the disk: starting from there")
+			d.m.Reset("the release is on the disk: starting from there")
 			return
 		case err != nil:
 			d.u.say("%v", err)
 			sleep(ctx, r.retry())
 		case order.Reset && d.phase() != updateapi.InstallWriting:
-			m.Reset("the server wants another release here: " + order.Why)
+			d.m.Reset("the server wants another release here: " + order.Why)
 			return
 		default:
 			d.disk.take(ctx, order.Install)
 			r.ask(order.Interval)
-			d.wait(ctx, r.next())
+			d.wait(ctx, r.next(), busy)
 		}
 	}
 }
 
 // newLinks is an Updater that has connections and nothing to write.
 func newLinks(m updates.Diskless) *Updater {
-	return &Updater{broken: errors.New("this machine runs from memory"),
-		m: updates.Machine{Spec: m.Spec, Server: m.Server, Certificate: m.Certificate, Now: m.Now, Logf: m.Logf}}
+	return &Updater{broken: errors.New("this machine runs from memory"), again: firstRetry,
+		m: updates.Machine{Spec: m.Spec, Server: m.Server, Certificate: m.Certificate, Now: m.Now, Logf: m.Logf, Problem: m.Logf}}
 }
 
 // tellInstalled is how long a machine tries to tell that it is installed before it starts
@@ -98,15 +107,17 @@ func (d *diskless) phase() string {
 	return ""
 }
 
-// wait ends when the time is over, or when the health or an install has changed.
-func (d *diskless) wait(ctx context.Context, t time.Duration) {
-	if !d.ended.IsZero() {
+// wait ends when the time is over, or when the health or an install has changed: also when
+// one that failed may begin anew, for which the server must be asked whether it still is
+// to be.
+func (d *diskless) wait(ctx context.Context, t time.Duration, busy bool) {
+	if d.phase() == updateapi.InstallDone {
 		return
 	}
 	before, phase := d.well.IsZero(), d.phase()
 	for end := d.now().Add(t); ctx.Err() == nil && d.now().Before(end); {
 		sleep(ctx, min(lookAgain, end.Sub(d.now())))
-		if d.look(); d.well.IsZero() != before || d.phase() != phase {
+		if d.look(); d.well.IsZero() != before || d.phase() != phase || busy && !d.disk.isBusy() {
 			return
 		}
 	}

@@ -52,26 +52,7 @@ func TestInstallCut(t *testing.T) {
 		t.Fatalf("the last request writes %d bytes at %d", len(ops[last].b), ops[last].off)
 	}
 	disk := powercut.NewBlock(size)
-	states := map[install.Content]int{}
-	check := func(i int, where string) {
-		c, err := install.Look(disk, size)
-		if err != nil {
-			t.Fatal(err)
-		}
-		states[c]++
-		_, unreadable := partition.Read(disk, size)
-		mbr := make([]byte, sector)
-		disk.ReadAt(mbr, 0)
-		starts := unreadable == nil && mbr[510] == 0x55 && mbr[511] == 0xaa
-		switch {
-		case starts && i < last:
-			t.Errorf("request %d of %d, %s: a firmware finds partitions", i, last, where)
-		case starts != (c == install.Unused):
-			t.Errorf("request %d of %d, %s: %s, and partitions are found: %v", i, last, where, c, starts)
-		case !starts && c != install.Unfinished && i > 0:
-			t.Errorf("request %d of %d, %s: %s", i, last, where, c)
-		}
-	}
+	look := cutLook{t, disk, size, last, map[install.Content]int{}}
 	again := map[int]bool{1: true, last / 4: true, last / 2: true, last: true}
 	for i, op := range ops[:last+1] {
 		if again[i] {
@@ -87,20 +68,51 @@ func TestInstallCut(t *testing.T) {
 				for _, k := range some {
 					disk.WriteAt(op.b[k*sector:(k+1)*sector], op.off+int64(k*sector))
 				}
-				check(i, "some sectors")
+				look.check(i, "some sectors")
 				disk.WriteAt(before, op.off)
 			}
 		}
 		disk.WriteAt(op.b, op.off)
-		check(i, "all of it")
+		look.check(i, "all of it")
 	}
 	s.copyTo(disk, size)
 	s.check()
-	t.Logf("%d requests, states %v", last+1, states)
+	t.Logf("%d requests, states %v", last+1, look.states)
 	for _, c := range []install.Content{install.Blank, install.Unfinished, install.Unused} {
-		if states[c] == 0 {
+		if look.states[c] == 0 {
 			t.Errorf("no cut has left %s", c)
 		}
+	}
+}
+
+// cutLook looks at a disk that has lost power.
+type cutLook struct {
+	t      *testing.T
+	disk   *powercut.Block
+	size   int64
+	last   int // request of the install
+	states map[install.Content]int
+}
+
+// check wants what is on the disk after request i to be what firmware makes of it.
+func (l cutLook) check(i int, where string) {
+	l.t.Helper()
+	c, err := install.Look(l.disk, l.size)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.states[c]++
+	_, unreadable := partition.Read(l.disk, l.size)
+	mbr := make([]byte, sector)
+	l.disk.ReadAt(mbr, 0)
+	starts := unreadable == nil && mbr[510] == 0x55 && mbr[511] == 0xaa
+	switch {
+	case starts && i < l.last:
+		l.t.Errorf("request %d of %d, %s: a firmware finds partitions", i, l.last, where)
+	case starts != (c == install.Unused):
+		l.t.Errorf("request %d of %d, %s: %s, and partitions are found: %v", i, l.last, where, c, starts)
+	case !starts && c != install.Unfinished && i > 0:
+		l.t.Errorf("request %d of %d, %s: %s", i, l.last, where, c)
 	}
 }
 

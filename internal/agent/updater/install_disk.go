@@ -1,18 +1,15 @@
 package updater
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/boot/slot"
@@ -22,8 +19,6 @@ import (
 	"github.com/ingot-os/ingot/internal/dsse"
 	"github.com/ingot-os/ingot/internal/release"
 	"github.com/ingot-os/ingot/internal/updateapi"
-	"github.com/ingot-os/ingot/partition/gpt"
-	"github.com/ingot-os/ingot/partition/state"
 )
 
 // installer puts a release on a disk of the machine, when the server has given a
@@ -32,6 +27,7 @@ type installer struct {
 	u     *Updater
 	m     updates.Diskless
 	disks func() []install.Disk
+	pause time.Duration // between two looks at them
 	again time.Duration // before an install that failed begins anew
 	tap   tap           // nil but in tests
 
@@ -44,7 +40,7 @@ type installer struct {
 const installAgain = time.Minute
 
 func newInstaller(u *Updater, m updates.Diskless) *installer {
-	return &installer{u: u, m: m, again: installAgain, disks: func() []install.Disk { return install.Disks("/sys", "/dev") }}
+	return &installer{u: u, m: m, again: installAgain, pause: time.Second, disks: func() []install.Disk { return install.Disks("/sys", "/dev") }}
 }
 
 // status is how far it is; nil when nothing was ordered.
@@ -64,13 +60,21 @@ func (i *installer) set(f func(*updateapi.Installing)) {
 	f(&i.now)
 }
 
-// take begins with a ticket, unless it was dealt with or another one is under way.
+// isBusy: an install is under way, or waits until it begins anew.
+func (i *installer) isBusy() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.busy
+}
+
+// take begins with a ticket, unless it was dealt with or another one is under way. Once a
+// release is on the disk nothing is begun any more: the machine starts from there.
 func (i *installer) take(ctx context.Context, t *updateapi.InstallTicket) {
 	if t == nil || t.ID == "" {
 		return
 	}
 	i.mu.Lock()
-	skip := i.busy || i.now.Ticket == t.ID && i.now.Phase != updateapi.InstallFailed
+	skip := i.busy || i.now.Phase == updateapi.InstallDone || i.now.Ticket == t.ID && i.now.Phase != updateapi.InstallFailed
 	if !skip {
 		i.busy, i.now = true, updateapi.Installing{Ticket: t.ID, Phase: updateapi.InstallWriting}
 	}
@@ -79,14 +83,14 @@ func (i *installer) take(ctx context.Context, t *updateapi.InstallTicket) {
 		return
 	}
 	i.u.tasks.Go(func() {
-		err := errors.New("it has failed")
-		i.u.guard("install", func() { err = i.run(ctx, *t) })
+		lacks, err := "", errors.New("it has failed")
+		i.u.guard("install", func() { lacks, err = i.run(ctx, *t) })
 		if err != nil {
 			i.u.m.Logf("install: %v", err)
+			lacks = err.Error()
 		}
-		i.set(func(s *updateapi.Installing) { s.Phase, s.Detail = phaseOf(err), "" })
+		i.set(func(s *updateapi.Installing) { s.Phase, s.Detail = phaseOf(err), cutText(lacks) })
 		if err != nil {
-			i.set(func(s *updateapi.Installing) { s.Detail = cutText(err.Error()) })
 			sleep(ctx, i.again)
 		}
 		i.mu.Lock()
@@ -110,56 +114,111 @@ func phaseOf(err error) string {
 	return updateapi.InstallFailed
 }
 
-// run is one install, from the ticket to boot entries.
-func (i *installer) run(ctx context.Context, t updateapi.InstallTicket) error {
+// run is one install, from the ticket to boot entries. lacks is why there are none.
+func (i *installer) run(ctx context.Context, t updateapi.InstallTicket) (lacks string, err error) {
 	switch {
 	case i.m.Spec.Install == nil:
-		return notHere{errors.New("the image has no key install")}
+		return "", notHere{errors.New("the image has no key install")}
 	case !i.m.UEFI:
-		return notHere{errors.New("the firmware is no UEFI: it would start no disk of ingot's")}
+		return "", notHere{errors.New("the firmware is no UEFI: it would start no disk of ingot's")}
 	}
 	l, err := i.u.connect(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { l.close() }()
 	m, err := i.manifest(ctx, l, t)
 	if err != nil {
-		return err
+		return "", err
 	}
-	d, err := install.Choose(i.disks(), i.m.Spec.Install.To, install.Need(m))
+	d, p, err := i.plan(ctx, m)
 	if err != nil {
-		return notHere{err}
+		return "", err
 	}
 	i.set(func(s *updateapi.Installing) { s.Disk = cutText(d.String()) })
 	f, err := i.open(d, t.Force)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
-	p, err := install.NewPlan(m, d)
-	if err != nil {
-		return notHere{err}
+	if i.m.Writing != nil {
+		i.m.Writing(true)
+		defer i.m.Writing(false)
 	}
 	i.u.m.Logf("install: version %s goes to %s", m.Version, d)
-	start := time.Now()
-	if err := p.Begin(f); err != nil {
-		return err
+	return i.write(ctx, f, m, &writer{i: i, link: l, digest: t.Release, node: d.Node, plan: p})
+}
+
+// plan finds the disk of a release and a place for everything on it. Nothing is written.
+func (i *installer) plan(ctx context.Context, m *release.Manifest) (d install.Disk, p *install.Plan, err error) {
+	disks, err := i.settled(ctx)
+	if err != nil {
+		return d, nil, err
 	}
-	w := &writer{i: i, link: l, digest: t.Release, node: d.Node, plan: p}
+	d, err = install.Choose(disks, i.m.Spec.Install.To, install.Need(m))
+	if errors.Is(err, install.ErrNoDisk) { // it may come yet
+		return d, nil, err
+	}
+	if err == nil {
+		p, err = install.NewPlan(m, d)
+	}
+	if err == nil {
+		err = p.Twin(d, disks)
+	}
+	if err != nil {
+		return d, nil, notHere{err}
+	}
+	return d, p, nil
+}
+
+// Looks at the disks of the machine, one in each pause.
+const (
+	quietLooks = 10  // at the same disks in a row, with all drivers loaded
+	slowLooks  = 60  // the same, with a driver that does not come to an end
+	maxLooks   = 180 // in all
+)
+
+// settled gives the disks of the machine when no more of them come: controllers of many
+// disks show one after the other, and which disk is meant, or whether another one carries
+// its GUIDs, can be told only when all are there.
+func (i *installer) settled(ctx context.Context) ([]install.Disk, error) {
+	last, same := i.disks(), 0
+	for range maxLooks {
+		if same >= slowLooks || same >= quietLooks && (i.m.Settled == nil || i.m.Settled()) {
+			return last, nil
+		}
+		sleep(ctx, i.pause)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		now := i.disks()
+		if same++; !slices.Equal(now, last) {
+			last, same = now, 0
+		}
+	}
+	return nil, errors.New("the disks of the machine come and go")
+}
+
+// write is the part of an install from which the disk is not any more what it was.
+func (i *installer) write(ctx context.Context, f *wholeDisk, m *release.Manifest, w *writer) (lacks string, err error) {
+	start := time.Now()
+	if err := w.plan.Begin(f); err != nil {
+		return "", err
+	}
 	if err := w.partitions(ctx, m); err != nil {
-		return err
+		return "", err
 	}
 	// The entries come first: firmware passes over those that lead nowhere, but nothing
 	// would make them for a disk that was finished when the power went.
-	if err := i.m.Entries(p.Table); err != nil { // the disk starts by its fallback path where the firmware gets so far
+	if err := i.m.Entries(w.plan.Table); err != nil { // the disk starts by its fallback path where the firmware gets so far
 		i.u.m.Logf("install: write boot entries: %v", err)
+		lacks = err.Error()
 	}
-	if err := p.Finish(f); err != nil {
-		return err
+	if err := w.plan.Finish(f); err != nil {
+		return "", err
 	}
-	i.u.m.Logf("install: version %s is on %s after %.1f s", m.Version, d.Node, time.Since(start).Seconds())
-	return nil
+	i.u.m.Logf("install: version %s is on %s after %.1f s", m.Version, w.node, time.Since(start).Seconds())
+	return lacks, nil
 }
 
 // manifest fetches and judges the release of a ticket.
@@ -237,139 +296,4 @@ func (d wholeDisk) Sync() error {
 		return nil
 	}
 	return err
-}
-
-// writer writes the partitions of one install.
-type writer struct {
-	i      *installer
-	link   *link
-	digest string // of the release
-	node   string
-	plan   *install.Plan
-}
-
-// dataEdge is how much of the data partition is erased at its beginning, in bytes: a
-// file system of another day must not be found there.
-const dataEdge = 16 << 20
-
-// partitions writes them all and reads them back. What is in both slots is fetched
-// once.
-func (w *writer) partitions(ctx context.Context, m *release.Manifest) error {
-	for _, x := range m.Disk.Partitions {
-		p, ok := w.plan.Partition(x.Role)
-		if !ok {
-			return fmt.Errorf("partition %s has no place", x.Role)
-		}
-		w.i.set(func(s *updateapi.Installing) { s.Detail = x.Role })
-		if err := w.partition(ctx, x, p); err != nil {
-			return fmt.Errorf("%s: %w", x.Role, err)
-		}
-	}
-	return nil
-}
-
-func (w *writer) partition(ctx context.Context, x release.Partition, p gpt.Partition) error {
-	sum, err := hex.DecodeString(x.SHA256)
-	if err != nil || len(sum) != sha256.Size {
-		return fmt.Errorf("the manifest names no digest of it")
-	}
-	part := map[string]string{"esp": updateapi.PartESP, "slot-a": updateapi.PartSlot, "root-a": updateapi.PartRoot}[x.Role]
-	source := map[string]string{"slot-b": "slot-a", "root-b": "root-a"}[x.Role]
-	switch {
-	case part != "":
-		return w.fetch(ctx, part, p, slot.Digest(sum))
-	case source != "":
-		from, _ := w.plan.Partition(source)
-		return w.copy(from, p, slot.Digest(sum))
-	case x.Role == "state":
-		return w.state(p)
-	case x.Role == "data":
-		p.Size = min(p.Size, dataEdge)
-		zeros := sha256.New()
-		io.CopyN(zeros, &padded{r: bytes.NewReader(nil), left: p.Size}, p.Size)
-		return w.put(p, slot.Digest(zeros.Sum(nil)), bytes.NewReader(nil))
-	}
-	return errors.New("this program knows no such partition")
-}
-
-// fetch gets a part from the server, from the beginning when it was cut.
-func (w *writer) fetch(ctx context.Context, part string, p gpt.Partition, sum slot.Digest) error {
-	for try := 0; ; try++ {
-		err := w.fetchOnce(ctx, part, p, sum)
-		var no *refused
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return err
-		case errors.As(err, &no) && no.status != 429 && no.status != 503, try >= maxCuts:
-			return err
-		}
-		w.i.u.m.Logf("install: %s: %v", part, err)
-		sleep(ctx, w.i.u.again<<min(try, 5))
-	}
-}
-
-func (w *writer) fetchOnce(ctx context.Context, part string, p gpt.Partition, sum slot.Digest) error {
-	a, err := w.link.get(ctx, updateapi.ReleasesPath+"/"+w.digest+"/"+part+"?from=0&coding="+updateapi.CodingZstd)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	z, err := zstd.NewReader(a.Body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	return w.put(p, sum, z)
-}
-
-// copy takes what was just written and read back.
-func (w *writer) copy(from, to gpt.Partition, sum slot.Digest) error {
-	f, err := os.Open(w.node)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return w.put(to, sum, io.NewSectionReader(f, from.Start, from.Size))
-}
-
-// state is empty but for the machine.yaml that this boot runs with.
-func (w *writer) state(p gpt.Partition) error {
-	region := make(memoryDisk, p.Size)
-	if data := w.i.m.MachineYAML(); data != nil {
-		if err := state.Store(region, state.Machine, data); err != nil {
-			return err
-		}
-	}
-	return w.put(p, sha256.Sum256(region), bytes.NewReader(region))
-}
-
-// put writes a partition and compares what the disk then holds.
-func (w *writer) put(p gpt.Partition, sum slot.Digest, image io.Reader) error {
-	d, err := openSection(w.node, p.Start, p.Size)
-	if err != nil {
-		return err
-	}
-	defer d.close()
-	if see := w.i.tap; see != nil {
-		d.tap = func(off int64, b []byte) { see(p.Start+off, b) }
-	}
-	m := newMedium(d, nil)
-	defer m.close()
-	return slot.Writing{Size: p.Size, Digest: sum}.Write(m, &padded{r: image, left: p.Size})
-}
-
-// memoryDisk is a partition in memory.
-type memoryDisk []byte
-
-// ReadAt implements io.ReaderAt.
-func (m memoryDisk) ReadAt(b []byte, off int64) (int, error) {
-	return bytes.NewReader(m).ReadAt(b, off)
-}
-
-// WriteAt implements io.WriterAt.
-func (m memoryDisk) WriteAt(b []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(b)) > int64(len(m)) {
-		return 0, io.ErrShortWrite
-	}
-	return copy(m[off:], b), nil
 }

@@ -2,6 +2,7 @@ package updater
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -40,11 +41,12 @@ type site struct {
 	reset    chan string
 	tap      tap
 
-	mu      sync.Mutex
-	cuts    int // answers that are cut in the middle
-	spoil   bool
-	ticket  updateapi.InstallTicket
-	reports []updateapi.BootReport
+	mu       sync.Mutex
+	cuts     int // answers that are cut in the middle
+	spoil    bool
+	interval float64 // seconds; 0: one
+	ticket   updateapi.InstallTicket
+	reports  []updateapi.BootReport
 }
 
 func newSite(t *testing.T) *site {
@@ -118,7 +120,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var report updateapi.BootReport
 		json.NewDecoder(r.Body).Decode(&report)
 		s.reports = append(s.reports, report)
-		o := updateapi.BootOrder{Interval: 1, Install: &s.ticket}
+		o := updateapi.BootOrder{Interval: cmp.Or(s.interval, 1), Install: &s.ticket}
 		if i := report.Install; i != nil && i.Phase == updateapi.InstallDone {
 			o.Install = nil
 		}
@@ -160,7 +162,7 @@ func (s *site) install() updateapi.Installing {
 	u := newLinks(s.m)
 	u.again = time.Millisecond
 	i := newInstaller(u, s.m)
-	i.again = 0
+	i.again, i.pause = 0, 0
 	i.disks, i.tap = s.disks, s.tap
 	i.take(s.t.Context(), &s.ticket)
 	u.tasks.Wait()
@@ -212,7 +214,7 @@ func (s *site) check() {
 			if err != nil || string(yaml) != "hostname: edge-1\n" {
 				s.t.Errorf("machine.yaml on the disk is %q, %v", yaml, err)
 			}
-		case p.Role == partition.Data && len(bytes.Trim(got[:dataEdge], "\x00")) != 0:
+		case p.Role == partition.Data && len(bytes.Trim(got[:install.DataEdge], "\x00")) != 0:
 			s.t.Error("the data partition holds what was there before")
 		}
 	}

@@ -80,7 +80,9 @@ func (u *Updater) nothingToWrite(s slot.State, r *accept.Release, o updateapi.Of
 	switch {
 	case s.Phase == slot.Armed || s.Phase == slot.Trying:
 		return false, busy("a trial of version " + s.Of(s.Candidate).Version + " is under way")
-	case s.Running == s.Good && same(s.Of(s.Good), r.Content) && s.Of(s.Good).Condition == slot.Good:
+	case s.Running == s.Good && same(s.Of(s.Good), r.Content) && (s.Of(s.Good).Condition == slot.Good || !o.Approve && !o.Override):
+		// A running slot with damage is made anew in the other one only where an
+		// operator says so: that one is the way back, and may be the last.
 		return true, nil
 	case same(s.Of(s.Candidate), r.Content) && s.Of(s.Candidate).Condition == slot.Ready && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
 		if o.Approve {

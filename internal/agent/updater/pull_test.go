@@ -279,6 +279,22 @@ func TestPullWaits(t *testing.T) {
 	<-b.keeper.reset
 }
 
+// TestPullOfWhatIsDamaged: a running slot with damage, of the release that is assigned,
+// is no reason to write over the other slot, which is the way back.
+func TestPullOfWhatIsDamaged(t *testing.T) {
+	b := newBench(t)
+	f := attested(b, old)
+	b.keeper.state.Slots[0].Condition = slot.Damaged
+	before := b.keeper.state
+	f.rounds(t, 3)
+	if b.keeper.state.Record != before.Record || b.keeper.resets != 0 || f.count("/slot") != 0 {
+		t.Errorf("%+v, %v, %d resets", b.keeper.state.Record, f.requests, b.keeper.resets)
+	}
+	if p, err := b.updater.Offer(updateapi.Offer{Manifest: old.manifest(t, signer()), Approve: true}); err != nil || len(p.Wants) == 0 {
+		t.Errorf("an operator's own word: %+v, %v", p, err)
+	}
+}
+
 // What a machine refuses costs it nothing, whoever assigns it.
 func TestPullRefuses(t *testing.T) {
 	for _, tt := range []struct {

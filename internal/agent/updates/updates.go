@@ -84,6 +84,11 @@ type Diskless struct {
 	UEFI        bool
 	Entries     func(gpt.Table) error
 	MachineYAML func() []byte
+	// Settled says that the drivers of all devices are loaded; nil: they always are.
+	// Writing is told when a disk begins to be written, and when that has ended: the
+	// machine is not to be reset in between. nil: nobody wants to know.
+	Settled func() bool
+	Writing func(bool)
 	// Logf writes a line of the machine's log.
 	Logf func(format string, args ...any)
 }

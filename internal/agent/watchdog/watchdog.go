@@ -17,12 +17,11 @@
 package watchdog
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,11 +56,15 @@ func List(sysfs string) []Device {
 		d.Software = d.Identity == "Software Watchdog" // drivers/watchdog/softdog.c
 		out = append(out, d)
 	}
-	slices.SortFunc(out, func(a, b Device) int {
-		if a.Software != b.Software {
-			return map[bool]int{true: 1, false: -1}[a.Software]
+	sort.Slice(out, func(i, j int) bool { // slices.SortFunc of a struct is 20 KB of machine code
+		a, b := out[i], out[j]
+		switch {
+		case a.Software != b.Software:
+			return b.Software
+		case len(a.Name) != len(b.Name):
+			return len(a.Name) < len(b.Name)
 		}
-		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+		return a.Name < b.Name
 	})
 	return out
 }

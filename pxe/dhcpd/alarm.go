@@ -5,36 +5,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/ingot-os/ingot/pxe/netboot"
 )
-
-// A machine that boots sends about ten messages in a minute. One that is in a loop is
-// answered this often, and no more, so that it does not take the place of others.
-const (
-	perWindow  = 30
-	window     = 10 * time.Second
-	maxLimited = 1 << 14 // machines that are counted at once
-)
-
-// limiter counts messages of each machine in a window of time.
-type limiter struct {
-	mu    sync.Mutex
-	since time.Time
-	seen  map[netboot.MAC]int
-}
-
-// allow reports whether a message is to be answered. When more machines are seen than are
-// counted, whoever makes up addresses passes, and the queues are the limit.
-func (l *limiter) allow(m netboot.MAC, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen == nil || now.Sub(l.since) >= window || now.Before(l.since) || len(l.seen) >= maxLimited {
-		l.seen, l.since = map[netboot.MAC]int{}, now
-	}
-	l.seen[m]++
-	return l.seen[m] <= perWindow
-}
 
 // alarmTime is how long one kind of alarm is told once.
 const alarmTime = 10 * time.Second

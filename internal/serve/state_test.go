@@ -1,0 +1,116 @@
+package serve
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ingot-os/ingot/internal/attestd"
+)
+
+// TestTryState: what keeps a server from its state is said, and nothing is made or changed.
+func TestTryState(t *testing.T) {
+	dir := open(t)
+	put(t, filepath.Join(dir, "file"), "")
+	for name, mode := range map[string]os.FileMode{"open": 0o755, "good": 0o700, "readonly": 0o500} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		for _, name := range []string{"open", "good", "readonly"} {
+			if err := os.Chown(filepath.Join(dir, name), nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	asNobody(t)
+	for _, tt := range []struct{ dir, want string }{
+		{"good", ""}, {"good/deep/new", ""}, {"file", "it is no directory\nchmod"}, {"file/new", "not a directory\n"}, {"open", "mode 0755 lets others in; want 0700\nchmod 700 "},
+		{"readonly", "permission denied\nname a directory"}, {"new", "it is not there, and cannot be made in " + dir + ": permission denied\nname a directory"},
+	} {
+		path := filepath.Join(dir, tt.dir)
+		running, err := tryState(path)
+		got := ""
+		if err != nil {
+			got = trouble(err).What + "\n" + trouble(err).Hint
+		}
+		first, _, _ := strings.Cut(tt.want, "\nchmod")
+		if running || (err == nil) != (tt.want == "") || !strings.Contains(got, first) || err != nil && !strings.HasPrefix(got, "state "+path+": ") {
+			t.Errorf("%s: %t, %q, want %q", tt.dir, running, got, tt.want)
+		}
+	}
+	if list, _ := os.ReadDir(filepath.Join(dir, "good")); len(list) > 0 {
+		t.Errorf("it has made %v", list)
+	}
+}
+
+// open is a directory that other users reach, too.
+func open(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// asNobody goes on as an ordinary user for files, where the test is root's.
+func asNobody(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	runtime.LockOSThread()
+	if err := unix.Setfsuid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Setfsuid(0)
+		runtime.UnlockOSThread()
+	})
+}
+
+const nobody = 65534
+
+// TestStateOfAnother: a state that has files of another user, and one on which a server runs.
+func TestStateOfAnother(t *testing.T) {
+	dir := filepath.Join(open(t), "state")
+	store, err := attestd.OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if running, err := tryState(dir); !running || err != nil {
+		t.Errorf("a server runs: %t, %v", running, err)
+	}
+	store.Close()
+	if running, err := tryState(dir); running || err != nil {
+		t.Errorf("none runs: %t, %v", running, err)
+	}
+	again, err := attestd.OpenStore(dir)
+	if err != nil {
+		t.Fatalf("the lock was kept: %v", err)
+	}
+	again.Close()
+	if err := os.Chmod(filepath.Join(dir, "lock"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asNobody(t)
+	if _, err := tryState(dir); err == nil || !strings.Contains(err.Error(), "lock: permission denied") && !strings.Contains(err.Error(), "state.db: permission denied") || !strings.Contains(trouble(err).Hint, "chown") {
+		t.Errorf("of another user: %v", err)
+	}
+}
