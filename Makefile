@@ -10,6 +10,8 @@ PACKAGES_TEST := $(PACKAGES_DEMO) qemu-system-arm qemu-efi-aarch64 qemu-utils gd
 	squashfs-tools erofs-utils cryptsetup-bin e2fsprogs docker-registry xz-utils zstd kmod systemd-boot-efi sbsigntool osslsigncode pesign efitools softhsm2 opensc openssl xorriso genisoimage bmap-tools \
 	swtpm-tools tpm2-tools ipxe-qemu systemd python3-pefile lintian buildah curl \
 	iproute2 dnsmasq-base isc-dhcp-relay isc-dhcp-client udhcpc ipxe ndisc6 tftp-hpa atftp busybox
+# What the servers need that bench downloads and starts without installing them.
+PACKAGES_BENCH := libwrap0
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -44,7 +46,7 @@ docs: ## refresh the generated reference pages and schemas
 locks: build ## let the locks of the examples pin this ingot-init
 	@for f in examples/*/*.lock; do bin/ingot lock -f $${f%.lock}.yaml --update ingot; done
 
-bench: tools-test build ## measure; rewrites the tables in docs/benchmarks.md
+bench: tools-test tools-bench build ## measure; rewrites the tables in docs/benchmarks.md
 	go run ./internal/bench
 
 bench-reproduce: tools-test build ## make hello 100 times from nothing, count other bytes
@@ -65,6 +67,14 @@ fuzz: ## mutate what hosts send: FUZZ_EXECS (10 million) event logs, a tenth of 
 	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -fuzzminimizetime 10x -parallel 1; }; \
 	run eventlog FuzzParse $(FUZZ_EXECS); \
 	for t in "quote FuzzParse" ". FuzzParseEvidence" ". FuzzVerify"; do run $$t $$(( $(FUZZ_EXECS) / 10 )); done
+
+FUZZ_TIME ?= 10m
+
+fuzz-netboot: ## mutate what machines send to ingot serve, FUZZ_TIME (10m) for each target
+	@for t in "tftp FuzzParseRequest" "tftp FuzzSender" "tftp FuzzEvents" "dhcp FuzzParse" "dhcp FuzzPolicy" \
+		"dhcp6 FuzzAnswer" "dhcp6 FuzzIsSolicitation" "dhcp6 FuzzParseIANA" "httpboot FuzzClean" "httpboot FuzzRange"; do \
+		set -- $$t; echo "pxe/$$1 $$2"; nice -n 19 go test ./pxe/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x -parallel 1; \
+	done
 
 clean: ## remove what make made
 	rm -rf bin out examples/*/out internal/initbin/bin/*.zst
@@ -89,7 +99,10 @@ tools-demo:
 tools-test:
 	$(call install,$(PACKAGES_TEST))
 
+tools-bench:
+	$(call install,$(PACKAGES_BENCH))
+
 tools-peers:
 	$(call install,debootstrap)
 
-.PHONY: help build init-binaries deb demo test short check docs locks bench bench-reproduce bench-powercut bench-kill bench-peers fuzz clean tools-demo tools-test tools-peers need-go
+.PHONY: help build init-binaries deb demo test short check docs locks bench bench-reproduce bench-powercut bench-kill bench-peers fuzz fuzz-netboot clean tools-demo tools-test tools-bench tools-peers need-go
