@@ -71,7 +71,7 @@ func (m *Message) place(opts Options, room int) (main, file, sname, left []byte)
 		}
 	}
 	overload, fileRoom, snameRoom := byte(0), 0, 0
-	if total > room { // option 52 itself takes 3, an end option 1 in each field
+	if total > room && room >= 3 { // option 52 itself takes 3, which option 82 may not leave; an end option 1 in each field
 		room -= 3
 		if m.File == "" {
 			overload, fileRoom = overload|1, headerSize-fileAt-1
