@@ -110,7 +110,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := report{measures: []measure{{}, {attest: true}, {update: true}, {netboot: true}}, races: make([]race, 1), contests: make([]contest, 1), peers: []peer{{}, {builder: attestation}}, proofs: make([]proof, 1)}
+	r := report{measures: []measure{{}, {attest: true}, {update: true}, {netboot: true}}, races: make([]race, 1), contests: []contest{{}, {netboot: true}}, peers: []peer{{}, {builder: attestation}}, proofs: make([]proof, 1)}
 	for _, page := range []string{string(b), frame} {
 		for _, table := range r.tables() {
 			if _, err := splice(page, table.name, table.text); err != nil {

@@ -43,7 +43,7 @@ func benchHTTP(ctx context.Context, l *lab, r *report) error {
 		return err
 	}
 	defer ours.stop()
-	c := contest{job: fmt.Sprintf("HTTP Boot: %d clients load a UKI of 20 MB at once", httpClients), other: "nginx"}
+	c := contest{job: fmt.Sprintf("HTTP Boot: %d clients load a UKI of 20 MB at once", httpClients), other: "nginx", netboot: true}
 	nginx, err := debianProgram(ctx, l, "nginx", "usr/sbin/nginx")
 	if err != nil {
 		c.note = err.Error()

@@ -35,6 +35,7 @@ type contest struct {
 	job          string
 	other        string
 	ours, theirs series
+	netboot      bool   // a row of the table about servers of HTTP
 	note         string // also why there is no other
 }
 
@@ -163,6 +164,9 @@ const frame = `# Benchmarks
 <!-- end -->
 
 <!-- table netboot -->
+<!-- end -->
+
+<!-- table http -->
 <!-- end -->
 
 <!-- table tftp -->

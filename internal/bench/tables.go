@@ -20,14 +20,16 @@ func (r *report) tables() []table {
 	ours, updates := split(ours, measure.updates)
 	ours, boots := split(ours, measure.netboots)
 	builders, libraries := split(r.peers, peer.attests)
+	tools, servers := split(r.contests, contest.netboots)
 	add("ours", len(ours), func() string { return measureTable(ours) })
-	add("tools", len(r.contests), r.contestTable)
+	add("tools", len(tools), func() string { return contestTable(tools) })
 	add("peers", len(builders), func() string { return peerTable("builder", builders) })
 	add("attest", len(judged), func() string { return measureTable(judged) })
 	add("forgeries", len(libraries), func() string { return peerTable("library", libraries) })
 	add("reproduce", len(r.proofs), r.proofTable)
 	add("updates", len(updates), func() string { return measureTable(updates) })
 	add("netboot", len(boots), func() string { return measureTable(boots) })
+	add("http", len(servers), func() string { return contestTable(servers) })
 	add("tftp", len(r.races), r.raceTable)
 	return out
 }
@@ -38,6 +40,8 @@ func (m measure) attests() bool { return m.attest }
 func (m measure) updates() bool { return m.update }
 
 func (m measure) netboots() bool { return m.netboot }
+
+func (c contest) netboots() bool { return c.netboot }
 
 func (p peer) attests() bool { return p.builder == attestation }
 
@@ -62,11 +66,11 @@ func measureTable(measures []measure) string {
 	return s.String()
 }
 
-func (r *report) contestTable() string {
+func contestTable(contests []contest) string {
 	var s strings.Builder
 	s.WriteString(cells("job", "ingot", "beside", "its median", "ratio", "runs of each"))
 	s.WriteString("|---|---|---|---|---|---|\n")
-	for _, c := range r.contests {
+	for _, c := range contests {
 		theirs, ratio := "", ""
 		if c.theirs.values != nil {
 			theirs, ratio = seconds.format(c.theirs.median()), times(c.ours.median(), c.theirs.median())
