@@ -165,7 +165,16 @@ func (s *Server) Close() {
 	}
 }
 
-// Serve answers until the context ends. What was acknowledged is in the file then.
+// deaf ends the reading of messages; answers still leave.
+func (s *Server) deaf() {
+	for _, k := range s.sockets {
+		_ = k.conn.SetReadDeadline(time.Unix(1, 0)) // of a closed socket nothing is read either
+	}
+}
+
+// Serve answers until the context ends. What was acknowledged is in the file then, and who
+// is being answered has the answer: without it a lease is written that its client does not
+// know of, and firmware asks again only after seconds.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.Close()
 	if len(s.sockets) == 0 { // mode off
@@ -192,7 +201,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err = <-errs: // a socket that cannot be read is the end
 	}
 	stop()
-	s.Close()
+	s.deaf()
 	readers.Wait()
 	workers.Wait()
 	return err

@@ -18,6 +18,11 @@ type deciderFunc func(c netboot.Client) netboot.Answer
 
 func (f deciderFunc) Decide(_ context.Context, c netboot.Client) netboot.Answer { return f(c) }
 
+// deciderWith decides with one.
+type deciderWith func(ctx context.Context, c netboot.Client) netboot.Answer
+
+func (f deciderWith) Decide(ctx context.Context, c netboot.Client) netboot.Answer { return f(ctx, c) }
+
 // boots answers each client with a file of the method that it takes.
 func boots(c netboot.Client) netboot.Answer {
 	a := netboot.Answer{Verb: netboot.Boot, Method: netboot.TFTP, Path: "boot/" + c.MAC.Plain() + "/hello-1.0.0.efi", Reason: "rule default", Host: "h", Release: "hello-1.0.0"}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -393,6 +394,41 @@ func TestSlowDecision(t *testing.T) {
 	a.send("255.255.255.255:67", a.firmware(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007", 7))
 	if m := a.collect(1); len(m) != 1 || m[0].ClientHWAddr[5] != 2 {
 		t.Errorf("%v", m)
+	}
+}
+
+// TestStopWhileAnswering: a server that stops answers whom it has heard, with the decision
+// that was asked for; and it does stop.
+func TestStopWhileAnswering(t *testing.T) {
+	server, client := lan(t)
+	client.Address("eth0", "10.77.0.9/24")
+	var once sync.Once
+	asked, release := make(chan struct{}), make(chan struct{})
+	o := fullOptions(t, &seen{})
+	o.Decider = deciderWith(func(ctx context.Context, c netboot.Client) netboot.Answer {
+		once.Do(func() { close(asked) })
+		select {
+		case <-release:
+			return boots(c)
+		case <-ctx.Done():
+			return netboot.Answer{Verb: netboot.Refuse, Reason: "broken off"}
+		}
+	})
+	s := listenIn(t, server, o)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	a := newAsker(t, client, "")
+	a.send("255.255.255.255:67", a.firmware(dhcpv4.MessageTypeDiscover, "PXEClient:Arch:00007", 7))
+	<-asked
+	stop()
+	time.Sleep(100 * time.Millisecond) // for what would break it off
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if m := a.collect(1); len(m) != 1 || m[0].BootFileNameOption() == "" && m[0].BootFileName == "" {
+		t.Errorf("the answer is %v", m)
 	}
 }
 

@@ -95,7 +95,8 @@ func (s *Server) work(ctx context.Context, queue <-chan job) {
 func (s *Server) answer(ctx context.Context, j *job) {
 	a := netboot.Answer{Verb: netboot.Refuse, Reason: "the server has no boot rules"}
 	if j.look.Ask && s.o.Decider != nil {
-		d, stop := context.WithTimeout(ctx, decideTime)
+		// Not less time when the server stops: a decision that was broken off is a refusal.
+		d, stop := context.WithTimeout(context.WithoutCancel(ctx), decideTime)
 		a = s.o.Decider.Decide(d, j.look.Client)
 		stop()
 	}

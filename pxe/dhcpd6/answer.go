@@ -83,7 +83,8 @@ func (s *Server) turn(q dhcp6.Question) *dhcp6.Packet {
 
 // decide fills in what the client boots.
 func (s *Server) decide(ctx context.Context, q *dhcp6.Question, c netboot.Client) {
-	d, stop := context.WithTimeout(ctx, decideTime)
+	// Not less time when the server stops: a decision that was broken off is a refusal.
+	d, stop := context.WithTimeout(context.WithoutCancel(ctx), decideTime)
 	q.Boot = s.o.Decider.Decide(d, c)
 	stop()
 	s.saw(netboot.Asked, c, q.Boot, describe(q, c))

@@ -198,7 +198,18 @@ const (
 	decideTime = 2 * time.Second // of one decision; firmware asks again after 1 s, then 2
 )
 
-// Serve answers until ctx ends, whose end is no error.
+// deaf ends the reading of messages; answers still leave.
+func (s *Server) deaf() {
+	past := time.Unix(1, 0)
+	_ = s.main.udp.SetReadDeadline(past) // of a closed socket nothing is read either
+	_ = s.boot.udp.SetReadDeadline(past)
+	if s.router != nil {
+		_ = s.router.conn.SetReadDeadline(past)
+	}
+}
+
+// Serve answers until ctx ends, whose end is no error. Who is being answered has the answer
+// then.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -220,8 +231,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	run(s.keepUp)
 	<-ctx.Done()
-	err := s.Close()
+	s.deaf()
 	all.Wait()
+	err := s.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		err = errors.Join(cause, err)
 	}
