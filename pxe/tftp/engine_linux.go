@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,12 +41,14 @@ type engine struct {
 	at      time.Duration // now, as of the last wait
 	slots   []*session
 	free    []int32
-	round   int32 // of slots: tells an event of a session that is gone
+	alone   *session // when there is no other
+	round   int32    // of slots: tells an event of a session that is gone
 	timers  timers
 	running bool
 	hot     bool // packets come
 	miss    int  // spins in a row that found nothing
 	skip    int  // waits until the next spin
+	direct  int  // packets of alone in a row, with no look at all that is waited for
 
 	events  [batch]unix.EpollEvent
 	in      [2048]byte
@@ -177,6 +180,7 @@ func (e *engine) place(s *session) {
 	e.round++
 	s.round = e.round
 	e.slots[s.slot] = s
+	e.count()
 }
 
 func (e *engine) cancel(s *session, why string) {
@@ -196,13 +200,18 @@ func (e *engine) ready(s *session, events uint32) {
 			return
 		}
 	}
+	e.take(s)
+}
+
+// take reads a packet and does what it asks for; false when there is none.
+func (e *engine) take(s *session) bool {
 	n, errno := s.receive(e.in[:], &e.from)
 	if errno != 0 {
-		return
+		return false
 	}
 	if !s.from(&e.from) {
 		e.stranger(s)
-		return
+		return true
 	}
 	b := e.in[:n]
 	if block, ok := ack(b); ok {
@@ -215,6 +224,16 @@ func (e *engine) ready(s *session, events uint32) {
 	} else if opcode(b) == opERROR {
 		code, words := clientError(b)
 		e.finish(s, s.step(event{kind: aborted}), fmt.Sprintf("the client broke off: error %d %q", code, words))
+	}
+	return true
+}
+
+// count notes whether there is one transfer alone, after their number has changed.
+func (e *engine) count() {
+	e.alone = nil
+	if len(e.slots)-len(e.free) == 1 {
+		i := slices.IndexFunc(e.slots, func(s *session) bool { return s != nil })
+		e.alone = e.slots[i]
 	}
 }
 

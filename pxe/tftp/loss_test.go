@@ -85,17 +85,13 @@ func TestOVMF(t *testing.T) {
 	}{0: {"4", 1 + 101}, 1: {"1", 1 + 401}} {
 		r := newRig(t, &Server{Limits: Limits{Window: limit}}, "127.0.0.1:0")
 		r.put("a", noise(size))
-		c := dial(t, r.addr)
+		// A computer that is busy for 0.25 s has a block sent again, which is not the question.
+		var c *client
 		acks := 0
-		c.out = func(b []byte) int {
-			if opcode(b) == opACK {
-				acks++
+		for range 5 {
+			if c, acks = ovmf(t, r); c.blocks == 401 {
+				break
 			}
-			return 1
-		}
-		got, err := c.get("a", "tsize", "0", "blksize", "1468", "windowsize", "4")
-		if err != nil || !bytes.Equal(got, r.shelf.files["a"]) {
-			t.Fatal(len(got), err)
 		}
 		if oack := [][2]string{{"tsize", fmt.Sprint(size)}, {"blksize", "1468"}, {"windowsize", want.window}}; !slices.Equal(c.oack, oack) {
 			t.Errorf("the answer is %q, want %q", c.oack, oack)
@@ -104,4 +100,21 @@ func TestOVMF(t *testing.T) {
 			t.Errorf("window %s: %d acknowledgements for %d blocks, want %d for 401", want.window, acks, c.blocks, want.acks)
 		}
 	}
+}
+
+// ovmf fetches "a" with the options that OVMF sends, and counts its acknowledgements.
+func ovmf(t *testing.T, r *rig) (c *client, acks int) {
+	t.Helper()
+	c = dial(t, r.addr)
+	c.out = func(b []byte) int {
+		if opcode(b) == opACK {
+			acks++
+		}
+		return 1
+	}
+	got, err := c.get("a", "tsize", "0", "blksize", "1468", "windowsize", "4")
+	if err != nil || !bytes.Equal(got, r.shelf.files["a"]) {
+		t.Fatal(len(got), err)
+	}
+	return c, acks
 }

@@ -109,6 +109,7 @@ func (e *engine) close(s *session, stage netboot.Stage, detail string) {
 	s.phase = over
 	e.slots[s.slot] = nil
 	e.free = append(e.free, s.slot)
+	e.count()
 	e.timers.remove(s)
 	s.socket.close()
 	if s.ahead != nil {

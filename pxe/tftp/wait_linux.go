@@ -53,11 +53,13 @@ const spinFor = 50 * time.Microsecond
 // spin looks again and again for a moment, and lets others have the processor between:
 // a client that is near answers before a sleeping processor would be awake. Where none
 // did, the next so many waits go without, twice as many each time, so that clients at
-// the far end of a slow network cost nothing.
+// the far end of a slow network cost nothing. A result of -1 is a packet that was dealt
+// with.
 func (e *engine) spin() int {
-	n := e.look(0)
-	if n != 0 {
-		return n
+	if e.alone == nil || e.skip > 0 { // a client alone has not answered yet
+		if n := e.glance(); n != 0 {
+			return n
+		}
 	}
 	if e.skip > 0 {
 		e.skip--
@@ -65,7 +67,7 @@ func (e *engine) spin() int {
 	}
 	for end := now() + spinFor; now() < end; {
 		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		if n = e.look(0); n != 0 {
+		if n := e.glance(); n != 0 {
 			e.miss = 0
 			return n
 		}
@@ -73,6 +75,26 @@ func (e *engine) spin() int {
 	e.miss = min(e.miss+1, 10)
 	e.skip = 1 << e.miss
 	return 0
+}
+
+// directly is how many packets of a transfer are taken before the rest is looked at: new
+// transfers and the end of the server.
+const directly = 32
+
+// glance looks without waiting. The packets of a transfer that has no other beside it are
+// read from its socket: each call is a thirtieth of what a block in lockstep takes on one
+// processor.
+func (e *engine) glance() int {
+	s := e.alone
+	if s == nil || s.full || e.direct >= directly {
+		e.direct = 0
+		return e.look(0)
+	}
+	if e.at = now(); !e.take(s) {
+		return 0
+	}
+	e.direct++
+	return -1
 }
 
 // quiet is how many engines of the process wait without the scheduler's knowledge.
