@@ -9,7 +9,7 @@ PACKAGES_DEMO := qemu-system-x86 ovmf swtpm
 PACKAGES_TEST := $(PACKAGES_DEMO) qemu-system-arm qemu-efi-aarch64 qemu-utils gdisk fdisk dosfstools mtools binutils cpio \
 	squashfs-tools erofs-utils cryptsetup-bin e2fsprogs docker-registry xz-utils zstd kmod systemd-boot-efi sbsigntool osslsigncode pesign efitools softhsm2 opensc openssl xorriso genisoimage bmap-tools \
 	swtpm-tools tpm2-tools ipxe-qemu systemd python3-pefile lintian buildah curl \
-	iproute2 dnsmasq-base isc-dhcp-relay isc-dhcp-client udhcpc ipxe ndisc6 tftp-hpa atftp busybox systemd-container
+	iproute2 dnsmasq-base isc-dhcp-relay isc-dhcp-client udhcpc ipxe ndisc6 tftp-hpa atftp busybox systemd-container podman runc
 # What the servers need that bench downloads and starts without installing them.
 PACKAGES_BENCH := libwrap0
 

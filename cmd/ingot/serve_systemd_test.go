@@ -111,11 +111,7 @@ func (c container) fill(t *testing.T) {
 	f := warm(t)
 	_, set := f.built(t, "signed with SPDX")
 	program := filepath.Join(t.TempDir(), "ingot")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build: the unit lets no loader run
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	static(t, program)
 	home, units := filepath.Join(c.root, "root"), filepath.Join(c.root, "etc/systemd/system")
 	for _, old := range []string{home, units} { // what this system starts is none of the container's
 		if err := os.RemoveAll(old); err != nil {
@@ -145,6 +141,17 @@ func (c container) fill(t *testing.T) {
 	}
 	if err := os.Symlink("../proof.service", filepath.Join(units, "proof.target.wants/proof.service")); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// static builds the program as make build does: the unit lets no loader run, and the
+// container has none.
+func static(t *testing.T, path string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 }
 

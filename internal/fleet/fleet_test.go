@@ -302,6 +302,39 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestFresh: an empty directory of this user, such as a new volume of a container, is shut
+// for others; one of another user is not touched.
+func TestFresh(t *testing.T) {
+	dir := t.TempDir()
+	for _, mode := range []os.FileMode{0o755, 0o777} {
+		at := filepath.Join(dir, mode.String())
+		if err := errors.Join(os.Mkdir(at, 0o700), os.Chmod(at, mode)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(at, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if info, err := os.Stat(at); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	foreign := filepath.Join(dir, "foreign")
+	if err := errors.Join(os.Mkdir(foreign, 0o755), os.Chmod(foreign, 0o755), os.Chown(foreign, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(foreign, Options{}); err == nil || !strings.Contains(err.Error(), "0755") {
+		t.Errorf("of another user: %v", err)
+	}
+	if info, err := os.Stat(foreign); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 // TestOverdue: silence is found once.
 func TestOverdue(t *testing.T) {
 	s, _ := newStore(t)

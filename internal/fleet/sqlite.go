@@ -97,15 +97,8 @@ func open(dir string, o Options) (_ *SQLite, err error) {
 // prepare makes the directory and an empty database that nobody else can read,
 // and takes the lock.
 func prepare(dir, path string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := private(dir); err != nil {
 		return nil, err
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, &modeError{dir, mode}
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -121,6 +114,40 @@ func prepare(dir, path string) (*os.File, error) {
 		return nil, ErrInUse
 	}
 	return lock, nil
+}
+
+// private makes the directory, or shuts others out of a fresh one.
+func private(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	mode := info.Mode().Perm()
+	if mode&0o077 == 0 {
+		return nil
+	}
+	if !Fresh(dir) || os.Chmod(dir, 0o700) != nil {
+		return &modeError{dir, mode}
+	}
+	if !Fresh(dir) { // others were quicker
+		_ = os.Chmod(dir, mode)
+		return &modeError{dir, mode}
+	}
+	return nil
+}
+
+// Fresh reports whether a directory is this user's with nothing in it, as volumes of
+// containers are: whoever could look into it has seen nothing, so Open closes it itself.
+func Fresh(dir string) bool {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil || int(st.Uid) != os.Geteuid() {
+		return false
+	}
+	list, err := os.ReadDir(dir)
+	return err == nil && len(list) == 0
 }
 
 // modeError says that others can read the state.

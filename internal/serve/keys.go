@@ -67,7 +67,7 @@ var siteKeys = []strictyaml.Key{
 	{Path: "trust", Default: "the image key of `keys`", Doc: "Who may sign releases: directories that `ingot keys export` wrote, or PEM files with public keys.", Example: "trust: [/etc/ingot/trust]"},
 	{Path: "insecureReleases", Default: "false", Also: []string{"insecure", "unsigned"}, Doc: "`true` takes releases that nobody has signed: for trying things out."},
 	{Path: "state", MinLen: 1, Default: "`/var/lib/ingot` for root, else `~/.local/state/ingot`", Also: []string{"data", "stateDir"},
-		Doc:     "Directory for all that the server knows: leases, boots, hosts, verdicts, its own key. Made with mode 0700; one server at a time.",
+		Doc:     "Directory for all that the server knows: leases, boots, hosts, verdicts, its own key. Made with mode 0700, which an empty one of this user is given, too; one server at a time.",
 		Example: "state: /var/lib/ingot"},
 	{Path: "names", Also: []string{"name", "hostnames"}, Default: "`localhost`, this machine's name and addresses", Doc: "Names of DNS and addresses by which machines and operators reach the server; its certificates are for these.", Example: "names: [boot.example.com, 192.0.2.1]"},
 	{Path: "names[]", Match: isName, Pattern: namePattern, Expect: "a name of DNS, or an address"},

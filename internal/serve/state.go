@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-os/ingot/internal/fleet"
 	"github.com/ingot-os/ingot/internal/ui"
 )
 
@@ -32,7 +33,7 @@ func tryState(dir string) (running bool, err error) {
 		return wrong(hint, "%v", err)
 	case !info.IsDir():
 		return wrong("name another by --state (state: in serve.yaml)", "it is no directory")
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&0o077 != 0 && !fleet.Fresh(dir):
 		return wrong("chmod 700 "+dir, "mode %04o lets others in; want 0700", info.Mode().Perm())
 	}
 	if err := writable(dir); err != nil {

@@ -16,7 +16,7 @@ import (
 func TestTryState(t *testing.T) {
 	dir := open(t)
 	put(t, filepath.Join(dir, "file"), "")
-	for name, mode := range map[string]os.FileMode{"open": 0o755, "good": 0o700, "readonly": 0o500} {
+	for name, mode := range map[string]os.FileMode{"open": 0o755, "volume": 0o777, "good": 0o700, "readonly": 0o500} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -24,6 +24,7 @@ func TestTryState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	put(t, filepath.Join(dir, "open", "file"), "")
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func TestTryState(t *testing.T) {
 	}
 	asNobody(t)
 	for _, tt := range []struct{ dir, want string }{
-		{"good", ""}, {"good/deep/new", ""}, {"file", "it is no directory\nchmod"}, {"file/new", "not a directory\n"}, {"open", "mode 0755 lets others in; want 0700\nchmod 700 "},
+		{"good", ""}, {"good/deep/new", ""}, {"volume", ""}, {"file", "it is no directory\nchmod"}, {"file/new", "not a directory\n"}, {"open", "mode 0755 lets others in; want 0700\nchmod 700 "},
 		{"readonly", "permission denied\nname a directory"}, {"new", "it is not there, and cannot be made in " + dir + ": permission denied\nname a directory"},
 	} {
 		path := filepath.Join(dir, tt.dir)
@@ -52,6 +53,9 @@ func TestTryState(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(filepath.Join(dir, "good")); len(list) > 0 {
 		t.Errorf("it has made %v", list)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "volume")); err != nil || info.Mode().Perm() != 0o777 {
+		t.Errorf("it has changed %v, %v", info.Mode(), err)
 	}
 }
 
