@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,4 +43,30 @@ func TestNetbootBesideDHCP6(t *testing.T) {
 	}
 	l.story("asks: Solicit on br0, UEFI x86-64", "is offered tally-1.0.0 by TFTP: Advertise on 547: default", "asks: Request",
 		"is offered tally-1.0.0 by TFTP: Reply on 4011: default", "looks at tally-1.0.0 by TFTP", "has loaded tally-1.0.0 by TFTP")
+}
+
+// TestNetbootHTTP6: on a link where this server gives addresses of both kinds and its rules
+// boot nothing over IPv4, OVMF boots by HTTP over IPv6, and is trusted by the reference of
+// the disk.
+func TestNetbootHTTP6(t *testing.T) {
+	needs(t, qemu.AMD64)
+	f, set := chainRelease(t)
+	l := startChainLab(t, f.keys, set, "rules: rules.yaml\ndhcp6: {mode: full, subnets: [{subnet: \"fd00:77::/64\", pool: \"fd00:77::100-fd00:77::1ff\", advertise: true}]}\n")
+	l.put("rules.yaml", "format: 1\nrules:\n  - {name: old, subnet: [10.77.0.0/24], boot: local}\ndefault: "+set.Manifest.Name+"\n")
+	l.server.Signal(syscall.SIGHUP)
+	l.server.Await("configuration is read", 10*time.Second)
+	cable := l.space.Tap("vm0", "br0")
+	for range 3 { // as above
+		g := l.on(cable, func(m *qemu.Machine) { m.Options["opt/org.tianocore/IPv4PXESupport"] = []byte("n") })
+		g.wait(healthy + `|failed to load Boot\d+ "UEFI HTTPv6`)
+		if regexp.MustCompile(healthy).MatchString(g.Console()) {
+			break
+		}
+		t.Log("the firmware has missed an answer; it is started again")
+		g.unplug()
+	}
+	name := l.approve()
+	l.server.Await(name+" is trusted", 2*time.Minute)
+	l.story(`asks: Discover on br0, HTTP x86-64`, `rule 1 "old"`, "asks: Solicit on br0, HTTP x86-64", "is offered tally-1.0.0 by HTTP: Advertise on 547: default",
+		"looks at tally-1.0.0 by HTTP", "has loaded tally-1.0.0 by HTTP", name+" is trusted")
 }
