@@ -84,7 +84,12 @@ func newPodman(t *testing.T) *podman {
 	conf, storage := filepath.Join(dir, "containers.conf"), filepath.Join(dir, "storage.conf")
 	writeFile(t, conf, fmt.Sprintf(podmanConf, dir))
 	writeFile(t, storage, fmt.Sprintf(podmanStorage, dir))
-	p.env = append(os.Environ(), "CONTAINERS_CONF="+conf, "CONTAINERS_STORAGE_CONF="+storage)
+	for _, v := range os.Environ() { // which may name an engine with containers of somebody's
+		if !strings.HasPrefix(v, "CONTAINER") && !strings.HasPrefix(v, "PODMAN") && !strings.HasPrefix(v, "DOCKER") {
+			p.env = append(p.env, v)
+		}
+	}
+	p.env = append(p.env, "CONTAINERS_CONF="+conf, "CONTAINERS_STORAGE_CONF="+storage)
 	t.Cleanup(func() {
 		p.output(t, "podman rm --all --force && podman volume rm --all --force")
 	})
@@ -120,9 +125,11 @@ func (p *podman) output(t *testing.T, line string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", line)
 	cmd.Dir, cmd.Env = p.dir, p.env
-	out, err := cmd.CombinedOutput()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		t.Errorf("%s: %v\n%s", line, err, out)
+		t.Errorf("%s: %v\n%s", line, err, &stderr)
 	}
 	return string(out)
 }
@@ -136,6 +143,11 @@ func (p *podman) serve(t *testing.T, line string) *bootLab {
 	netlab.Cable(lab.host, "up0", lab.client, "down0")
 	lab.host.Address("up0", "10.88.0.1/24")
 	lab.client.Address("down0", "10.88.0.2/24")
+	check := p.command(strings.Replace(line, "-v ingot:", "-v check:", 1) + " serve -c /etc/ingot/serve.yaml --check")
+	checked := lab.host.StartCommand(check)
+	if <-checked.Done(); check.ProcessState.ExitCode() != 0 {
+		t.Errorf("--check: %s", checked.Said())
+	}
 	lab.server = lab.host.StartCommand(p.command(line))
 	lab.server.Await(`"serving"`, time.Minute)
 	return lab

@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
@@ -48,7 +50,8 @@ type SQLite struct {
 
 var _ Store = (*SQLite)(nil)
 
-// Open opens a state directory, and makes it (mode 0700) unless only reading.
+// Open opens a state directory, and makes it (mode 0700) unless only reading. A Fresh one
+// is given that mode.
 // The error wraps ErrInUse when a server has it open.
 func Open(dir string, o Options) (*SQLite, error) {
 	s, err := open(dir, o)
@@ -116,38 +119,64 @@ func prepare(dir, path string) (*os.File, error) {
 	return lock, nil
 }
 
-// private makes the directory, or shuts others out of a fresh one.
+// private makes the directory, or shuts others out of a fresh one. The directory is opened
+// once: its path may lead elsewhere a moment later.
 func private(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	info, err := os.Stat(dir)
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	mode := info.Mode().Perm()
-	if mode&0o077 == 0 {
+	defer d.Close()
+	info, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	if isPrivate(info) {
 		return nil
 	}
-	if !Fresh(dir) || os.Chmod(dir, 0o700) != nil {
-		return &modeError{dir, mode}
+	if !fresh(d) || d.Chmod(0o700) != nil {
+		return &modeError{dir, mode.Perm()}
 	}
-	if !Fresh(dir) { // others were quicker
-		_ = os.Chmod(dir, mode)
-		return &modeError{dir, mode}
+	// Some file systems take any mode and keep their own; others may have been quicker.
+	if info, err = d.Stat(); err != nil || !isPrivate(info) || !empty(d) {
+		_ = d.Chmod(mode)
+		return &modeError{dir, mode.Perm()}
 	}
 	return nil
 }
 
-// Fresh reports whether a directory is this user's with nothing in it, as volumes of
+func isPrivate(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 == 0 }
+
+// Fresh reports whether a directory is this user's alone with nothing in it, as volumes of
 // containers are: whoever could look into it has seen nothing, so Open closes it itself.
 func Fresh(dir string) bool {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil || int(st.Uid) != os.Geteuid() {
+	d, err := os.Open(dir)
+	if err != nil {
 		return false
 	}
-	list, err := os.ReadDir(dir)
-	return err == nil && len(list) == 0
+	defer d.Close()
+	return fresh(d)
+}
+
+func fresh(d *os.File) bool {
+	info, err := d.Stat()
+	if err != nil || info.Mode()&fs.ModeSticky != 0 { // such as /tmp, which is for others
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid() && empty(d)
+}
+
+func empty(d *os.File) bool {
+	if _, err := d.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
+	_, err := d.Readdirnames(1)
+	return errors.Is(err, io.EOF)
 }
 
 // modeError says that others can read the state.

@@ -155,6 +155,7 @@ func (s *Server) ask(ctx context.Context, who string, c netboot.Client) Would {
 // Check reads and checks all that Open does, and leaves nothing behind: ports are
 // tried and given back, and what a new state would have is made elsewhere.
 func Check(ctx context.Context, o Options) (*Plan, error) {
+	running, stateErr := tryState(o.Config.State) // first: where TMPDIR is the state, dir is in it
 	dir, err := os.MkdirTemp("", "ingot-check-")
 	if err != nil {
 		return nil, err
@@ -170,9 +171,8 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	defer s.Close()
 	p := s.Plan(ctx)
 	p.State = o.state
-	running, err := tryState(o.state)
-	if err != nil {
-		p.Troubles = append(p.Troubles, trouble(err))
+	if stateErr != nil {
+		p.Troubles = append(p.Troubles, trouble(stateErr))
 	}
 	p.Running = running
 	for i := range p.Ports {

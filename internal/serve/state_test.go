@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -56,6 +57,34 @@ func TestTryState(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "volume")); err != nil || info.Mode().Perm() != 0o777 {
 		t.Errorf("it has changed %v, %v", info.Mode(), err)
+	}
+}
+
+// TestTryFreshState: an empty directory is taken only from this user alone.
+func TestTryFreshState(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		mode  os.FileMode
+		owner int
+		file  bool
+		want  bool
+	}{
+		{"own and empty", 0o755, os.Geteuid(), false, true}, {"own with a file", 0o755, os.Geteuid(), true, false},
+		{"shared like /tmp", 0o777 | os.ModeSticky, os.Geteuid(), false, false}, {"of another user", 0o755, nobody, false, false},
+	} {
+		if tt.owner == nobody && os.Geteuid() != 0 {
+			continue
+		}
+		dir := t.TempDir()
+		if tt.file {
+			put(t, filepath.Join(dir, "file"), "")
+		}
+		if err := errors.Join(os.Chown(dir, tt.owner, -1), os.Chmod(dir, tt.mode)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tryState(dir); (err == nil) != tt.want {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
 

@@ -165,10 +165,11 @@ func (s *Server) Close() {
 	}
 }
 
-// deaf ends the reading of messages; answers still leave.
+// deaf ends the reading of messages; answers still leave for as long as one may take.
 func (s *Server) deaf() {
 	for _, k := range s.sockets {
 		_ = k.conn.SetReadDeadline(time.Unix(1, 0)) // of a closed socket nothing is read either
+		_ = k.conn.SetWriteDeadline(time.Now().Add(decideTime + time.Second))
 	}
 }
 

@@ -82,10 +82,9 @@ func (s *Server) dropped(j *job) {
 
 // work answers what is in a queue.
 func (s *Server) work(ctx context.Context, queue <-chan job) {
-	for {
+	for ctx.Err() == nil { // else what is queued would go on for as long as it likes
 		select {
 		case <-ctx.Done():
-			return
 		case j := <-queue:
 			s.answer(ctx, &j)
 		}

@@ -198,13 +198,16 @@ const (
 	decideTime = 2 * time.Second // of one decision; firmware asks again after 1 s, then 2
 )
 
-// deaf ends the reading of messages; answers still leave.
+// deaf ends the reading of messages; answers still leave for as long as one may take.
 func (s *Server) deaf() {
-	past := time.Unix(1, 0)
-	_ = s.main.udp.SetReadDeadline(past) // of a closed socket nothing is read either
-	_ = s.boot.udp.SetReadDeadline(past)
+	past, end := time.Unix(1, 0), time.Now().Add(decideTime+time.Second)
+	for _, x := range []*socket{s.main, s.boot} {
+		_ = x.udp.SetReadDeadline(past) // of a closed socket nothing is read either
+		_ = x.udp.SetWriteDeadline(end)
+	}
 	if s.router != nil {
 		_ = s.router.conn.SetReadDeadline(past)
+		_ = s.router.conn.SetWriteDeadline(end)
 	}
 }
 

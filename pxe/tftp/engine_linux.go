@@ -41,7 +41,7 @@ type engine struct {
 	at      time.Duration // now, as of the last wait
 	slots   []*session
 	free    []int32
-	alone   *session // when there is no other
+	alone   *session // when this engine has no other
 	round   int32    // of slots: tells an event of a session that is gone
 	timers  timers
 	running bool

@@ -307,3 +307,38 @@ func TestStrangerGetsError5(t *testing.T) {
 		t.Errorf("%d answers to a stranger's 3 ACKs", errors)
 	}
 }
+
+// TestLoneFlood: a client that has the server for itself and sends without end holds up
+// neither another client nor the end of the server.
+func TestLoneFlood(t *testing.T) {
+	r := newRig(t, &Server{}, "127.0.0.1:0")
+	r.put("a", noise(512*10))
+	flooder := dial(t, r.addr)
+	flooder.send(rrq("a"))
+	if _, _, err := flooder.receive(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for b := ackPacket(0); ; {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = flooder.conn.WriteToUDPAddrPort(b, flooder.peer)
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	if got, err := dial(t, r.addr).get("a"); err != nil || !bytes.Equal(got, r.shelf.files["a"]) {
+		t.Errorf("the other client has %d bytes, %v", len(got), err)
+	}
+	ended := make(chan struct{})
+	go func() { r.stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the server does not stop")
+	}
+}

@@ -86,7 +86,7 @@ const directly = 32
 // processor.
 func (e *engine) glance() int {
 	s := e.alone
-	if s == nil || s.full || e.direct >= directly {
+	if s == nil || s.full || s.phase == starting || e.direct >= directly { // it starts by a post
 		e.direct = 0
 		return e.look(0)
 	}
