@@ -22,6 +22,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ingot-init-fleet: error: this program is PID 1 of an appliance and does nothing elsewhere")
 		os.Exit(2)
 	}
-	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Open, Update: updater.Run,
+	agent.Run(agent.Options{Attest: attester.Run, Crypt: crypt.Sealer{}, Update: updater.Run,
 		Diskless: agent.NewDiskless(attester.Machine, updater.RunDiskless)})
 }

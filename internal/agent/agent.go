@@ -42,10 +42,8 @@ import (
 type Options struct {
 	// Attest proves to a server what was booted, until the context ends.
 	Attest func(context.Context, proof.Machine)
-	// Crypt opens an encrypted data partition.
-	Crypt volume.Opener
-	// Floor is the version floor that Crypt seals its volumes to.
-	Floor volume.Floor
+	// Crypt opens an encrypted data partition, and keeps its version floor.
+	Crypt volume.Sealer
 	// Update serves the management listener and takes updates, until the context
 	// ends.
 	Update func(context.Context, updates.Machine)

@@ -34,7 +34,7 @@ func (m *Machine) openEncrypted(d *listener.Data, size int64) (volume.Volume, er
 	if t := m.spec.Trust; t != nil {
 		r.Policy = t.Policy
 	}
-	v, err := m.options.Crypt(m.ctx, r)
+	v, err := m.options.Crypt.Open(m.ctx, r)
 	var coded *volume.Error
 	if errors.As(err, &coded) {
 		d.Cause = coded.Code

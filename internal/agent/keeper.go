@@ -178,9 +178,9 @@ func (m *Machine) counter() uint32 {
 	if !m.sealsFloor() {
 		return 0
 	}
-	n, err := m.options.Floor.Read(m.ctx, m.disk.NodeOf(partData), m.findTPM)
+	n, err := m.options.Crypt.Read(m.ctx, m.disk.NodeOf(partData), m.findTPM)
 	if err != nil {
-		m.log.Printf("read the version floor: %v", err) // a blank disk has none yet
+		m.log.Printf("read the version floor: %v", err)
 		return 0
 	}
 	return uint32(max(n, 0))
@@ -190,12 +190,12 @@ func (m *Machine) raiseFloor(floor uint32) error {
 	if !m.sealsFloor() {
 		return nil
 	}
-	_, err := m.options.Floor.Raise(m.ctx, m.disk.NodeOf(partData), m.findTPM, int(floor))
+	_, err := m.options.Crypt.Raise(m.ctx, m.disk.NodeOf(partData), m.findTPM, int(floor))
 	return err
 }
 
 func (m *Machine) sealsFloor() bool {
-	return m.disk != nil && m.spec.Data.Encrypt != "" && m.options.Floor != nil
+	return m.disk != nil && m.spec.Data.Encrypt != "" && m.options.Crypt != nil
 }
 
 // identifyAfter is how long a machine is healthy before it reads its slot: not

@@ -277,20 +277,25 @@ func (m *sealedMachine) sum() [32]byte {
 	return sha256.Sum256(b)
 }
 
-// withTPM runs f on the machine's TPM while it is off; its registers are of no
-// boot then.
 func (m *sealedMachine) withTPM(f func(socket string) error) {
 	m.t.Helper()
+	withTPM(m.t, m.disk(), f)
+}
+
+// withTPM runs f on the TPM of the machine with a disk while it is off; its registers
+// are of no boot then.
+func withTPM(t *testing.T, disk string, f func(socket string) error) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "tpm") // a socket's path is short
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "sock")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(m.disk()+".machine", "tpm"),
+	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(disk+".machine", "tpm"),
 		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl", "--flags", "not-need-init,startup-clear")
 	if err := cmd.Start(); err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
@@ -302,7 +307,7 @@ func (m *sealedMachine) withTPM(f func(socket string) error) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if err := f(socket); err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

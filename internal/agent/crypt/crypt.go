@@ -33,8 +33,11 @@ import (
 // mapName is the name of the device-mapper device.
 const mapName = "ingot-data"
 
-// Open is a volume.Opener.
-func Open(ctx context.Context, r volume.Request) (volume.Volume, error) {
+// Sealer is a volume.Sealer.
+type Sealer struct{ Floor }
+
+// Open implements volume.Sealer.
+func (Sealer) Open(ctx context.Context, r volume.Request) (volume.Volume, error) {
 	d, err := openDevice(r.Node)
 	if err != nil {
 		return volume.Volume{}, fail(volume.Failed, err)

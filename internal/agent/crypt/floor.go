@@ -15,7 +15,7 @@ import (
 // the volume's header has.
 type Floor struct{}
 
-// Read returns the floor.
+// Read returns the floor. That of a blank partition is 0.
 func (Floor) Read(ctx context.Context, node string, device func(context.Context) (string, error)) (floor int, err error) {
 	err = withCounter(ctx, node, device, func(t token, chip *tpm.TPM) error {
 		c, err := counter(chip)
@@ -24,6 +24,9 @@ func (Floor) Read(ctx context.Context, node string, device func(context.Context)
 		}
 		return err
 	})
+	if errors.Is(err, luks.ErrBlank) {
+		return 0, nil
+	}
 	return floor, err
 }
 

@@ -1,6 +1,6 @@
 // Package volume is what init and the code that opens its encrypted data
 // partition say to each other. The code is linked only into images that
-// encrypt, so it reaches init as a function (Opener).
+// encrypt, so it reaches init as a value (Sealer).
 //
 // It holds types alone.
 package volume
@@ -50,8 +50,13 @@ type Volume struct {
 	Close      func() error
 }
 
-// Opener opens a volume. Its error is an *Error.
-type Opener func(context.Context, Request) (Volume, error)
+// Sealer opens a volume, and keeps the version floor that the volume is sealed to. It is
+// one type, since without the floor an old release would open what a new one has sealed.
+type Sealer interface {
+	// Open opens a volume. Its error is an *Error.
+	Open(context.Context, Request) (Volume, error)
+	Floor
+}
 
 // Floor reads and raises the version floor that the volume on a node is sealed
 // to: security epochs, kept by a counter of the TPM.
