@@ -79,9 +79,22 @@ func New(o Options) (*Depot, error) {
 	return d, nil
 }
 
+// looks is how often a file is read that changes meanwhile: a hard link that a backup
+// makes, or another mode, is a change like any other.
+const looks = 3
+
 // Open gives a part, after it was checked. The error wraps ErrDiffers when its
-// bytes are not those of the manifest.
-func (d *Depot) Open(ctx context.Context, p Part) (*Opened, error) {
+// bytes are not those of the manifest, and ErrChanged when it does not come to rest.
+func (d *Depot) Open(ctx context.Context, p Part) (o *Opened, err error) {
+	for range looks {
+		if o, err = d.open(ctx, p); !errors.Is(err, ErrChanged) {
+			break
+		}
+	}
+	return o, err
+}
+
+func (d *Depot) open(ctx context.Context, p Part) (*Opened, error) {
 	f, err := d.hold(p.Path)
 	if err != nil {
 		return nil, fmt.Errorf("open image: %w", err)

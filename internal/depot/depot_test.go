@@ -382,3 +382,61 @@ func TestEncoder(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+// TestLinkedMeanwhile: a hard link, which a backup makes while the file is read, is a
+// change, so it is read again; one that never comes to rest is not served.
+func TestLinkedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image")
+	const long = 256 << 20 // some 150 ms of SHA-256 at least
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(long), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, zeros{}, long); err != nil {
+		t.Fatal(err)
+	}
+	p := Part{Path: path, Size: long, SHA256: hex.EncodeToString(sum.Sum(nil))}
+	time.Sleep(2 * tick)
+	for _, tt := range []struct {
+		links int
+		want  error
+	}{{1, nil}, {1000, ErrChanged}} {
+		d := depot(t, Options{})
+		done := make(chan error, 1)
+		go func() {
+			o, err := d.Open(context.Background(), p)
+			if err == nil {
+				o.Close()
+			}
+			done <- err
+		}()
+		got, n := error(nil), 0
+		for at := time.NewTicker(2 * tick); n >= 0; {
+			select {
+			case got = <-done:
+				n = -1
+			case <-at.C:
+				if n++; n <= tt.links {
+					if err := errors.Join(os.Link(path, path+".link"), os.Remove(path+".link")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		if !errors.Is(got, tt.want) {
+			t.Errorf("%d links: %v", tt.links, got)
+		}
+	}
+}
+
+// zeros is zeros without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}

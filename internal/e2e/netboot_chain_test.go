@@ -70,8 +70,11 @@ func startChainLab(t *testing.T, keys string, set *release.Set, config string) *
 		t.Fatal(err)
 	}
 	l.put("rules.yaml", "format: 1\nrules:\n  - {name: old, mac: [\""+chainMAC+"\"], boot: "+set.Manifest.Name+", chain: ipxe}\n")
+	if !strings.Contains(config, "dhcp: ") {
+		config += "dhcp: {mode: full, subnets: [{subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.120]}]}\n"
+	}
 	l.put("serve.yaml", "releases: ["+set.Dir+"]\nkeys: "+keys+"\nstate: state\nnames: [10.77.0.1, localhost]\ninterfaces: [br0]\n"+
-		"dhcp: {mode: full, subnets: [{subnet: 10.77.0.0/24, pools: [10.77.0.100-10.77.0.120]}]}\nattest: {interval: 2s}\n"+config)
+		"attest: {interval: 2s}\n"+config)
 	l.server = l.space.Start(l.exe, "serve", "-c", filepath.Join(l.dir, "serve.yaml"), "-v")
 	l.server.Await("serving: parts", time.Minute)
 	return l

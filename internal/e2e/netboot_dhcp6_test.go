@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,12 +19,7 @@ func TestNetbootBesideDHCP6(t *testing.T) {
 	needs(t, qemu.AMD64)
 	f, set := chainRelease(t)
 	l := startChainLab(t, f.keys, set, "dhcp6: {mode: proxy}\n")
-	other := netlab.New(t, "other")
-	netlab.Cable(l.space, "dhcp0", other, "up0")
-	l.space.Plug("dhcp0", "br0")
-	other.Address("up0", "fd00:77::2/64")
-	other.Start(oracle.Need(t, "dnsmasq-base", "dnsmasq"), "-k", "-C", "/dev/null", "-p", "0", "--interface=up0", "--bind-interfaces", "--user=root", "--pid-file=", "--enable-ra",
-		"--dhcp-leasefile="+filepath.Join(l.dir, "leases"), "--dhcp-range=fd00:77::200,fd00:77::2ff,64,1h", "--log-dhcp", "--log-facility=-").Await("DHCP, sockets bound", 10*time.Second)
+	l.beside("fd00:77::2/64", "DHCP, sockets bound", "--enable-ra", "--dhcp-range=fd00:77::200,fd00:77::2ff,64,1h")
 	cable := l.space.Tap("vm0", "br0")
 	// EDK II throws a datagram away that it has not read for 50 ms. On a busy computer the
 	// machine stands still for longer, and says "No valid offer received" now and then.
@@ -45,19 +39,21 @@ func TestNetbootBesideDHCP6(t *testing.T) {
 		"is offered tally-1.0.0 by TFTP: Reply on 4011: default", "looks at tally-1.0.0 by TFTP", "has loaded tally-1.0.0 by TFTP")
 }
 
-// TestNetbootHTTP6: on a link where this server gives addresses of both kinds and its rules
-// boot nothing over IPv4, OVMF boots by HTTP over IPv6, and is trusted by the reference of
-// the disk.
+// TestNetbootHTTP6: on a link whose own DHCP server names a boot file that is not there,
+// OVMF goes on to HTTP over IPv6, with address and URL from this server, and the service
+// is healthy.
 func TestNetbootHTTP6(t *testing.T) {
 	needs(t, qemu.AMD64)
 	f, set := chainRelease(t)
-	l := startChainLab(t, f.keys, set, "rules: rules.yaml\ndhcp6: {mode: full, subnets: [{subnet: \"fd00:77::/64\", pool: \"fd00:77::100-fd00:77::1ff\", advertise: true}]}\n")
-	l.put("rules.yaml", "format: 1\nrules:\n  - {name: old, subnet: [10.77.0.0/24], boot: local}\ndefault: "+set.Manifest.Name+"\n")
-	l.server.Signal(syscall.SIGHUP)
-	l.server.Await("configuration is read", 10*time.Second)
+	l := startChainLab(t, f.keys, set, "dhcp: {mode: off}\ndhcp6: {mode: full, subnets: [{subnet: \"fd00:77::/64\", pool: \"fd00:77::100-fd00:77::1ff\", advertise: true}]}\n")
+	l.beside("10.77.0.2/24", "DHCP, IP range", "--dhcp-range=10.77.0.200,10.77.0.210", "--dhcp-vendorclass=set:http,HTTPClient",
+		"--dhcp-boot=tag:http,http://10.77.0.2:8/none.efi", "--dhcp-option-force=tag:http,60,HTTPClient")
 	cable := l.space.Tap("vm0", "br0")
 	for range 3 { // as above
-		g := l.on(cable, func(m *qemu.Machine) { m.Options["opt/org.tianocore/IPv4PXESupport"] = []byte("n") })
+		g := l.on(cable, func(m *qemu.Machine) {
+			m.TPM = false
+			m.Options["opt/org.tianocore/IPv4PXESupport"] = []byte("n")
+		})
 		g.wait(healthy + `|failed to load Boot\d+ "UEFI HTTPv6`)
 		if regexp.MustCompile(healthy).MatchString(g.Console()) {
 			break
@@ -65,8 +61,20 @@ func TestNetbootHTTP6(t *testing.T) {
 		t.Log("the firmware has missed an answer; it is started again")
 		g.unplug()
 	}
-	name := l.approve()
-	l.server.Await(name+" is trusted", 2*time.Minute)
-	l.story(`asks: Discover on br0, HTTP x86-64`, `rule 1 "old"`, "asks: Solicit on br0, HTTP x86-64", "is offered tally-1.0.0 by HTTP: Advertise on 547: default",
-		"looks at tally-1.0.0 by HTTP", "has loaded tally-1.0.0 by HTTP", name+" is trusted")
+	l.story(`asks: Solicit on br0, UEFI x86-64 over HTTP`, `is offered tally-1.0.0 by HTTP: Advertise on 547: default`, `asks: Request`,
+		"looks at tally-1.0.0 by HTTP", "has loaded tally-1.0.0 by HTTP")
+	if strings.Contains(l.server.Said(), "DISCOVER") {
+		t.Error("this server was asked over IPv4")
+	}
+}
+
+// beside starts dnsmasq on a host of its own at the same link.
+func (l *chainLab) beside(address, said string, more ...string) {
+	l.t.Helper()
+	other := netlab.New(l.t, "other")
+	netlab.Cable(l.space, "dhcp0", other, "up0")
+	l.space.Plug("dhcp0", "br0")
+	other.Address("up0", address)
+	other.Start(oracle.Need(l.t, "dnsmasq-base", "dnsmasq"), append([]string{"-k", "-C", "/dev/null", "-p", "0", "--interface=up0", "--bind-interfaces", "--user=root", "--pid-file=",
+		"--dhcp-leasefile=" + filepath.Join(l.dir, "leases"), "--log-dhcp", "--log-facility=-"}, more...)...).Await(said, 10*time.Second)
 }
