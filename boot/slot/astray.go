@@ -31,7 +31,8 @@ func (t *step) takeOver(b Boot) {
 		t.report("%s does not start (%s): version %s on %s is good now", t.Culprit, cause, c.Version, t.Good)
 	case b.Running == t.Candidate && c.Condition == Ready && t.TriesLeft > 0 && !t.IsRejected(c):
 		t.Arms++
-		t.try(b)
+		t.try(b) // without a baseline: there is no slot to go back to for one
+		t.runChecks()
 	default:
 		t.set(t.Good, Damaged) // nothing is left but to write it again
 		t.dirty = true

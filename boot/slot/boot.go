@@ -22,7 +22,7 @@ func (t *step) booted(b Boot) {
 	case b.Running == t.Good:
 		t.onGood(b)
 	case b.Running == t.Candidate && t.Phase == Armed:
-		t.try(b)
+		t.tryArmed(b)
 	default:
 		t.astray(b)
 	}
@@ -236,5 +236,18 @@ func (t *step) try(b Boot) {
 		t.do(Action{Do: SetNext})
 		t.report("the firmware did not delete BootNext")
 	}
-	t.do(Action{Do: RunChecks, Deferred: t.deferred()})
 }
+
+// tryArmed is a try that the good slot has armed. Without what that has kept a
+// version which loses the network or a disk would look healthy, so the trial ends,
+// and the next one gets a baseline of its own.
+func (t *step) tryArmed(b Boot) {
+	t.try(b)
+	if t.Means != Netboot && b.Baseline != t.Of(t.Candidate).Image { // a server keeps none of its machines
+		t.fail(Unhealthy, "nothing tells how the machine was before this trial")
+		return
+	}
+	t.runChecks()
+}
+
+func (t *step) runChecks() { t.do(Action{Do: RunChecks, Deferred: t.deferred()}) }

@@ -60,7 +60,7 @@ type Boot struct {
 	Evidence []Evidence
 	Damaged  [2]bool // slots a and b: looked at and wrong
 	Content  Content // of the running slot; used when the journal is gone
-	Trusted  bool    // a signed manifest names Content
+	Baseline Digest  // image of the candidate that the kept baseline is for; zero: there is none
 	Counter  uint32  // floor by the TPM, 0 without
 	Resets   int     // that the selector has made without a journal since a slot ran
 	Polluted bool    // another program ran before this one (S7)
@@ -84,12 +84,13 @@ const (
 	SetNext                 // Slot for one boot, None to take it back; read back
 	Launch                  // start Slot now: kexec, or serve it
 	Fill                    // write Release into Slot as Fill does; answer Written
+	KeepBaseline            // how the machine is, for the trial of Release to be compared with; durable when it returns
 	TakeLock                // the fleet's reboot lock
 	ReleaseLock             //
 	StartWatchdog           // arm the hardware watchdog; it stays armed until the bless
 	RunChecks               // start health checks, answer Checked again and again; Deferred: do not change the data's format yet
 	StopWatchdog            // feed it from now on by the supervisor's rules
-	Migrate                 // the data's format may be changed, after a snapshot
+	Migrate                 // the data's format may be changed: there is no way back to a version that cannot read it
 	KeepEvidence            // last log lines and Cause into the evidence region
 	EraseEvidence           // what this boot found is counted
 	RaiseFloor              // TPM counter to at least Floor
@@ -98,7 +99,7 @@ const (
 	Report                  // tell the server and the console Detail
 )
 
-var doNames = []string{"write-journal", "write-rejected", "set-default", "set-next", "launch", "fill", "take-lock", "release-lock", "start-watchdog", "run-checks",
+var doNames = []string{"write-journal", "write-rejected", "set-default", "set-next", "launch", "fill", "keep-baseline", "take-lock", "release-lock", "start-watchdog", "run-checks",
 	"stop-watchdog", "migrate", "keep-evidence", "erase-evidence", "raise-floor", "recover", "reset", "report"}
 
 func (d Do) String() string { return doNames[d] }

@@ -18,6 +18,8 @@ type machine struct {
 	journal []byte // last record written; nil = empty
 	lost    bool   // the journal is unreadable
 	list    []byte
+	before  Digest // image of the candidate that the kept baseline is for
+	unkept  error  // no baseline can be kept
 	counter uint32 // the TPM's
 	sealed  error  // the TPM refuses to raise it
 	floor   uint32 // as last seen
@@ -138,6 +140,11 @@ func (m *machine) do(a Action) error {
 		}
 		m.holds[a.Slot.index()], m.broken[a.Slot.index()] = a.Release, false
 		m.restored = a.Slot
+	case KeepBaseline:
+		if m.unkept != nil {
+			return m.unkept
+		}
+		m.before = a.Release.Image
 	case TakeLock:
 		if m.locked {
 			return errors.New("another machine holds the lock")
@@ -186,6 +193,8 @@ func (f firmware) SetDefault(first, second Slot) error {
 func (f firmware) SetNext(s Slot) error {
 	if r := f.m.says(); s != None && r.Good != None && s != r.Good && (r.Phase != Armed || r.Candidate != s) {
 		f.m.t.Fatalf("%s is tried, the journal is in %s", s, r.Phase)
+	} else if s != None && s == r.Candidate && f.m.before != r.Of(s).Image {
+		f.m.t.Fatalf("%s is tried, and there is no baseline of its own", s)
 	}
 	return f.write("set-next "+s.String(), func(v *vars) { v.next = s })
 }
@@ -307,7 +316,7 @@ func (m *machine) check(x Slot) {
 
 // boot gives the first event of a boot.
 func (m *machine) boot(x Slot) {
-	b := Boot{Running: x, View: View{m.vars.entries, m.vars.order, m.vars.next}, Damaged: m.broken, Counter: m.counter, Polluted: m.polluted}
+	b := Boot{Running: x, View: View{m.vars.entries, m.vars.order, m.vars.next}, Damaged: m.broken, Baseline: m.before, Counter: m.counter, Polluted: m.polluted}
 	m.running, m.restored, m.gone = x, None, false
 	if x != None {
 		b.Content = m.holds[x.index()]

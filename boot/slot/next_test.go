@@ -130,13 +130,14 @@ func TestHealthyBootWritesNothing(t *testing.T) {
 	})
 }
 
-// Order of an update's writes: the journal is first each time.
+// Order of an update's writes: what a trial is compared with, the journal, then a
+// variable.
 func TestJournalFirst(t *testing.T) {
 	m := newMachine(t, Firmware)
 	m.update(v2)
 	want := []string{
 		"write-journal", "fill slot b", "write-journal", // STAGING, STAGED
-		"write-journal", "set-next slot b", "take-lock", "reset", // ARMED
+		"keep-baseline slot b", "write-journal", "set-next slot b", "take-lock", "reset", // ARMED
 		"start-watchdog", "write-journal", "run-checks", // TRYING
 		"write-journal", "set-default slot b", "stop-watchdog", "release-lock", "report", // BLESSED
 	}

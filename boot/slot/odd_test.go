@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// P22 without a manifest: no journal is made up, until an operator speaks.
+// P22: no journal is made up, until an operator speaks.
 func TestLostJournal(t *testing.T) {
 	m := newMachine(t, Firmware)
 	m.lost = true
@@ -347,4 +347,56 @@ func TestStartsAreBounded(t *testing.T) {
 			t.Errorf("%d starts, %s, %d tries left", m.state.Arms, m.state.Cause, m.state.TriesLeft)
 		}
 	})
+}
+
+// A try is not armed when what it is compared with cannot be kept.
+func TestNoBaselineNoTry(t *testing.T) {
+	onAll(t, func(t *testing.T, m *machine) {
+		m.unkept = errors.New("state partition: input/output error")
+		m.update(v2)
+		m.want(A, "1.0", Staged)
+		if m.state.Arms != 0 || m.varWrites != 0 || !strings.Contains(m.state.Notice, "keep-baseline") {
+			t.Errorf("armed %d times, %d variables written: %q", m.state.Arms, m.varWrites, m.state.Notice)
+		}
+		m.unkept = nil
+		m.give(Event{Kind: Approve})
+		m.power()
+		m.want(B, "2.0", Blessed)
+	})
+}
+
+// A candidate whose baseline is gone, or is that of an earlier trial, is not
+// blessed, however healthy it looks. The next try has a baseline of its own. A
+// server that serves releases has no baseline of its machines.
+func TestTrialWithoutBaseline(t *testing.T) {
+	for name, before := range map[string]Digest{"none": {}, "of an earlier trial": {9}} {
+		t.Run(name, func(t *testing.T) {
+			onAll(t, func(t *testing.T, m *machine) {
+				m.stage(v2)
+				m.give(Event{Kind: Approve})
+				m.before = before
+				m.power()
+				if m.means == Netboot {
+					m.want(B, "2.0", Blessed)
+					return
+				}
+				m.want(A, "1.0", Failed)
+				if s := m.state; s.Cause != Unhealthy || s.Culprit != B || s.TriesLeft != 2 || !strings.Contains(s.Detail, "how the machine was before") {
+					t.Errorf("%s of %s, %d tries left: %q", s.Cause, s.Culprit, s.TriesLeft, s.Detail)
+				}
+				m.rest()
+				m.want(B, "2.0", Blessed)
+			})
+		})
+	}
+}
+
+// Where the good slot does not start there is none to keep a baseline: what was
+// written into the other slot is tried without.
+func TestLastSlotNeedsNoBaseline(t *testing.T) {
+	m := newMachine(t, Firmware)
+	m.stage(v2)
+	m.broken[0] = true
+	m.power()
+	m.want(B, "2.0", Blessed)
 }

@@ -79,7 +79,7 @@ func (h Host) perform(acts []Action, durable *Record) (int, error) {
 // optional says that the actions after this one do not depend on it.
 func (d Do) optional() bool {
 	switch d {
-	case WriteJournal, SetDefault, SetNext, Launch, Fill, TakeLock, RaiseFloor, Recover, Reset:
+	case WriteJournal, SetDefault, SetNext, Launch, Fill, KeepBaseline, TakeLock, RaiseFloor, Recover, Reset:
 		return false
 	}
 	return true

@@ -1,8 +1,8 @@
 package slot
 
-// rebuild makes a journal where there is none: at the first boot of a fresh
-// disk, and after a loss when a signed manifest names what runs (P22). The
-// selector leaves that to the slot that it starts.
+// rebuild makes a journal where there is none: at the first boot of a fresh disk.
+// After a loss (P22) nothing says whether what runs was ever blessed, so an
+// operator has to. The selector leaves that to the slot that it starts.
 func (t *step) rebuild(b Boot) bool {
 	c := b.Content
 	c.Condition = Good
@@ -12,15 +12,12 @@ func (t *step) rebuild(b Boot) bool {
 		return false
 	}
 	t.Slots[b.Running.index()] = c
-	if b.Journal == JournalLost && !b.Trusted {
+	if b.Journal == JournalLost {
 		t.Unjournalled = true
-		t.report("the slot journal is lost and no signed manifest names what runs on %s: no update until an operator adopts it", b.Running)
+		t.report("the slot journal is lost, and nobody knows whether what runs on %s is good: no update until an operator adopts it", b.Running)
 		return false
 	}
 	t.dirty = true
-	if b.Journal == JournalLost {
-		t.report("the slot journal was lost; rebuilt for %s", b.Running)
-	}
 	return true
 }
 

@@ -77,7 +77,8 @@ func (t *step) written(e Event) {
 	t.save()
 }
 
-// approve arms the try: the journal first, then BootNext.
+// approve arms the try: first how the machine is, then the journal, then
+// BootNext. A try never starts of which the state before it is not on the disk.
 func (t *step) approve() {
 	if t.Phase != Staged && (t.Phase != Failed || t.TriesLeft == 0) {
 		t.report("nothing to try: the machine is in %s", t.Phase)
@@ -89,6 +90,7 @@ func (t *step) approve() {
 	}
 	t.Phase, t.Launched = Armed, false
 	t.Arms++
+	t.do(Action{Do: KeepBaseline, Slot: t.Candidate, Release: t.Of(t.Candidate)})
 	t.save()
 	t.do(Action{Do: SetDefault, Slot: t.Good}) // writes nothing when it holds already
 	t.do(Action{Do: SetNext, Slot: t.Candidate})

@@ -19,10 +19,11 @@ type trial struct {
 	running slot.Slot // set before any service; None from RAM or the ESP
 
 	mu       sync.Mutex
-	begun    bool // this boot is a trial, or was one
-	on       bool // from RunChecks to StopWatchdog
-	deferred bool // the data's format must not change yet
-	before   *baseline.State
+	begun    bool            // this boot is a trial, or was one
+	on       bool            // from RunChecks to StopWatchdog
+	deferred bool            // the data's format must not change yet
+	before   *baseline.State // nil: nothing is known, and nothing is compared
+	unread   error           // of a baseline that is there
 	last     *baseline.State // at the look before
 	lookedAt time.Duration
 	stopAt   time.Duration // uptime at which a stop of the machine was first seen
@@ -107,17 +108,17 @@ func (m *Machine) takeBaseline() (json.RawMessage, error) {
 // runChecks begins the trial: from now on trialHealth is asked.
 func (m *Machine) runChecks(kept json.RawMessage, deferred bool) {
 	var before *baseline.State
+	var err error
 	if kept != nil {
 		before = new(baseline.State)
-		if err := json.Unmarshal(kept, before); err != nil {
+		if err = json.Unmarshal(kept, before); err != nil {
 			m.problem("read the baseline of the trial: %v", err)
-			before = nil
 		}
 	}
 	t := &m.trial
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.on, t.deferred, t.before, t.lookedAt = true, deferred, before, uptime()
+	t.on, t.deferred, t.before, t.unread, t.lookedAt = true, deferred, before, err, uptime()
 }
 
 // trialHealth looks at the machine once.
@@ -126,7 +127,11 @@ func (m *Machine) trialHealth() (ok bool, cause slot.Cause, detail string) {
 	t := &m.trial
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	cause, detail = baseline.Compare(t.before, now, baseline.Rules{Built: time.Unix(m.spec.Epoch, 0), Last: t.last, Unattested: m.spec.Attest == nil})
+	if t.unread != nil { // nobody can say what this version has lost
+		cause, detail = slot.Unhealthy, "the baseline of the trial cannot be read"
+	} else {
+		cause, detail = baseline.Compare(t.before, now, baseline.Rules{Built: time.Unix(m.spec.Epoch, 0), Last: t.last, Unattested: m.spec.Attest == nil})
+	}
 	t.last, t.lookedAt = &now, uptime()
 	return cause == slot.NoCause, cause, detail
 }

@@ -46,9 +46,13 @@ func TestTrialHealth(t *testing.T) {
 	if ok, cause, _ := m.trialHealth(); ok || cause != slot.Unhealthy {
 		t.Errorf("the service is new: %t, %s", ok, cause)
 	}
-	m.runChecks([]byte("{"), false) // a baseline that cannot be read is none
-	if ok, _, _ := m.trialHealth(); ok {
-		t.Error("an unreadable baseline hides an unhealthy service")
+	m.runChecks(before, false)
+	if ok, cause, detail := m.trialHealth(); !ok {
+		t.Errorf("with a baseline again: %s %q", cause, detail)
+	}
+	m.runChecks([]byte(`{"links":7}`), false)
+	if ok, cause, detail := m.trialHealth(); ok || cause != slot.Unhealthy || !strings.Contains(detail, "cannot be read") {
+		t.Errorf("an unreadable baseline is compared: %t, %s %q", ok, cause, detail)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/boot/varstore"
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/appliance"
 	"github.com/ingot-os/ingot/internal/qemu"
 	"github.com/ingot-os/ingot/internal/release"
@@ -195,8 +196,8 @@ func (d *desk) vars(f func(*varstore.Store)) {
 	}
 }
 
-// arm prepares what an update leaves behind: slot B written, ARMED in the
-// journal, BootNext. The bytes in slot B are those of slot A, under another name.
+// arm prepares what an update leaves behind: slot B written, a baseline, ARMED in
+// the journal, BootNext. The bytes in slot B are those of slot A, under another name.
 func (d *desk) arm(version string) {
 	d.t.Helper()
 	image := d.part(partition.SlotA)
@@ -205,9 +206,11 @@ func (d *desk) arm(version string) {
 		_, err := p.Window(disk).WriteAt(image, 0)
 		return err
 	})
+	sum := sha256.Sum256(image)
+	d.keep(slots.Kept{Baseline: []byte("{}"), BaselineOf: sum})
 	d.journal(func(r *slot.Record) {
 		r.Phase, r.Candidate, r.TriesLeft, r.Arms = slot.Armed, slot.B, 3, 1
-		r.Slots[1] = slot.Content{Version: version + "+next", Image: sha256.Sum256(image), Condition: slot.Ready}
+		r.Slots[1] = slot.Content{Version: version + "+next", Image: sum, Condition: slot.Ready}
 	})
 	d.vars(func(s *varstore.Store) {
 		order, _ := s.Get(efivar.BootOrder, efivar.Global)
@@ -221,15 +224,34 @@ func (d *desk) arm(version string) {
 	})
 }
 
-// journal changes the journal.
-func (d *desk) journal(change func(*slot.Record)) {
+// state opens the state partition.
+func (d *desk) state(f func(state.ReadWriterAt) error) {
 	d.t.Helper()
 	d.disk(func(disk *os.File, l partition.Layout) error {
 		p, _ := l.Part(partition.State)
-		area := struct {
+		return f(struct {
 			io.ReaderAt
 			io.WriterAt
-		}{p.Section(disk), p.Window(disk)}
+		}{p.Section(disk), p.Window(disk)})
+	})
+}
+
+// keep writes the region Update.
+func (d *desk) keep(k slots.Kept) {
+	d.t.Helper()
+	d.state(func(area state.ReadWriterAt) error {
+		b, err := json.Marshal(k)
+		if err != nil {
+			return err
+		}
+		return state.Store(area, state.Update, b)
+	})
+}
+
+// journal changes the journal.
+func (d *desk) journal(change func(*slot.Record)) {
+	d.t.Helper()
+	d.state(func(area state.ReadWriterAt) error {
 		journal, _, err := state.Load(area, state.Journal)
 		if err != nil {
 			return err

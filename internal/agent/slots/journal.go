@@ -39,8 +39,8 @@ func (k *Keeper) Boot() error {
 func (k *Keeper) load() (slot.State, slot.Boot, error) {
 	b := slot.Boot{Running: k.o.Running, View: k.o.Firmware.View(), Content: k.o.Release, Polluted: k.o.Polluted}
 	var s slot.State
-	k.readKept()
-	b.Resets = k.resets()
+	kept := k.readKept()
+	b.Resets, b.Baseline = kept.Resets, kept.of()
 	journal, err := k.region(state.Journal)
 	switch {
 	case errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged):
@@ -135,14 +135,14 @@ func (k *Keeper) resets() int {
 }
 
 // countReset counts one of the selector. One that cannot be counted is not made.
-func (k *Keeper) countReset() error { return k.save(func(d *kept) { d.Resets++ }) }
+func (k *Keeper) countReset() error { return k.save(func(d *Kept) { d.Resets++ }) }
 
 // forgetResets is for a slot that runs.
 func (k *Keeper) forgetResets() {
 	if k.o.Running == slot.None || k.resets() == 0 {
 		return
 	}
-	if err := k.save(func(d *kept) { d.Resets = 0 }); err != nil {
+	if err := k.save(func(d *Kept) { d.Resets = 0 }); err != nil {
 		k.o.Problem("forget the resets of the selector: %v", err)
 	}
 }
@@ -202,30 +202,40 @@ func (k *Keeper) writeRejected(list []slot.Rejection) error {
 	return k.store(state.Rejected, b)
 }
 
-// kept is the payload of the region Update.
-type kept struct {
-	Progress json.RawMessage `json:"progress,omitempty"`
-	Baseline json.RawMessage `json:"baseline,omitempty"`
-	Resets   int             `json:"resets,omitempty"` // of the selector without a journal that it may follow
+// Kept is the payload of the region Update.
+type Kept struct {
+	Progress   json.RawMessage `json:"progress,omitempty"`
+	Baseline   json.RawMessage `json:"baseline,omitempty"`
+	BaselineOf slot.Digest     `json:"baselineOf,omitzero"` // image of the candidate whose trial it is for
+	Resets     int             `json:"resets,omitempty"`    // of the selector without a journal that it may follow
 }
 
-func (k *Keeper) readKept() {
+// of is the image whose trial has a baseline; zero: none has.
+func (d *Kept) of() slot.Digest {
+	if d.Baseline == nil {
+		return slot.Digest{}
+	}
+	return d.BaselineOf
+}
+
+func (k *Keeper) readKept() Kept {
 	b, err := k.region(state.Update)
 	if err != nil {
-		return // none in nearly all machines; a damaged one costs a download
+		return Kept{} // none in nearly all machines; a damaged one costs a download, or a try
 	}
-	var d kept
+	var d Kept
 	if err := json.Unmarshal(b, &d); err != nil {
 		k.o.Problem("read the progress of an update: %v", err)
-		return
+		return Kept{}
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.kept = d
-	k.mu.Unlock()
+	return d
 }
 
 // save changes what is kept.
-func (k *Keeper) save(change func(*kept)) error {
+func (k *Keeper) save(change func(*Kept)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.kept
@@ -250,7 +260,7 @@ func (k *Keeper) SaveProgress(b []byte) error {
 	case len(b) == 0 && k.Progress() == nil:
 		return nil
 	}
-	if err := k.save(func(d *kept) { d.Progress = b }); err != nil {
+	if err := k.save(func(d *Kept) { d.Progress = b }); err != nil {
 		return fmt.Errorf("save progress of update: %w", err)
 	}
 	return nil

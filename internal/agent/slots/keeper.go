@@ -14,7 +14,6 @@
 package slots
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -39,7 +38,7 @@ type Keeper struct {
 	state    slot.State
 	found    slot.JournalState
 	view     slot.View
-	kept     kept
+	kept     Kept
 	fill     func(slot.Action)
 	waiting  *slot.Action          // a Recover that nobody was there for
 	report   func(updateapi.Slots) // of OnReport
@@ -171,11 +170,11 @@ func (k *Keeper) do(a slot.Action) error {
 		return k.write(a)
 	case slot.Recover:
 		k.recover(a)
-	case slot.TakeLock:
+	case slot.KeepBaseline:
+		return k.keepBaseline(a.Release.Image)
+	case slot.TakeLock, slot.ReleaseLock:
 		// A lock of the whole fleet, so that not too many machines are away at
 		// once, comes with rollouts: until then nobody could refuse.
-		k.saveBaseline()
-	case slot.ReleaseLock: // as above
 	case slot.StartWatchdog:
 		return call(h.StartWatchdog)
 	case slot.StopWatchdog:
@@ -252,33 +251,33 @@ func (k *Keeper) recover(a slot.Action) {
 	}
 }
 
-// saveBaseline keeps how the machine is when a try is armed. A trial without it
-// is compared with nothing, which is no reason not to make it.
-func (k *Keeper) saveBaseline() {
-	if k.durable.Phase != slot.Armed || k.o.Hooks.Baseline == nil {
-		return
+// keepBaseline keeps how the machine is, for the trial of an image alone. No try is
+// armed without it.
+func (k *Keeper) keepBaseline(image slot.Digest) error {
+	if k.o.Hooks.Baseline == nil {
+		return errors.New("nothing here tells how the machine is")
 	}
 	b, err := k.o.Hooks.Baseline()
-	if err == nil && len(b) > MaxBaseline {
-		err = fmt.Errorf("%d bytes are more than %d", len(b), MaxBaseline)
-	}
-	if err == nil {
-		err = k.save(func(d *kept) { d.Baseline = b })
-	}
 	if err != nil {
-		k.o.Problem("keep the baseline of the trial: %v", err)
+		return err
 	}
+	if len(b) > MaxBaseline {
+		return fmt.Errorf("%d bytes are more than %d", len(b), MaxBaseline)
+	}
+	return k.save(func(d *Kept) { d.Baseline, d.BaselineOf = b, image })
 }
 
-// runChecks begins a trial.
+// runChecks begins a trial. A baseline of another one is none.
 func (k *Keeper) runChecks(deferred bool) {
-	if f := k.o.Hooks.RunChecks; f != nil {
-		f(k.baseline(), deferred)
+	f := k.o.Hooks.RunChecks
+	if f == nil {
+		return
 	}
-}
-
-func (k *Keeper) baseline() json.RawMessage {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.kept.Baseline
+	kept := k.kept
+	k.mu.Unlock()
+	if kept.of() != k.durable.Of(k.durable.Candidate).Image {
+		kept.Baseline = nil
+	}
+	f(kept.Baseline, deferred)
 }

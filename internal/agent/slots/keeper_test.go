@@ -3,6 +3,7 @@ package slots
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -243,13 +244,138 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestBaselineFails: a trial without a baseline is made all the same.
-func TestBaselineFails(t *testing.T) {
+// spied is the firmware, and what is on the disk when BootNext is to be set.
+type spied struct {
+	slot.Actuator
+	next func()
+}
+
+func (s spied) SetNext(x slot.Slot) error {
+	s.next()
+	return s.Actuator.SetNext(x)
+}
+
+// onDisk is the region Update and the phase of the journal as a cut would leave them.
+func (r *rack) onDisk() (d Kept, phase slot.Phase) {
+	r.t.Helper()
+	p, _, err := r.open("state")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer p.Close()
+	journal, _, err := state.Load(p, state.Journal)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	record, err := slot.Parse(journal)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if b, _, err := state.Load(p, state.Update); err == nil {
+		if err := json.Unmarshal(b, &d); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return d, record.Phase
+}
+
+// TestBaselineBeforeBootNext: when BootNext is set, the disk has the journal ARMED
+// and the baseline of this candidate, not that of the trial before.
+func TestBaselineBeforeBootNext(t *testing.T) {
 	r := newRack(t)
-	r.hooks.Baseline = func() (json.RawMessage, error) { return nil, errors.New("no time") }
+	looks := 0
+	r.hooks.Baseline = func() (json.RawMessage, error) { looks++; return fmt.Appendf(nil, `{"look":%d}`, looks), nil }
+	r.power()
+	for i, version := range []string{"2.0", "3.0"} {
+		stage(t, r, version)
+		var kept []Kept
+		r.k.host.Actuators[slot.Firmware] = spied{r.k.host.Actuators[slot.Firmware], func() {
+			d, phase := r.onDisk()
+			if phase != slot.Armed {
+				t.Errorf("BootNext is set in %s", phase)
+			}
+			kept = append(kept, d)
+		}}
+		r.event(slot.Event{Kind: slot.Approve})
+		want(t, r, version, slot.Blessed)
+		if len(kept) != 1 || string(kept[0].Baseline) != fmt.Sprintf(`{"look":%d}`, i+1) || kept[0].BaselineOf != releases[version].Image {
+			t.Errorf("%s: the disk had %+v", version, kept)
+		}
+	}
+}
+
+// TestBaselineFails: no try is armed when how the machine is cannot be told, or not
+// be kept.
+func TestBaselineFails(t *testing.T) {
+	for why, hook := range map[string]func() (json.RawMessage, error){
+		"no time":  func() (json.RawMessage, error) { return nil, errors.New("no time") },
+		"too much": func() (json.RawMessage, error) { return make([]byte, MaxBaseline+1), nil },
+		"no JSON":  func() (json.RawMessage, error) { return json.RawMessage("{"), nil },
+	} {
+		r := newRack(t)
+		r.hooks.Baseline = hook
+		r.power()
+		update(t, r, "2.0")
+		want(t, r, "1.0", slot.Staged)
+		if !slices.ContainsFunc(r.log, func(l string) bool { return strings.Contains(l, "keep-baseline: ") }) {
+			t.Errorf("%s: nobody says why:\n%s", why, strings.Join(r.log, "\n"))
+		}
+		if _, phase := r.onDisk(); phase != slot.Staged || r.k.State().Arms != 0 || r.k.o.Firmware.View().Next != slot.None {
+			t.Errorf("%s: %s on the disk, armed %d times, next is %s", why, phase, r.k.State().Arms, r.k.o.Firmware.View().Next)
+		}
+	}
+}
+
+// TestBaselineLost: a trial whose baseline is gone, or is of another version, is not
+// blessed: the machine goes back, and the next try has one again.
+func TestBaselineLost(t *testing.T) {
+	for name, lose := range map[string]func(*Kept){
+		"gone":              func(d *Kept) { d.Baseline = nil },
+		"of an earlier one": func(d *Kept) { d.BaselineOf = releases["1.0"].Image },
+		"of nobody":         func(d *Kept) { d.BaselineOf = slot.Digest{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRack(t)
+			var seen []string
+			r.hooks.RunChecks = func(b json.RawMessage, _ bool) { seen = append(seen, string(b)) }
+			r.power()
+			stage(t, r, "2.0")
+			once := false
+			r.k.host.Actuators[slot.Firmware] = spied{r.k.host.Actuators[slot.Firmware], func() {
+				if once = true; r.k.save(lose) != nil {
+					t.Error("the region is not written")
+				}
+			}}
+			r.event(slot.Event{Kind: slot.Approve})
+			want(t, r, "1.0", slot.Failed)
+			if s := r.k.State(); !once || s.Cause != slot.Unhealthy || s.Culprit != slot.B || s.TriesLeft != 2 || len(seen) != 0 {
+				t.Errorf("%s of %s, %d tries left, checked with %q", s.Cause, s.Culprit, s.TriesLeft, seen)
+			}
+			r.event(slot.Event{Kind: slot.Approve})
+			want(t, r, "2.0", slot.Blessed)
+			if !slices.Equal(seen, []string{"{}"}) {
+				t.Errorf("checked with %q", seen)
+			}
+		})
+	}
+}
+
+// TestLastSlotIsTried: a slot that nobody has armed, because the good one does not
+// start, is tried without a baseline, and not with that of an earlier version.
+func TestLastSlotIsTried(t *testing.T) {
+	r := newRack(t)
 	r.power()
 	update(t, r, "2.0")
 	want(t, r, "2.0", slot.Blessed)
+	seen := []string{}
+	r.hooks.RunChecks = func(b json.RawMessage, _ bool) { seen = append(seen, string(b)) }
+	stage(t, r, "3.0")
+	r.put("slot-b", make([]byte, slotSize))
+	r.power()
+	want(t, r, "3.0", slot.Blessed)
+	if !slices.Equal(seen, []string{""}) {
+		t.Errorf("checked with %q", seen)
+	}
 }
 
 // TestReports: who registered hears of changes, and of nothing else.

@@ -74,13 +74,13 @@ type Hooks struct {
 	StartWatchdog func() error
 	StopWatchdog  func() error
 
-	// Baseline is how the machine is, taken when a try is armed, before the reset:
-	// a trial is compared with it. It is kept in the state partition, at most
-	// MaxBaseline bytes.
+	// Baseline is how the machine is, taken before a try is armed: the trial is
+	// compared with it. It is kept in the state partition, at most MaxBaseline
+	// bytes. No try is armed without it.
 	Baseline func() (json.RawMessage, error)
-	// RunChecks begins a trial: baseline is what Baseline gave before it, nil when
-	// there is none; deferred forbids to change the format of the data until
-	// Migrate. Health is asked from then on.
+	// RunChecks begins a trial: baseline is what Baseline gave before it, nil only
+	// when the good slot does not start and has armed nothing; deferred forbids to
+	// change the format of the data until Migrate. Health is asked from then on.
 	RunChecks func(baseline json.RawMessage, deferred bool)
 	// Health says whether the machine is healthy now, and if not why: Unhealthy,
 	// NetworkDead, DataFull, ClockWrong or CorruptRoot, with one line of detail. It

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -198,6 +199,9 @@ func (r *rack) options(running slot.Slot, version string) Options {
 			Exec: func(_, _ []byte, cmdline string) error { panic(launch{cmdline}) }},
 		Hooks: r.hooks, Uptime: func() time.Duration { return time.Second }, Go: func(f func()) { f() },
 		Logf: logf, Problem: logf, Reset: func(string) { panic(reset{}) },
+	}
+	if o.Hooks.Baseline == nil {
+		o.Hooks.Baseline = func() (json.RawMessage, error) { return json.RawMessage("{}"), nil }
 	}
 	o.Hooks.Evidence = func() []slot.Evidence { return slices.Clone(r.evidence) }
 	o.Hooks.EraseEvidence = func() error { r.evidence = nil; return nil }
