@@ -1,14 +1,15 @@
 package powercut
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/partition/state"
 )
 
@@ -30,6 +31,8 @@ type Machine struct {
 	offer    *Release // what the server wants to run here
 	memory   map[contents]seen
 	files    map[*int]loaded
+	regions  map[*int]regions
+	kept     slots.Kept // the region Update, as this boot has it
 	history  *History
 	writer   Writer
 	reset    bool
@@ -92,7 +95,7 @@ func (m *Machine) bootEvent(x slot.Slot) (slot.Event, error) {
 	b.View = slot.View{Entries: m.Vars.Entries, Order: m.Vars.Order[:], Next: m.Vars.Next}
 	if x != slot.None {
 		if i := slices.IndexFunc(m.releases, func(r *Release) bool { return r.Version == m.look(x).version }); i >= 0 {
-			b.Content, b.Trusted = m.releases[i].Content, m.look(x).whole
+			b.Content = m.releases[i].Content
 		}
 	}
 	part := m.Disk.Part(StateArea)
@@ -112,6 +115,8 @@ func (m *Machine) bootEvent(x slot.Slot) (slot.Event, error) {
 			return slot.Event{}, err
 		}
 	}
+	m.kept = m.readRegions().kept
+	b.Baseline = m.kept.Of()
 	if m.Rotten || x == slot.None {
 		b.Damaged = m.damaged(m.State.Record)
 	}
@@ -171,20 +176,22 @@ func (m *Machine) give(e slot.Event) {
 	}
 }
 
-// keep writes what the update client keeps over resets, and how the machine was
-// before the trial, in the size that this has.
-func (m *Machine) keep(r *Release, x slot.Slot, baseline string) error {
-	type progress struct {
-		Slot     byte        `json:"slot"`
-		Image    slot.Digest `json:"image"`
-		Root     slot.Digest `json:"root"`
-		Approved bool        `json:"approved"`
-	}
-	b, err := json.Marshal(map[string]any{"progress": progress{byte(x), r.Image, r.Root, true}, "baseline": json.RawMessage(baseline)})
+// baseline is how a machine is, in the size that this has.
+var baseline = json.RawMessage(`{"version":"` + strings.Repeat("1", 2<<10) + `"}`)
+
+// keep changes the region Update, as the keeper of the slots does.
+func (m *Machine) keep(change func(*slots.Kept)) error {
+	k := m.kept
+	change(&k)
+	b, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	return state.Store(m.Disk.Part(StateArea), state.Update, append(b, bytes.Repeat([]byte(" "), 4<<10)...))
+	if err := state.Store(m.Disk.Part(StateArea), state.Update, b); err != nil {
+		return err
+	}
+	m.kept = k
+	return nil
 }
 
 // do performs actions on the disk.
@@ -200,9 +207,9 @@ func (m *Machine) do(a slot.Action) error {
 			return err
 		}
 		m.mark(afterRows[a.Record.Phase])
-		if a.Record.Phase == slot.Armed && m.offer != nil { // how the machine is before the trial
-			return m.keep(m.offer, a.Record.Candidate, "{}")
-		}
+	case slot.KeepBaseline:
+		m.row("P6")
+		return m.keep(func(k *slots.Kept) { k.Baseline, k.BaselineOf = baseline, a.Release.Image })
 	case slot.WriteRejected:
 		b, err := slot.EncodeRejections(a.Rejections)
 		if err != nil {

@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,18 +54,23 @@ func record1(t testing.TB) *History {
 
 // row is what happened in one row of the fault matrix.
 type row struct {
-	states int
-	ops    map[int]bool
-	first  map[string]int
-	chains map[string]int
-	errs   []string
+	states  int
+	ops     map[int]bool
+	first   map[string]int
+	chains  map[string]int
+	resumed int
+	errs    []string
 }
 
-// Proof 1: whatever a power cut leaves of an update, the next boot is the old
-// version or the new one, and the machine gets to the new one by itself.
+// Proof 1: whatever a power cut leaves of an update, the next boot is the version
+// that docs/slots.md names, and the machine gets to the new one by itself, with
+// no more resets than it says.
 func TestPowerCut(t *testing.T) {
 	h := record1(t)
-	rows, total := everyState(t, h, settle)
+	rows, total := everyState(t, h, updated, settle)
+	if rows["P2"].resumed == 0 {
+		t.Error("no update goes on from where it was")
+	}
 	if total < 5000 {
 		t.Errorf("%d states, want thousands", total)
 	}
@@ -92,7 +98,7 @@ func TestPowerCutOfFailure(t *testing.T) {
 	// All is as before until the trial fails for the first time.
 	first := slices.IndexFunc(h.Ops, func(o Op) bool { return o.Row == "failed" })
 	h = &History{Ops: h.Ops[first:], before: h.After(first - 1)}
-	rows, _ := everyState(t, h, settleRejected)
+	rows, _ := everyState(t, h, refused, settleRejected)
 	for _, name := range []string{"failed", "rejected"} {
 		t.Run(name, func(t *testing.T) { rows[name].report(t) })
 		delete(rows, name)
@@ -102,9 +108,20 @@ func TestPowerCutOfFailure(t *testing.T) {
 	}
 }
 
+// refused are the promises of an update that failed once already: two resets for
+// each try that is left, and one try more where the record of a failure is torn.
+var refused = promises{
+	"failed": {before, 6}, "rejected": {before, 0},
+	"P6":        {before, 4},
+	"P7 before": {before, 4}, "P7 after": {after, 3},
+	"P8":        {after, 3},
+	"P9 before": {after, 3}, "P9 after": {before, 4},
+	"P10": {before, 4}, "P11": {before, 4},
+}
+
 // everyState starts a machine in each state of a history, those once that nothing
-// can tell apart.
-func everyState(t *testing.T, h *History, settle func(*Machine) (string, error)) (rows map[string]*row, total int) {
+// can tell apart, and compares what it starts with the promises.
+func everyState(t *testing.T, h *History, want promises, settle func(*Machine) (string, error)) (rows map[string]*row, total int) {
 	t.Helper()
 	rows, unique, chains := map[string]*row{}, map[string]error{}, map[string]string{}
 	err := h.States(func(s State) error {
@@ -116,10 +133,12 @@ func everyState(t *testing.T, h *History, settle func(*Machine) (string, error))
 		r.states++
 		total++
 		r.ops[s.Op] = true
-		first := s.First()
-		r.first[first]++
-		if first != "1.0" && first != "2.0" {
-			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: neither version starts: %q", s.Op, s.Where, first))
+		r.first[s.First()]++
+		if s.Resumes() > 0 {
+			r.resumed++
+		}
+		if s.Overreaches() {
+			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: the update goes on behind bytes that are lost", s.Op, s.Where))
 		}
 		if x := s.Torn(); x != slot.None {
 			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: slot %s loads without its root", s.Op, s.Where, x))
@@ -129,7 +148,7 @@ func everyState(t *testing.T, h *History, settle func(*Machine) (string, error))
 			chains[key], unique[key] = settle(s.Machine())
 		}
 		r.chains[chains[key]]++
-		if err := unique[key]; err != nil {
+		if err := errors.Join(unique[key], want.check(s, strings.Fields(chains[key]))); err != nil {
 			r.errs = append(r.errs, fmt.Sprintf("operation %d, %s: %v", s.Op, s.Where, err))
 		}
 		return nil
@@ -162,7 +181,7 @@ func (r *row) report(t *testing.T) {
 	if r == nil {
 		t.Fatal("no state")
 	}
-	t.Logf("%d states in %d operations", r.states, len(r.ops))
+	t.Logf("%d states in %d operations, %d in which the update goes on from an offset", r.states, len(r.ops), r.resumed)
 	for version, n := range r.first {
 		t.Logf("%6d x first boot %s", n, version)
 	}
@@ -265,7 +284,7 @@ func TestMisfortune(t *testing.T) {
 			for _, off := range []int64{0, 1 << 20} {
 				_, _ = m.Disk.Part(StateArea).WriteAt(boot("rot", 4096), off)
 			}
-		}, "b=2.0", slot.B, "journal was lost; rebuilt"},
+		}, "b=2.0", slot.B, "until an operator adopts it"},
 		{"P22", "state partition zeroed, variables too", func(m *Machine) {
 			m.Vars = Vars{}
 			_, _ = m.Disk.Part(StateArea).WriteAt(make([]byte, 2<<20), 0)
@@ -292,6 +311,7 @@ func TestMisfortune(t *testing.T) {
 			}
 		})
 	}
+	t.Run("P22 an operator adopts what runs", func(t *testing.T) { adopt(t, updated.clone()) })
 	t.Run("P23 replaced only while variables are right", func(t *testing.T) {
 		m := updated.clone()
 		if err := m.PowerOn(); err != nil {
@@ -308,6 +328,31 @@ func TestMisfortune(t *testing.T) {
 		}
 	})
 	t.Run("P24 data of a newer format", func(t *testing.T) { dataFormat(t) })
+}
+
+// adopt is P22 as it goes on: no update until an operator vouches for what runs
+// (ingot slots HOST --adopt), and then as ever.
+func adopt(t *testing.T, m *Machine) {
+	for _, off := range []int64{0, 1 << 20} {
+		_, _ = m.Disk.Part(StateArea).WriteAt(boot("rot", 4096), off)
+	}
+	m.offer = m.releases[before]
+	if err := m.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if s := m.State; !s.Unjournalled || s.Running != slot.B || s.Phase != slot.Idle || m.Disk.counts.Writes != 2 {
+		t.Errorf("%s in %s, unjournalled %t, %d writes", s.Running, s.Phase, s.Unjournalled, m.Disk.counts.Writes)
+	}
+	if said := strings.Join(m.Reports, "\n"); !strings.Contains(said, "version 1.0 refused: the slot journal was lost") {
+		t.Errorf("the machine says %q", said)
+	}
+	m.give(slot.Event{Kind: slot.Adopt})
+	if err := m.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if s := m.State; s.Unjournalled || s.Good != slot.A || s.Running != slot.A || m.Runs() != "1.0" {
+		t.Errorf("good %s, %s runs %s after %v: %q", s.Good, s.Running, m.Runs(), m.Chain, m.Reports)
+	}
 }
 
 // P24 on the model's disk: the journal keeps the format, so that no later boot

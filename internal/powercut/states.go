@@ -2,10 +2,11 @@ package powercut
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/ingot-os/ingot/boot/slot"
-	"github.com/ingot-os/ingot/partition/state"
 )
 
 // State is what one cut leaves.
@@ -14,6 +15,20 @@ type State struct {
 	Op    int    // index in History.Ops
 	Where string // "sector 3 of 8", "sectors 0, 2 of 8"
 	m     *Machine
+	lost  lost
+}
+
+// lost is the lowest offset of each area that was written and did not arrive.
+type lost [areas]int64
+
+// nothing is lost.
+var nothing = lost{none, none, none, none, none}
+
+const none = math.MaxInt64
+
+func (l lost) with(o Op) lost {
+	l[o.Area] = min(l[o.Area], o.Off)
+	return l
 }
 
 // Machine returns a machine in that state, switched off. It is the caller's.
@@ -60,17 +75,17 @@ func (h *History) After(i int) *Machine {
 func (h *History) step(m *Machine, i int, f func(State) error) (int, error) {
 	switch o := h.Ops[i]; o.Kind {
 	case SetVar:
-		err := f(State{o.Row, i, "before", m})
+		err := f(State{o.Row, i, "before", m, nothing})
 		m.Vars = o.Vars
 		if err == nil {
-			err = f(State{o.Row, i, "after", m})
+			err = f(State{o.Row, i, "after", m, nothing})
 		}
 		return i + 1, err
 	case Count:
 		m.Counter = o.Counter
-		return i + 1, f(State{o.Row, i, "after", m})
+		return i + 1, f(State{o.Row, i, "after", m, nothing})
 	case Mark:
-		return i + 1, f(State{o.Row, i, "then", m})
+		return i + 1, f(State{o.Row, i, "then", m, nothing})
 	case Flush:
 		return i + 1, nil
 	}
@@ -89,18 +104,25 @@ func (h *History) step(m *Machine, i int, f func(State) error) (int, error) {
 // it was, then the prefixes, which leave it as it will be.
 func writes(m *Machine, sectors []Op, at int, f func(State) error) error {
 	for _, set := range subsets(len(sectors), uint64(at)) {
-		c := m.clone()
+		c, l := m.clone(), nothing
 		for n, in := range set {
 			if in {
 				c.put(sectors[n])
+			} else {
+				l = l.with(sectors[n])
 			}
 		}
-		if err := f(State{rowOfSubset(sectors), at, fmt.Sprintf("subset of %d sectors", len(sectors)), c}); err != nil {
+		if err := f(State{rowOfSubset(sectors), at, fmt.Sprintf("subset of %d sectors", len(sectors)), c, l}); err != nil {
 			return err
 		}
 	}
+	rest := make([]lost, len(sectors)+1)
+	rest[len(sectors)] = nothing
+	for n, s := range slices.Backward(sectors) {
+		rest[n] = rest[n+1].with(s)
+	}
 	for n, s := range sectors {
-		if err := f(State{s.Row, at, fmt.Sprintf("sector %d of %d", n, len(sectors)), m}); err != nil {
+		if err := f(State{s.Row, at, fmt.Sprintf("sector %d of %d", n, len(sectors)), m, rest[n]}); err != nil {
 			return err
 		}
 		m.put(s)
@@ -154,13 +176,28 @@ func subsets(n int, seed uint64) [][]bool {
 }
 
 // Key is the same for two states that nothing can tell apart after the cut: the
-// newest journal and list, variables, counter, and what both slots hold.
+// newest journal, list and record of the update, variables, counter, what both
+// slots hold, and whether the update would go on behind bytes that are lost.
 func (s State) Key() string {
 	m := *s.m
-	journal, _, err := state.Load(m.Disk.Part(StateArea), state.Journal)
-	list, _, _ := state.Load(m.Disk.Part(StateArea), state.Rejected)
-	return fmt.Sprintf("%x %v %x %+v %d %+v %+v", journal, err, list, m.Vars, m.Counter, m.look(slot.A), m.look(slot.B))
+	return fmt.Sprintf("%s %+v %d %+v %+v %t", m.readRegions().text, m.Vars, m.Counter, m.look(slot.A), m.look(slot.B), s.Overreaches())
 }
+
+// Overreaches says whether the record of how far the update is counts bytes that
+// are lost.
+func (s State) Overreaches() bool {
+	p := s.m.readRegions().progress
+	for a, off := range s.lost {
+		if p.trusts(Area(a), off) {
+			return true
+		}
+	}
+	return false
+}
+
+// Resumes is from where the update goes on in the part that it was at: 0 = from its
+// begin.
+func (s State) Resumes() int64 { return s.m.readRegions().progress.From }
 
 // First returns the version that the firmware starts in this state, "" when it
 // falls to the selector.

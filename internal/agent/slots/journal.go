@@ -40,7 +40,7 @@ func (k *Keeper) load() (slot.State, slot.Boot, error) {
 	b := slot.Boot{Running: k.o.Running, View: k.o.Firmware.View(), Content: k.o.Release, Polluted: k.o.Polluted}
 	var s slot.State
 	kept := k.readKept()
-	b.Resets, b.Baseline = kept.Resets, kept.of()
+	b.Resets, b.Baseline = kept.Resets, kept.Of()
 	journal, err := k.region(state.Journal)
 	switch {
 	case errors.Is(err, state.ErrEmpty) && !errors.Is(err, state.ErrDamaged):
@@ -210,8 +210,8 @@ type Kept struct {
 	Resets     int             `json:"resets,omitempty"`    // of the selector without a journal that it may follow
 }
 
-// of is the image whose trial has a baseline; zero: none has.
-func (d *Kept) of() slot.Digest {
+// Of is the image whose trial has a baseline; zero: none has.
+func (d *Kept) Of() slot.Digest {
 	if d.Baseline == nil {
 		return slot.Digest{}
 	}

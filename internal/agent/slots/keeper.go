@@ -276,7 +276,7 @@ func (k *Keeper) runChecks(deferred bool) {
 	k.mu.Lock()
 	kept := k.kept
 	k.mu.Unlock()
-	if kept.of() != k.durable.Of(k.durable.Candidate).Image {
+	if kept.Of() != k.durable.Of(k.durable.Candidate).Image {
 		kept.Baseline = nil
 	}
 	f(kept.Baseline, deferred)
