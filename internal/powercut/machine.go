@@ -40,6 +40,7 @@ type Machine struct {
 	lazy     bool // approves nothing and does not soak
 	approved bool // what is staged may be tried, although no server offers it
 	sick     bool // what is offered is never healthy
+	blind    bool // a trial ran without its baseline
 }
 
 // maxBoots bounds the boots of one PowerOn.
@@ -75,7 +76,9 @@ func (m *Machine) boot(x slot.Slot) error {
 	if err != nil {
 		return err
 	}
-	m.mark("P10")
+	if m.State.Phase == slot.Armed && x == m.State.Candidate {
+		m.mark("P10")
+	}
 	m.give(b)
 	for len(m.pending) > 0 && !m.reset {
 		e := m.pending[0]
@@ -137,6 +140,7 @@ func (m *Machine) agent() {
 	switch s := m.State; {
 	case s.Phase == slot.Trying && s.Running == s.Candidate:
 		m.mark("P11")
+		m.blind = m.blind || m.kept.Of() != s.Of(s.Candidate).Image
 		if m.sick {
 			m.give(slot.Event{Kind: slot.Checked, Cause: slot.Unhealthy, Detail: "service: exit 1", Uptime: time.Second})
 			m.give(slot.Event{Kind: slot.Checked, Cause: slot.Unhealthy, Detail: "service: exit 1", Uptime: time.Hour})

@@ -167,7 +167,7 @@ func settleRejected(m *Machine) (chain string, err error) {
 	}
 	chain = strings.Join(m.Chain, " ")
 	s := m.State
-	if m.look(s.Running).version != "1.0" || s.Good != s.Running || s.Phase != slot.Rejected || !s.IsRejected(m.offer.Content) || m.Vars.Order[0] != s.Good {
+	if m.blind || m.look(s.Running).version != "1.0" || s.Good != s.Running || s.Phase != slot.Rejected || !s.IsRejected(m.offer.Content) || m.Vars.Order[0] != s.Good {
 		return chain, fmt.Errorf("runs %s in %s after %s: %v", m.look(s.Running).version, s.Phase, chain, m.Reports)
 	}
 	writes, vars := m.Disk.counts.Writes, m.Vars
@@ -210,6 +210,8 @@ func settle(m *Machine) (chain string, err error) {
 		return chain, fmt.Errorf("runs %s in %s after %s: %v", m.look(s.Running).version, s.Phase, chain, m.Reports)
 	case s.Good != s.Running || s.Phase != slot.Idle || m.Vars.Order[0] != s.Good:
 		return chain, fmt.Errorf("good %s, running %s, first %s, %s", s.Good, s.Running, m.Vars.Order[0], s.Phase)
+	case m.blind:
+		return chain, errors.New("a trial ran without its baseline")
 	case m.Counter != 1 || s.Floor != 1:
 		return chain, fmt.Errorf("floor %d, counter %d, want 1", s.Floor, m.Counter)
 	}
@@ -230,6 +232,26 @@ func at(t *testing.T, h *History, row string) *Machine {
 	}
 	t.Fatalf("no state of row %s", row)
 	return nil
+}
+
+// P9, P10 and P11 are told apart by what the journal has, and cost no try.
+func TestCauseOfACut(t *testing.T) {
+	h := record1(t)
+	deleted := slices.IndexFunc(h.Ops, func(o Op) bool { return o.Row == "P9" })
+	for row, c := range map[string]struct {
+		m    *Machine
+		want slot.Cause
+	}{"P9": {h.After(deleted), slot.LostBeforeInit}, "P10": {at(t, h, "P10"), slot.LostBeforeInit}, "P11": {at(t, h, "P11"), slot.PowerCut}} {
+		t.Run(row, func(t *testing.T) {
+			c.m.offer, c.m.lazy = nil, true
+			if err := c.m.PowerOn(); err != nil {
+				t.Fatal(err)
+			}
+			if s := c.m.State; s.Phase != slot.Failed || s.Cause != c.want || s.TriesLeft != 3 || !slices.Equal(c.m.Chain, []string{"a=1.0"}) {
+				t.Errorf("%s, cause %s, %d tries left, %v; want %s", s.Phase, s.Cause, s.TriesLeft, c.m.Chain, c.want)
+			}
+		})
+	}
 }
 
 // P12: panic and hang in a trial leave evidence; without it the try is kept.

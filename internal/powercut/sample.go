@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -84,6 +85,9 @@ func (s State) Settle() (chain []string, err error) {
 	}
 	if now := m.look(m.State.Running); now.version != m.offer.Version || !now.whole || m.State.Good != m.State.Running || m.State.Phase != slot.Idle || m.Vars.Order[0] != m.State.Good {
 		return m.Chain, fmt.Errorf("runs %s from %s in %s, first is %s: %v", now.name(), m.State.Running, m.State.Phase, m.Vars.Order[0], m.Reports)
+	}
+	if m.blind {
+		return m.Chain, errors.New("a trial ran without its baseline")
 	}
 	return m.Chain, nil
 }

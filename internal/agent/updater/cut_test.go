@@ -1,12 +1,18 @@
 package updater
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/ingot-os/ingot/boot/slot"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/powercut"
 	"github.com/ingot-os/ingot/internal/updateapi"
+	"github.com/ingot-os/ingot/partition/state"
 )
 
 // noted lets a power-cut model see what a keeper saves.
@@ -23,8 +29,9 @@ func (n noted) SaveProgress(b []byte) error {
 }
 
 // What the client writes, cut at every sector and out of order between flushes:
-// the machine starts the version before, no slot loads without its root, and the
-// update comes to its end (rows P1 to P4 of docs/slots.md).
+// the machine starts what docs/slots.md says, no slot loads without its root, and
+// the update comes to its end, by the model's writer in all states and by the
+// client itself in some.
 func TestWritesThatAreCut(t *testing.T) {
 	was, wasFresh, wasSizes := old, fresh, maps.Clone(sizes)
 	t.Cleanup(func() { old, fresh, sizes = was, wasFresh, wasSizes })
@@ -43,33 +50,141 @@ func TestWritesThatAreCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	states, first, settled := map[string]int{}, map[string]int{}, map[string]bool{}
+	states, settled := map[string]int{}, map[string]ending{}
 	err = h.States(func(s powercut.State) error {
 		states[s.Row]++
-		first[s.First()]++
-		if x := s.Torn(); x != slot.None {
-			t.Errorf("%s, operation %d, %s: slot %s loads without its root", s.Row, s.Op, s.Where, x)
+		key := s.Key()
+		e, ok := settled[key]
+		if !ok {
+			e.chain, e.err = s.Settle()
+			settled[key] = e
 		}
-		if key := s.Key(); !settled[key] {
-			settled[key] = true
-			if chain, err := s.Settle(); err != nil {
-				t.Errorf("%s, operation %d, %s: %q: %v", s.Row, s.Op, s.Where, chain, err)
-			}
+		err := errors.Join(e.err, s.Check(e.chain))
+		switch {
+		case s.Torn() != slot.None:
+			err = fmt.Errorf("%s loads without its root", s.Torn())
+		case s.Overreaches():
+			err = errors.New("the update goes on behind bytes that are lost")
+		}
+		if err != nil {
+			t.Errorf("%s, operation %d, %s: %q: %v", s.Row, s.Op, s.Where, e.chain, err)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d operations, %v states, first boot %v, %d that a boot can tell apart", len(h.Ops), states, first, len(settled))
+	t.Logf("%d operations, %v states, %d that a boot can tell apart", len(h.Ops), states, len(settled))
 	for _, row := range []string{"P1", "P2", "P3", "P4"} {
 		if states[row] == 0 {
 			t.Errorf("no states of %s", row)
 		}
 	}
-	for version := range first {
-		if version != old.version && version != fresh.version {
-			t.Errorf("%q was started first %d times", version, first[version])
+	t.Run("the client goes on", func(t *testing.T) { goOn(t, h) })
+}
+
+// ending is what a machine came to.
+type ending struct {
+	chain []string
+	err   error
+}
+
+// goOn starts the client itself in states of all rows in which a slot is written, 6
+// of each, and lets it come to the end: from what was kept, on a slot that lacks
+// some of what was not flushed.
+func goOn(t *testing.T, h *powercut.History) {
+	all, err := h.Sample(17*6, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, done, resumed := newBench(t), 0, 0
+	for _, s := range all {
+		if !b.powerOn(s) {
+			continue
+		}
+		done++
+		if s.Resumes() > 0 {
+			resumed++
+		}
+		b.finish(fresh, s.Resumes())
+		b.staged(fresh)
+		if t.Failed() {
+			t.Fatalf("%s, operation %d, %s: from %d", s.Row, s.Op, s.Where, s.Resumes())
+		}
+	}
+	t.Logf("%d states, in %d the client went on from an offset", done, resumed)
+	if done < 20 || resumed < 8 {
+		t.Errorf("%d states, %d from an offset: too few", done, resumed)
+	}
+	t.Run("a disk that loses what it flushed", func(t *testing.T) { lied(t, all) })
+}
+
+// lied is a disk that did not keep what it said to be durable: the client finds it
+// when it reads back, and everything is sent again.
+func lied(t *testing.T, all []powercut.State) {
+	i := slices.IndexFunc(all, func(s powercut.State) bool { return s.Resumes() >= 16*mib })
+	b := newBench(t)
+	if i < 0 || !b.powerOn(all[i]) {
+		t.Fatal("no state goes on from 16 MiB or more")
+	}
+	lost := b.get("slot-b")
+	clear(lost[5*mib : 5*mib+512])
+	b.put("slot-b", lost)
+	if _, err := b.send(fresh, updateapi.PartSlot, updateapi.CodingIdentity); code(err) != updateapi.WrongBytes || b.startable("slot-b") {
+		t.Fatalf("%v, startable %t", err, b.startable("slot-b"))
+	}
+	b.finish(fresh, 0)
+	b.staged(fresh)
+}
+
+// powerOn makes the machine one in that state: its disk, journal and what was kept. It
+// is false when no slot is being written there.
+func (b *bench) powerOn(s powercut.State) bool {
+	b.t.Helper()
+	load := func(r state.Region) []byte {
+		p, _, err := state.Load(s.Part(powercut.StateArea), r)
+		if err != nil && !errors.Is(err, state.ErrEmpty) {
+			b.t.Fatal(err)
+		}
+		return p
+	}
+	record, err := slot.Parse(load(state.Journal))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if record.Phase != slot.Staging {
+		return false
+	}
+	var kept slots.Kept
+	if p := load(state.Update); p != nil {
+		if err := json.Unmarshal(p, &kept); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	for role, area := range map[string]powercut.Area{"slot-b": powercut.SlotB, "root-b": powercut.RootB} {
+		p := make([]byte, sizes[role])
+		if _, err := s.Part(area).ReadAt(p, 0); err != nil {
+			b.t.Fatal(err)
+		}
+		b.put(role, p)
+	}
+	b.keeper.journal, b.keeper.saved = record, kept.Progress
+	b.keeper.boot(slot.A)
+	b.start()
+	return true
+}
+
+// finish sends what the machine wants, from where it was and not from the begin.
+func (b *bench) finish(r rel, from int64) {
+	b.t.Helper()
+	p := b.offer(r)
+	if len(p.Wants) == 0 || p.Wants[0].From != from || b.startable("slot-b") {
+		b.t.Fatalf("the machine wants %+v, want it from %d; startable %t", p.Wants, from, b.startable("slot-b"))
+	}
+	for len(p.Wants) > 0 {
+		var err error
+		if p, err = b.send(r, p.Wants[0].Part, updateapi.CodingIdentity); err != nil {
+			b.t.Fatal(err)
 		}
 	}
 }
