@@ -59,7 +59,7 @@ func (t *step) damage(x Slot) {
 func (t *step) resetCold(b Boot) {
 	t.Guarded = true
 	tries := t.Phase == Armed && b.Running == t.Candidate
-	if t.Phase == Armed && b.Running == t.Good {
+	if t.Phase == Armed && b.Running == t.Good && !t.passedOver(b) {
 		t.blame(t.Candidate, Returned, "")
 		t.Phase = Failed
 	}
@@ -74,6 +74,10 @@ func (t *step) resetCold(b Boot) {
 // onGood is a boot of the good slot: look back at a trial, count evidence,
 // repair the variables. On a healthy machine it does nothing at all.
 func (t *step) onGood(b Boot) {
+	if t.passedOver(b) {
+		t.tryWithoutFirmware(b)
+		return
+	}
 	if b.Polluted {
 		t.report("boot.polluted: another program ran before %s again", b.Running)
 	} else if t.Guarded {

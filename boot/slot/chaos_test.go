@@ -13,17 +13,19 @@ import (
 var chaos = []struct {
 	name  string
 	do    func(v *vars)
-	means Means // that must be used in the end
+	means Means  // that must be used in the end
+	says  string // why
 }{
-	{"deleted", func(v *vars) { v.entries, v.next = false, None }, Firmware},
-	{"reordered", func(v *vars) { v.order = []Slot{B, A} }, Firmware},
-	{"order without one", func(v *vars) { v.order = v.order[:min(1, len(v.order))] }, Firmware},
-	{"stale try", func(v *vars) { v.next = B }, Firmware},
-	{"wiped", func(v *vars) { *v = vars{} }, Firmware},
-	{"full", func(v *vars) { v.err = errors.New("no space left on device") }, Selector},
-	{"read-only", func(v *vars) { v.err = errors.New("read-only file system") }, Selector},
-	{"forgetful", func(v *vars) { v.forgets = true }, Selector},
-	{"wiped and read-only", func(v *vars) { *v = vars{err: errors.New("read-only file system")} }, Selector},
+	{"deleted", func(v *vars) { v.entries, v.next = false, None }, Firmware, ""},
+	{"reordered", func(v *vars) { v.order = []Slot{B, A} }, Firmware, ""},
+	{"order without one", func(v *vars) { v.order = v.order[:min(1, len(v.order))] }, Firmware, ""},
+	{"stale try", func(v *vars) { v.next = B }, Firmware, ""},
+	{"wiped", func(v *vars) { *v = vars{} }, Firmware, ""},
+	{"full", func(v *vars) { v.err = errors.New("no space left on device") }, Selector, "cannot be written"},
+	{"read-only", func(v *vars) { v.err = errors.New("read-only file system") }, Selector, "cannot be written"},
+	{"forgetful", func(v *vars) { v.forgets = true }, Selector, "cannot be written"},
+	{"deaf", func(v *vars) { v.deaf = true }, Selector, "does not use BootNext"},
+	{"wiped and read-only", func(v *vars) { *v = vars{err: errors.New("read-only file system")} }, Selector, "cannot be written"},
 }
 
 // Between any two steps of an update: the machine starts, comes to the new
@@ -58,8 +60,11 @@ func TestChaos(t *testing.T) {
 				if m.running != A || m.state.Means != c.means {
 					t.Errorf("at step %d: then runs %s by %s, want by %s: %v", at, m.running, m.state.Means, c.means, m.log)
 				}
-				if c.means == Selector && !strings.Contains(strings.Join(m.reports, "\n"), "cannot be written") {
+				if !strings.Contains(strings.Join(m.reports, "\n"), c.says) {
 					t.Errorf("at step %d: not said: %v", at, m.reports)
+				}
+				if len(m.state.Rejections) > 0 {
+					t.Errorf("at step %d: a good release is rejected: %v", at, m.state.Rejections)
 				}
 			}
 		})
@@ -147,7 +152,7 @@ func TestRandomLives(t *testing.T) {
 		for range 30 {
 			live(m, rnd)
 		}
-		m.vars.err, m.vars.forgets, m.locked, m.offline, m.polluted = nil, false, false, false, false
+		m.vars.err, m.vars.forgets, m.vars.deaf, m.locked, m.offline, m.polluted = nil, false, false, false, false, false
 		m.power()
 		switch {
 		case m.running != None:

@@ -31,7 +31,7 @@ type payload struct {
 	Phase       Phase
 	Candidate   Slot
 	Means       Means
-	Flags       byte // bit 0 launched, bit 1 guarded
+	Flags       byte // bit 0 launched, bit 1 guarded, bit 2 deaf
 	Cause       Cause
 	Culprit     Slot
 	TriesLeft   uint8

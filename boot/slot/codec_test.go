@@ -15,7 +15,7 @@ import (
 
 func sample() Record {
 	return Record{
-		Good: B, Candidate: A, Phase: Failed, Means: Firmware, Launched: true, Guarded: true,
+		Good: B, Candidate: A, Phase: Failed, Means: Firmware, Launched: true, Guarded: true, Deaf: true,
 		Cause: Unhealthy, Culprit: A, Detail: "web: GET /: got status 500, want 200",
 		TriesLeft: 2, Attempt: 1, Arms: 3, Lost: 1, Failures: 4, Bounces: 2, Heals: 260,
 		Floor: 0x01020304, Schema: 7, Generation: 0x1122334455667788, Seen: 0x99aabbccddeeff00,
@@ -51,7 +51,7 @@ func TestRecordBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := make([]byte, PayloadSize)
-	copy(want, "b\x01\x06a\x00\x03\x04a\x02\x01\x03\x01\x04\x02\x04\x01")
+	copy(want, "b\x01\x06a\x00\x07\x04a\x02\x01\x03\x01\x04\x02\x04\x01")
 	copy(want[16:], "\x04\x03\x02\x01\x07\x00\x24\x00")
 	copy(want[24:], "\x88\x77\x66\x55\x44\x33\x22\x11\x00\xff\xee\xdd\xcc\xbb\xaa\x99")
 	copy(want[64:], "\x01\x02")
@@ -102,7 +102,7 @@ func TestParseRefuses(t *testing.T) {
 		{"candidate is good", 3, 'b', "offset 3, candidate"},
 		{"no candidate", 3, 0, "offset 3, candidate"},
 		{"means", 4, 3, "offset 4, means"},
-		{"flags", 5, 4, "offset 5, flags"},
+		{"flags", 5, 8, "offset 5, flags"},
 		{"cause", 6, byte(causes), "offset 6, cause"},
 		{"culprit", 7, 1, "offset 7, culprit"},
 		{"detail length", 22, 193, "offset 22, detail length"},

@@ -20,7 +20,7 @@ func (r Record) AppendBinary(b []byte) ([]byte, error) {
 	}
 	p := payload{
 		Good: byte(r.Good), Format: format, Phase: r.Phase, Candidate: r.Candidate, Means: r.Means,
-		Flags: flag(r.Launched, 0) | flag(r.Guarded, 1), Cause: r.Cause, Culprit: r.Culprit,
+		Flags: flag(r.Launched, 0) | flag(r.Guarded, 1) | flag(r.Deaf, 2), Cause: r.Cause, Culprit: r.Culprit,
 		TriesLeft: r.TriesLeft, Attempt: r.Attempt, Arms: r.Arms, Lost: r.Lost, Failures: r.Failures, Bounces: r.Bounces, Heals: r.Heals,
 		Floor: r.Floor, Schema: r.Schema, Generation: r.Generation, Seen: r.Seen,
 		Slots: [2]content{r.Slots[0].encode(), r.Slots[1].encode()},
@@ -57,7 +57,7 @@ func Parse(journal []byte) (Record, error) {
 	}
 	r := Record{
 		Good: Slot(p.Good), Candidate: p.Candidate, Phase: p.Phase, Means: p.Means,
-		Launched: p.Flags&1 != 0, Guarded: p.Flags&2 != 0, Cause: p.Cause, Culprit: p.Culprit,
+		Launched: p.Flags&1 != 0, Guarded: p.Flags&2 != 0, Deaf: p.Flags&4 != 0, Cause: p.Cause, Culprit: p.Culprit,
 		TriesLeft: p.TriesLeft, Attempt: p.Attempt, Arms: p.Arms, Lost: p.Lost, Failures: p.Failures, Bounces: p.Bounces, Heals: p.Heals,
 		Floor: p.Floor, Schema: p.Schema, Generation: p.Generation, Seen: p.Seen,
 		Detail: string(p.Detail[:p.DetailBytes]), Slots: [2]Content{p.Slots[0].decode(), p.Slots[1].decode()},
@@ -82,7 +82,7 @@ func (p *payload) check() error {
 	switch {
 	case p.Format == 0:
 		return &FormatError{1, "format", "0 is no version"}
-	case p.Flags > 3 && !newer:
+	case p.Flags > 7 && !newer:
 		return &FormatError{5, "flags", fmt.Sprintf("%#x has unknown bits", p.Flags)}
 	case p.Cause >= causes && !newer:
 		return &FormatError{6, "cause", fmt.Sprintf("%d is unknown", p.Cause)}

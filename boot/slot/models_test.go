@@ -58,6 +58,8 @@ type vars struct {
 	next    Slot
 	err     error // every write fails
 	forgets bool  // writes are accepted and dropped
+	deaf    bool  // BootNext is neither used nor deleted
+	drops   bool  // BootNext is deleted and not used
 }
 
 var (
@@ -247,9 +249,11 @@ func (m *machine) power() {
 func (m *machine) start() {
 	if m.means == Firmware && !m.stray {
 		try := m.vars.order
-		if n := m.vars.next; n != None {
+		if n := m.vars.next; n != None && !m.vars.deaf {
 			m.vars.next = None
-			try = append([]Slot{n}, try...)
+			if !m.vars.drops {
+				try = append([]Slot{n}, try...)
+			}
 		}
 		for _, x := range try {
 			if m.vars.entries && m.loads(x) {

@@ -113,6 +113,7 @@ func (t *step) selfTested(ok bool) {
 		return
 	}
 	t.Means, t.Heals = means, 0
+	t.Deaf = t.Deaf && !ok
 	t.save()
 	t.report("the next boot is chosen by %s", means)
 }

@@ -28,6 +28,7 @@ type Record struct {
 	Means     Means
 	Launched  bool // Selector, Netboot: the armed try was started
 	Guarded   bool // one cold reset was made because of a polluted boot (S7)
+	Deaf      bool // the firmware does not use BootNext
 
 	Cause   Cause // of the last failure
 	Culprit Slot  // the slot that failed

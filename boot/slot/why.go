@@ -109,6 +109,8 @@ func (s State) whyFallback() string {
 func (s State) whyMeans() string {
 	line := fmt.Sprintf("chosen by: %s", s.Means)
 	switch {
+	case s.Means == Selector && s.Deaf:
+		line += ", because the firmware does not use BootNext"
 	case s.Means == Selector:
 		line += ", because the firmware does not keep its variables"
 	case s.Heals > 0:

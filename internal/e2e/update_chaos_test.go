@@ -21,8 +21,9 @@ import (
 // other means, and says so.
 //
 // A read-only efivarfs cannot be had on this firmware from outside; a store
-// without room refuses writes the same way (EFI_OUT_OF_RESOURCES), and the unit
-// tests of internal/agent/slots have the rest.
+// without room refuses writes the same way (EFI_OUT_OF_RESOURCES). Read-only
+// variables, and firmware that does not use BootNext, are in internal/agent/slots:
+// TestReadOnlyStore, TestDeafFirmware.
 func TestVariableChaos(t *testing.T) {
 	needs(t, "amd64")
 	f := newFoundry(t, "")

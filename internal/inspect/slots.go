@@ -44,6 +44,9 @@ func addJournal(n *Node, payload []byte) error {
 	if r.Guarded {
 		n.add("reset for a polluted boot", true)
 	}
+	if r.Deaf {
+		n.add("BootNext is not used", true)
+	}
 	if r.Cause != slot.NoCause {
 		n.add("last failure", r.Cause)
 		n.add("failed slot", r.Culprit)

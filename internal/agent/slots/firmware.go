@@ -95,7 +95,7 @@ var vendor = gpt.MustGUID("b1d3a5c7-6e2f-4c0d-9a3e-5f1d7c2b8e46")
 const selfTest = "IngotSelfTest"
 
 // Test asks whether the firmware keeps variables: it sets one, reads it and
-// deletes it. That BootNext is used and deleted is seen at the first trial.
+// deletes it. Whether it uses BootNext is seen when it passes over the first try.
 func (f Firmware) Test() error {
 	const attributes = 1 | 2 | 4 // non-volatile, boot service and runtime access
 	if err := f.Vars.Set(selfTest, vendor, attributes, []byte("1")); err != nil {

@@ -74,7 +74,7 @@ func (k *Keeper) Handle(e slot.Event) error {
 		return errors.New("the slots of this machine are not known yet")
 	}
 	if e.Kind == slot.Stage || e.Kind == slot.Approve {
-		if err := k.mayTry(); err != nil {
+		if err := k.mayTry(e); err != nil {
 			return err
 		}
 	}
@@ -96,17 +96,22 @@ func (k *Keeper) handled() {
 }
 
 // mayTry says why no slot can be tried here: Secure Boot leaves that to the
-// firmware alone, and its variables cannot be written. When they can be again,
-// the firmware is in force again.
-func (k *Keeper) mayTry() error {
+// firmware alone, and its variables cannot be written, or are not used. When they
+// can be again, the firmware is in force again. Firmware that has passed over
+// BootNext is asked again for another release, or the machine would reset for ever.
+func (k *Keeper) mayTry(e slot.Event) error {
 	if k.o.Selector.Refuse == nil {
 		return nil
 	}
 	if err := k.o.Firmware.Test(); err != nil {
 		return fmt.Errorf("no slot can be tried on this machine: %w; %w", err, k.o.Selector.Refuse)
 	}
-	if k.State().Means == slot.Firmware {
+	s := k.State()
+	switch {
+	case s.Means == slot.Firmware:
 		return nil
+	case s.Deaf && (e.Kind == slot.Approve || e.Release.Image == s.Of(s.Candidate).Image):
+		return fmt.Errorf("no slot can be tried on this machine: its firmware does not use BootNext; %w", k.o.Selector.Refuse)
 	}
 	return k.handle(slot.Event{Kind: slot.SelfTested, OK: true})
 }

@@ -456,6 +456,35 @@ func TestFullStore(t *testing.T) {
 	}
 }
 
+// TestReadOnlyStore: the same for variables that become read-only between the staging
+// and the approval of an update, which is not stopped by that.
+func TestReadOnlyStore(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	stage(t, r, "2.0")
+	if err := unix.Mount(r.at("vars"), r.at("vars"), "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(r.at("vars"), 0) })
+	if err := unix.Mount("", r.at("vars"), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.vars().Next(1); !errors.Is(err, unix.EROFS) {
+		t.Fatalf("the variables can be written: %v", err)
+	}
+	r.event(slot.Event{Kind: slot.Approve})
+	want(t, r, "2.0", slot.Blessed)
+	_, s := r.now()
+	if s.Means != slot.Selector || s.Good != slot.B || len(s.Rejections) != 0 {
+		t.Errorf("means %s, good %s, rejected %v", s.Means, s.Good, s.Rejections)
+	}
+	for _, words := range []string{"cannot be written while a system runs", "read-only file system", "the selector chooses from now on"} {
+		if !slices.ContainsFunc(r.log, func(l string) bool { return strings.Contains(l, words) }) {
+			t.Errorf("it does not say %q:\n%s", words, strings.Join(r.log, "\n"))
+		}
+	}
+}
+
 // TestSelfTest: the test variable is not left behind.
 func TestSelfTest(t *testing.T) {
 	r := newRack(t)

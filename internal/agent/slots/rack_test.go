@@ -110,6 +110,7 @@ type rack struct {
 	offline  bool   // nobody writes slots
 	roots    bool   // the slots have root partitions
 	sticky   bool   // the firmware does not delete BootNext
+	deaf     bool   // the firmware neither uses nor deletes BootNext
 	refuse   error  // of kexec
 	pending  []slot.Event
 	hooks    Hooks
@@ -229,7 +230,7 @@ func (r *rack) power() {
 // firmware chooses what to start by UEFI 2.10 section 3.1.1; "" is the ESP.
 func (r *rack) firmware() string {
 	var try []uint16
-	if b, err := r.vars().Get(efivar.BootNext, efivar.Global); err == nil {
+	if b, err := r.vars().Get(efivar.BootNext, efivar.Global); err == nil && !r.deaf {
 		n, _ := efivar.ParseNumber(b)
 		try = append(try, n)
 		if !r.sticky {
