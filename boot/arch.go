@@ -40,8 +40,7 @@ func KnownArch(arch string) bool { return archs[arch].loader != "" }
 func FallbackPath(arch string) string { return "EFI/BOOT/" + archs[arch].loader }
 
 // SparePath returns the path of the second copy of that program on the EFI
-// system partition. The two are replaced one at a time, so that a power cut
-// leaves one of them whole.
+// system partition, for a boot entry of its own. Updates write neither of them.
 func SparePath(arch string) string { return "EFI/INGOT/" + archs[arch].loader }
 
 // PolicyPath is the path of a release's policy signatures on the partition that

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -300,6 +301,26 @@ func TestSlotOption(t *testing.T) {
 	got := boot.SlotOption(boot.ARM64, "hello", "slot-a", part).String()
 	if want := `hello slot-a HD(2,GPT,5B4A1C4E-9F0D-8C4E-9A51-0C2F4BE5A002,0x40800,0x80000)/\EFI\BOOT\BOOTAA64.EFI`; got != want {
 		t.Errorf("entry %s, want %s", got, want)
+	}
+}
+
+// The spare copy stands before the recipe's programs: a machine without a slot that
+// starts comes to the selector, and not to a memory test. It has one entry.
+func TestESPOptions(t *testing.T) {
+	esp := efivar.HDPartition{Number: 1, Start: 2048, Size: 262144, GUID: gpt.MustGUID("5b4a1c4e-9f0d-8c4e-9a51-0c2f4be5a001")}
+	programs := []efivar.LoadOption{efivar.SlotEntry(esp, `\EFI\memtest.efi`, "Memory test", nil)}
+	titles := func() (out []string) {
+		for _, o := range boot.ESPOptions(boot.AMD64, "hello", esp, programs) {
+			out = append(out, o.Description+" "+o.Path().File())
+		}
+		return out
+	}
+	if got, want := titles(), []string{`hello spare \EFI\INGOT\BOOTX64.EFI`, `Memory test \EFI\memtest.efi`}; !slices.Equal(got, want) {
+		t.Errorf("entries %q, want %q", got, want)
+	}
+	programs = append(programs, efivar.SlotEntry(esp, `\EFI\ingot\bootx64.efi`, "Rescue", nil))
+	if got, want := titles(), []string{`Memory test \EFI\memtest.efi`, `Rescue \EFI\ingot\bootx64.efi`}; !slices.Equal(got, want) {
+		t.Errorf("entries %q, want %q", got, want)
 	}
 }
 

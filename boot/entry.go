@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/boot/efivar"
@@ -11,4 +12,17 @@ import (
 // an entry (DESIGN S2).
 func SlotOption(arch, name, role string, part efivar.HDPartition) efivar.LoadOption {
 	return efivar.SlotEntry(part, strings.ReplaceAll(FallbackPath(arch), "/", `\`), name+" "+role, nil)
+}
+
+// ESPOptions returns the boot entries behind those of the slots: the selector's
+// spare copy, which starts when no slot does and needs nothing of the primary one,
+// then the recipe's programs. Where these have the spare copy under a title of
+// their own, that one entry is enough.
+func ESPOptions(arch, name string, esp efivar.HDPartition, programs []efivar.LoadOption) []efivar.LoadOption {
+	spare := efivar.SlotEntry(esp, strings.ReplaceAll(SparePath(arch), "/", `\`), name+" spare", nil)
+	isSpare := func(o efivar.LoadOption) bool { return strings.EqualFold(o.Path().File(), spare.Path().File()) }
+	if slices.ContainsFunc(programs, isSpare) {
+		return programs
+	}
+	return append([]efivar.LoadOption{spare}, programs...)
 }

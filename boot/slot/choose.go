@@ -1,10 +1,5 @@
 package slot
 
-import (
-	"errors"
-	"fmt"
-)
-
 // choose is the boot of the selector, or a machine's request at a netboot
 // server: no slot runs, one is to be started.
 func (t *step) choose() {
@@ -80,18 +75,4 @@ func (t *step) start(x Slot) {
 	t.do(Action{Do: SetDefault, Slot: x})
 	t.do(Action{Do: SetNext, Slot: x})
 	t.do(Action{Do: Reset})
-}
-
-// MayReplaceSelector says why the images on the ESP may not be replaced now:
-// they are the only way to start a machine whose variables are lost (P23).
-func (s State) MayReplaceSelector(v View) error {
-	switch {
-	case s.Means != Firmware:
-		return errors.New("this machine starts through the selector")
-	case s.Running == None || s.Running != s.Good || s.Phase == Trying || s.Phase == Armed:
-		return fmt.Errorf("%s does not run, or a trial is under way", s.Good)
-	case !v.Holds(s.Good) || v.Next != None:
-		return errors.New("the boot entries are not in order")
-	}
-	return nil
 }

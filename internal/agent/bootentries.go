@@ -47,15 +47,23 @@ func (m *Machine) entriesOf(d bootDisk) slots.Firmware {
 	return f
 }
 
-// extraEntries are the recipe's further programs on the ESP.
-func (m *Machine) extraEntries(d bootDisk) []nvram.Entry {
+// extraEntries are those of programs on the ESP: the selector's spare copy, and the
+// recipe's.
+func (m *Machine) extraEntries(d bootDisk) (out []nvram.Entry) {
 	esp, ok := d.partition(partESP)
 	if !ok {
 		return nil
 	}
-	var out []nvram.Entry
+	hd := d.hardDrive(esp)
+	var options []efivar.LoadOption
 	for _, e := range m.spec.Boot.Entries {
-		out = append(out, nvram.Entry{Role: e.Title, Option: efivar.SlotEntry(d.hardDrive(esp), e.EFI, e.Title, nil)})
+		options = append(options, efivar.SlotEntry(hd, e.EFI, e.Title, nil))
+	}
+	if m.spec.Boot.Loader != systemdBoot {
+		options = boot.ESPOptions(m.spec.Arch, m.spec.Name, hd, options)
+	}
+	for _, o := range options {
+		out = append(out, nvram.Entry{Role: o.Description, Option: o})
 	}
 	return out
 }

@@ -11,14 +11,15 @@ import (
 	"github.com/ingot-os/ingot/partition/gpt"
 )
 
-// TestInstallEntries: a disk that is being installed has both slots and the recipe's
-// programs in BootOrder, where the policy has them, and starts next.
+// TestInstallEntries: a disk that is being installed has both slots, the selector's spare
+// copy and the recipe's programs in BootOrder, where the policy has them, and starts next.
 func TestInstallEntries(t *testing.T) {
 	table := gpt.Table{SectorSize: 4096}
 	for i, role := range []string{partESP, partSlotA, partSlotB} {
 		table.Partitions = append(table.Partitions, gpt.Partition{Index: i + 1, Name: role, GUID: gpt.GUID{byte(i + 1)}, Start: int64(i+1) << 20, Size: 1 << 20})
 	}
-	for policy, want := range map[string][]uint16{"": {0x10, 0x11, 0x12, 0, 1}, "disk-first": {0x10, 0x11, 0x12, 0, 1}, "net-first": {1, 0x10, 0x11, 0x12, 0}, "external": {0, 1, 0x10, 0x11, 0x12}} {
+	for policy, want := range map[string][]uint16{"": {0x10, 0x11, 0x12, 0x13, 0, 1}, "disk-first": {0x10, 0x11, 0x12, 0x13, 0, 1},
+		"net-first": {1, 0x10, 0x11, 0x12, 0x13, 0}, "external": {0, 1, 0x10, 0x11, 0x12, 0x13}} {
 		m := &Machine{vars: nvram.Store{Dir: t.TempDir()}, spec: appliance.Spec{Name: "hello", Arch: "amd64",
 			Boot: appliance.Boot{Policy: policy, Entries: []appliance.BootEntry{{Title: "Memory test", EFI: `\EFI\memtest.efi`}}}}}
 		network, err := efivar.LoadOption{Attributes: efivar.Active, Description: "PXE", Paths: []efivar.DevicePath{{{Type: 3, SubType: 11, Data: make([]byte, 33)}}}}.MarshalBinary()
@@ -41,7 +42,7 @@ func TestInstallEntries(t *testing.T) {
 			t.Errorf("%q: BootOrder is %04X, %v; want %04X", policy, got, err, want)
 		}
 		got := strings.Join(m.vars.Snapshot(), "\n")
-		for _, line := range []string{"BootNext: [0010]", "Boot0010: hello slot-a", "Boot0012: Memory test"} {
+		for _, line := range []string{"BootNext: [0010]", "Boot0010: hello slot-a", "Boot0012: hello spare", `\EFI\INGOT\BOOTX64.EFI`, "Boot0013: Memory test"} {
 			if !strings.Contains(got, line) {
 				t.Errorf("%q: no %q in\n%s", policy, line, got)
 			}

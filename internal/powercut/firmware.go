@@ -9,11 +9,13 @@ import (
 	"github.com/ingot-os/ingot/partition/fat"
 )
 
-// Vars is the NVRAM: two boot entries, BootOrder and BootNext.
+// Vars is the NVRAM: two boot entries, BootOrder and BootNext, and behind the slots
+// the entry of the selector's spare copy.
 type Vars struct {
 	Entries bool
 	Order   [2]slot.Slot
 	Next    slot.Slot
+	Spare   bool
 }
 
 // file is where both firmware and selector look in a slot.
@@ -46,9 +48,9 @@ func load(p io.ReaderAt, size int64) (sum [32]byte, ok bool) {
 	return [32]byte(h.Sum(nil)), true
 }
 
-// choose is the boot manager (UEFI 2.10 section 3.1.2). It returns None when no
-// option loads: then the removable media path starts the selector. BootNext is
-// deleted before it is tried (section 3.3).
+// choose is the boot manager (UEFI 2.10 section 3.1.2). It returns None when no slot
+// loads: selector says what comes then. BootNext is deleted before it is tried
+// (section 3.3).
 func (m *Machine) choose() slot.Slot {
 	try := m.Vars.Order[:]
 	if m.Vars.Next != slot.None {
@@ -64,6 +66,18 @@ func (m *Machine) choose() slot.Slot {
 		}
 	}
 	return slot.None
+}
+
+// selector is what the firmware starts when no slot loads: the spare copy by its
+// entry, else the removable media path (section 3.5.1.1); "" when that is torn, too.
+func (m *Machine) selector() string {
+	switch {
+	case m.Vars.Spare && m.Spare:
+		return "spare"
+	case m.ESP:
+		return "selector"
+	}
+	return ""
 }
 
 // loads says whether the firmware starts what is in the slot.

@@ -73,8 +73,8 @@ func RecordRejected(old, new *Release) (*History, error) {
 
 func record(old, new *Release, w Writer, sick bool) (*Machine, *History, error) {
 	m := &Machine{
-		Disk: NewDisk(int64(len(old.bytes)), int64(len(old.root))), ESP: true,
-		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}},
+		Disk: NewDisk(int64(len(old.bytes)), int64(len(old.root))), ESP: true, Spare: true,
+		Vars:     Vars{Entries: true, Order: [2]slot.Slot{slot.A, slot.B}, Spare: true},
 		releases: []*Release{old, new}, memory: map[contents]seen{}, files: map[*int]loaded{}, regions: map[*int]regions{},
 	}
 	for _, x := range []slot.Slot{slot.A, slot.B} {
@@ -94,7 +94,7 @@ func record(old, new *Release, w Writer, sick bool) (*Machine, *History, error) 
 
 // clone is the machine as its disk, variables and TPM remember it.
 func (m *Machine) clone() *Machine {
-	return &Machine{Disk: m.Disk.Clone(), Vars: m.Vars, Counter: m.Counter, ESP: m.ESP, releases: m.releases, offer: m.offer, sick: m.sick, memory: m.memory, files: m.files, regions: m.regions}
+	return &Machine{Disk: m.Disk.Clone(), Vars: m.Vars, Counter: m.Counter, ESP: m.ESP, Spare: m.Spare, releases: m.releases, offer: m.offer, sick: m.sick, memory: m.memory, files: m.files, regions: m.regions}
 }
 
 func (h *History) add(o Op) {

@@ -21,6 +21,7 @@ type Machine struct {
 	Vars     Vars
 	Counter  uint32
 	ESP      bool            // the selector on the ESP loads
+	Spare    bool            // its spare copy loads
 	Evidence []slot.Evidence // that the next boot finds
 	Rotten   bool            // slots are compared with their digests at boot
 	Chain    []string        // what was started: "a=1.0"
@@ -64,11 +65,11 @@ func (m *Machine) PowerOn() error {
 
 // boot runs what the firmware started until it resets or rests.
 func (m *Machine) boot(x slot.Slot) error {
-	name := "selector"
+	name := m.selector()
 	switch {
 	case x != slot.None:
 		name = fmt.Sprintf("%c=%s", x, m.look(x).name())
-	case !m.ESP:
+	case name == "":
 		return errors.New("nothing loads")
 	}
 	m.Chain = append(m.Chain, name)

@@ -11,7 +11,7 @@ type firmware struct{ m *Machine }
 
 func (f firmware) SetDefault(first, second slot.Slot) error {
 	v := f.m.Vars
-	v.Entries, v.Order = true, [2]slot.Slot{first, second}
+	v.Entries, v.Order, v.Spare = true, [2]slot.Slot{first, second}, true
 	if v == f.m.Vars {
 		return nil // written only when it differs
 	}

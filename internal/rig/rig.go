@@ -21,9 +21,10 @@ import (
 // firmware fills the low numbers by itself.
 const firstEntry = 0x10
 
-// Vars returns the hook that writes the boot entries of both slots and of the
-// recipe, and their order, into a copy of the firmware's variable store; nil
-// when the appliance's own boot loader picks the slot.
+// Vars returns the hook that writes the boot entries of both slots, of the
+// selector's spare copy and of the recipe, and their order, into a copy of the
+// firmware's variable store; nil when the appliance's own boot loader picks the
+// slot.
 func Vars(set *release.Set, spec *appliance.Spec) func([]byte) ([]byte, error) {
 	if spec.Boot.Loader != "" && spec.Boot.Loader != "firmware" {
 		return nil
@@ -59,7 +60,7 @@ func Vars(set *release.Set, spec *appliance.Spec) func([]byte) ([]byte, error) {
 	}
 }
 
-// bootOptions are slot A, slot B and the recipe's further entries, in order.
+// bootOptions are slot A, slot B and those of the ESP, in order.
 func bootOptions(spec *appliance.Spec, l partition.Layout) ([]efivar.LoadOption, error) {
 	var out []efivar.LoadOption
 	for _, role := range []string{partition.SlotA, partition.SlotB} {
@@ -70,13 +71,15 @@ func bootOptions(spec *appliance.Spec, l partition.Layout) ([]efivar.LoadOption,
 		out = append(out, boot.SlotOption(spec.Arch, spec.Name, role, HD(p, l.SectorSize)))
 	}
 	esp, ok := l.Part(partition.ESP)
-	if !ok && len(spec.Boot.Entries) > 0 {
+	if !ok {
 		return nil, fmt.Errorf("write boot entry: the image has no partition %s", partition.ESP)
 	}
+	hd := HD(esp, l.SectorSize)
+	var programs []efivar.LoadOption
 	for _, e := range spec.Boot.Entries {
-		out = append(out, efivar.SlotEntry(HD(esp, l.SectorSize), e.EFI, e.Title, nil))
+		programs = append(programs, efivar.SlotEntry(hd, e.EFI, e.Title, nil))
 	}
-	return out, nil
+	return append(out, boot.ESPOptions(spec.Arch, spec.Name, hd, programs)...), nil
 }
 
 func layout(image string) (partition.Layout, error) {

@@ -15,7 +15,7 @@ import (
 type Firmware struct {
 	Vars    nvram.Store
 	Entries []nvram.Entry // of slot a, then slot b
-	Extra   []nvram.Entry // behind the slots: the recipe's programs on the ESP
+	Extra   []nvram.Entry // behind the slots: the selector's spare copy and the recipe's programs, on the ESP
 	Timeout int           // seconds of the firmware's menu; 0 leaves it
 	Place   nvram.Place   // of the slots among the entries of others
 	// Missing is why there are no entries to be made; nil in nearly all machines.

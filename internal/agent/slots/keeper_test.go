@@ -144,7 +144,7 @@ func TestBothSlotsBad(t *testing.T) {
 	r.put("slot-b", make([]byte, slotSize))
 	r.offline, r.chain = true, nil
 	r.power()
-	if _, s := r.now(); !s.Recovering || strings.Join(r.chain, " ") != "esp" {
+	if _, s := r.now(); !s.Recovering || strings.Join(r.chain, " ") != "spare" {
 		t.Fatalf("%+v after %v", s, r.chain)
 	}
 	r.offline = false
@@ -155,6 +155,37 @@ func TestBothSlotsBad(t *testing.T) {
 	e := r.pending[0]
 	r.pending = nil
 	r.event(e)
+	want(t, r, "2.0", slot.Blessed)
+}
+
+// TestTornSelector: P23. The spare copy has an entry behind the slots, which is made
+// again with theirs, and does what the selector does when that does not load.
+func TestTornSelector(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	if err := errors.Join(os.RemoveAll(r.at("vars")), os.Mkdir(r.at("vars"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	r.power()
+	r.torn, r.chain = true, nil
+	for _, n := range r.order()[:2] { // the slots' alone
+		if err := r.vars().Delete(efivar.BootName(n), efivar.Global); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.power()
+	if got := strings.Join(r.chain, " "); got != "spare b=2.0" {
+		t.Errorf("the boots are %s", got)
+	}
+	want(t, r, "2.0", slot.Blessed)
+	r.put("slot-a", make([]byte, slotSize))
+	r.put("slot-b", make([]byte, slotSize))
+	r.chain = nil
+	r.power()
+	if got := strings.Join(r.chain, " "); got != "spare b=2.0" {
+		t.Errorf("with both slots bad the boots are %s", got)
+	}
 	want(t, r, "2.0", slot.Blessed)
 }
 
@@ -517,7 +548,7 @@ func TestForeignEntries(t *testing.T) {
 		t.Error("a boot with another entry in front has written")
 	}
 	update(t, r, "2.0")
-	if got := r.order(); len(got) != 3 || got[2] != 0x99 || got[0] != order[1] || got[1] != order[0] {
+	if got := r.order(); !slices.Equal(got, []uint16{order[1], order[0], order[2], 0x99}) {
 		t.Errorf("BootOrder %04X after the update, before %04X", got, order)
 	}
 }

@@ -2,6 +2,7 @@ package slots
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ingot-os/ingot/boot"
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/pe"
 	"github.com/ingot-os/ingot/boot/slot"
@@ -111,6 +113,8 @@ type rack struct {
 	roots    bool   // the slots have root partitions
 	sticky   bool   // the firmware does not delete BootNext
 	deaf     bool   // the firmware neither uses nor deletes BootNext
+	torn     bool   // the selector on the ESP does not load, its spare copy does
+	esp      string // what of the ESP was started: "esp", or "spare"
 	refuse   error  // of kexec
 	pending  []slot.Event
 	hooks    Hooks
@@ -186,6 +190,16 @@ func entries() (out []nvram.Entry) {
 	return out
 }
 
+// espGUID is the partition of the selector and its spare copy.
+const espGUID = "0d1d2c55-4a4e-8a5b-9a51-0c2f4be5a001"
+
+// spare is the boot entry of the selector's spare copy.
+func spare() []nvram.Entry {
+	esp := efivar.HDPartition{Number: 1, Start: 64, Size: 1024, GUID: gpt.MustGUID(espGUID)}
+	o := boot.ESPOptions(boot.AMD64, "hello", esp, nil)[0]
+	return []nvram.Entry{{Role: o.Description, Option: o}}
+}
+
 func (r *rack) vars() nvram.Store { return nvram.Store{Dir: r.at("vars")} }
 
 // options are those of a boot.
@@ -195,7 +209,7 @@ func (r *rack) options(running slot.Slot, version string) Options {
 	o := Options{Running: running, Release: slot.Content{Version: c.Version, Epoch: c.Epoch}, Root: r.roots,
 		State:    func() (Part, error) { p, _, err := r.open("state"); return p, err },
 		Slot:     r.open,
-		Firmware: Firmware{Vars: r.vars(), Entries: entries()},
+		Firmware: Firmware{Vars: r.vars(), Entries: entries(), Extra: spare()},
 		Selector: Selector{File: bootPath, Refuse: r.refuse, Open: r.loads, Extend: func(slot.Slot, slot.Digest) error { return nil },
 			Exec: func(_, _ []byte, cmdline string) error { panic(launch{cmdline}) }},
 		Hooks: r.hooks, Uptime: func() time.Duration { return time.Second }, Go: func(f func()) { f() },
@@ -257,6 +271,13 @@ func (r *rack) firmware() string {
 			}
 			r.evidence = append(r.evidence, slot.Evidence{Cause: slot.CorruptPE})
 		}
+		if p.GUID.String() == espGUID {
+			r.esp = "spare"
+			return ""
+		}
+	}
+	if r.esp = "esp"; r.torn {
+		r.t.Fatalf("nothing starts after %v", r.chain)
 	}
 	return ""
 }
@@ -271,7 +292,7 @@ func (r *rack) boot(role string) (again bool, kexec string) {
 		r.running = r.holds(role)
 		r.chain = append(r.chain, role[len(role)-1:]+"="+r.running)
 	} else {
-		r.chain = append(r.chain, "esp")
+		r.chain = append(r.chain, cmp.Or(r.esp, "esp"))
 	}
 	defer func() {
 		switch v := recover().(type) {

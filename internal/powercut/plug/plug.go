@@ -111,7 +111,14 @@ func (s Site) Vars(v powercut.Vars) func(flash []byte) ([]byte, error) {
 			err = errors.Join(err, optionErr)
 			set(efivar.BootName(n), option)
 		}
-		set(efivar.BootOrder, efivar.MarshalOrder(number[v.Order[0]], number[v.Order[1]]))
+		order := []uint16{number[v.Order[0]], number[v.Order[1]]}
+		if esp, ok := s.Layout.Part(partition.ESP); ok && v.Spare {
+			option, optionErr := boot.ESPOptions(s.Arch, s.Name, rig.HD(esp, s.Layout.SectorSize), nil)[0].MarshalBinary()
+			err = errors.Join(err, optionErr)
+			order = append(order, firstEntry+2)
+			set(efivar.BootName(firstEntry+2), option)
+		}
+		set(efivar.BootOrder, efivar.MarshalOrder(order...))
 		if v.Next != slot.None {
 			set(efivar.BootNext, efivar.MarshalOrder(number[v.Next]))
 		}
