@@ -96,6 +96,9 @@ func (w *watch) judge(s *updateapi.Slots) *Outcome {
 		out.Blessed = true
 		return out
 	}
+	if good := content(s, s.Good); s.Running == "" && (good.Image == w.image || good.Image == "") {
+		return nil // the selector runs: the slot that was restored starts next
+	}
 	switch s.Phase {
 	case slot.Staging.String(), slot.Staged.String(), slot.Armed.String(), slot.Trying.String():
 		w.since = time.Time{}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/accept"
@@ -77,4 +78,23 @@ func (u *Updater) beginRestore(s slot.State, r *accept.Release) error {
 	p := &update{target: s.Good, content: r.Content, parts: slices.Clone(r.Parts), recover: true}
 	p.resume(u.m.Keeper.Progress())
 	return u.open(p)
+}
+
+// restored tells the state machine that the good slot is right again. That resets the
+// machine, so who has sent the release is answered before.
+func (u *Updater) restored(p *update) updateapi.Progress {
+	u.mu.Lock()
+	u.resets = true
+	u.mu.Unlock()
+	time.AfterFunc(u.grace, func() {
+		u.guard("restore", func() {
+			defer u.settle()
+			if err := u.m.Keeper.Handle(slot.Event{Kind: slot.Restored, Slot: p.target, Release: p.content}); err != nil {
+				u.m.Problem("restore %s: %v", p.target, err)
+			}
+		})
+	})
+	answer := u.answer()
+	answer.Version, answer.Slot, answer.Wants = p.content.Version, letter(p.target), nil
+	return answer
 }

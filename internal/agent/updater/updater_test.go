@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"crypto/ed25519"
 
@@ -438,6 +439,25 @@ func TestRestore(t *testing.T) {
 	b.holds("slot-a", old.slot)
 	if s := b.keeper.State(); s.Of(slot.A).Condition != slot.Good {
 		t.Errorf("%+v", s.Of(slot.A))
+	}
+}
+
+// Who restores a slot is answered before the machine resets, and nothing else is
+// written until it does.
+func TestRestoreAnswers(t *testing.T) {
+	b := newBench(t)
+	b.updater.grace = time.Hour
+	b.keeper.journal.Slots[0].Condition = slot.Damaged
+	b.keeper.boot(slot.None)
+	if _, err := b.send(old, "root", "identity"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.send(old, "slot", "identity")
+	if err != nil || b.keeper.resets != 0 || p.Version != old.version || p.Slot != "a" || len(p.Wants) != 0 {
+		t.Errorf("answer %+v, %v; %d resets", p, err, b.keeper.resets)
+	}
+	if _, err := b.updater.Offer(updateapi.Offer{Manifest: old.manifest(t, signer())}); code(err) != updateapi.Busy {
+		t.Errorf("an offer before the reset: %v", err)
 	}
 }
 

@@ -179,15 +179,14 @@ func (u *Updater) written(p *update) (updateapi.Progress, error) {
 	if more {
 		return u.answer(), nil
 	}
-	e := slot.Event{Kind: slot.Written, OK: true}
-	if p.recover {
-		e = slot.Event{Kind: slot.Restored, Slot: p.target, Release: p.content}
-	}
 	u.m.Logf("update: version %s is on %s", p.content.Version, p.target)
-	if err := u.m.Keeper.Handle(e); err != nil {
+	if p.recover {
+		return u.restored(p), nil
+	}
+	if err := u.m.Keeper.Handle(slot.Event{Kind: slot.Written, OK: true}); err != nil {
 		return updateapi.Progress{}, refuse(updateapi.Failed, "", "%v", err)
 	}
-	if p.approve && !p.recover {
+	if p.approve {
 		u.tryIt()
 	}
 	return u.answer(), nil
