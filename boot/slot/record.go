@@ -39,7 +39,7 @@ type Record struct {
 	Arms      uint8 // trials started
 	Lost      uint8 // trials of which nothing was seen
 	Failures  uint8 // evidenced, of the good slot
-	Bounces   uint8 // boots that ended in another slot than the good one
+	Bounces   uint8 // boots that ended in another slot than the wanted one
 	Heals     uint16
 
 	Floor      uint32 // lowest security epoch that may run
