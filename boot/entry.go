@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/ingot-os/ingot/boot/efivar"
@@ -20,9 +19,10 @@ func SlotOption(arch, name, role string, part efivar.HDPartition) efivar.LoadOpt
 // their own, that one entry is enough.
 func ESPOptions(arch, name string, esp efivar.HDPartition, programs []efivar.LoadOption) []efivar.LoadOption {
 	spare := efivar.SlotEntry(esp, strings.ReplaceAll(SparePath(arch), "/", `\`), name+" spare", nil)
-	isSpare := func(o efivar.LoadOption) bool { return strings.EqualFold(o.Path().File(), spare.Path().File()) }
-	if slices.ContainsFunc(programs, isSpare) {
-		return programs
+	for _, o := range programs {
+		if strings.EqualFold(o.Path().File(), spare.Path().File()) {
+			return programs
+		}
 	}
 	return append([]efivar.LoadOption{spare}, programs...)
 }

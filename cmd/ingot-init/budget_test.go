@@ -18,7 +18,8 @@ import (
 // keeps the whole image of the smallest example within 24 MB: 11.74 MB of
 // kernel, 5.39 MB of a Go service, 0.65 MB of modules and 0.09 MB of stub leave this.
 // What fetches a root payload over the network is 0.04 MB of it, the place of slots among
-// the firmware's entries 0.01 MB, its patrol 0.01 MB.
+// the firmware's entries 0.01 MB, its patrol 0.01 MB, firmware that does not use BootNext
+// and the entry of the selector's spare copy 0.01 MB.
 //
 // Nothing is inlined: that makes 0.52 MB of the smaller program and 1.04 MB of the
 // other. sort.Slice in place of slices.SortFunc made 0.02 MB less of each type that was sorted.
@@ -37,7 +38,7 @@ var variants = []struct {
 	aim    int64
 	golden string
 }{
-	{".", 6105 * 1000, "testdata/deps.txt"},
+	{".", 6110 * 1000, "testdata/deps.txt"},
 	{"../ingot-init-fleet", 9785 * 1000, "testdata/deps-fleet.txt"},
 }
 
