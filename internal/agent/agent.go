@@ -85,7 +85,9 @@ type Machine struct {
 	measuring sync.Mutex
 	measured  measure.Log // what this init has extended
 	secrets   secretStore
-	runtime   string // "" = runDir
+	runtime   string                             // "" = runDir
+	pstore    string                             // "" = traces.PstoreDir, not mounted yet
+	stateAt   func(flag int) (slots.Part, error) // in place of the disk's state partition
 
 	crashing   atomic.Bool // crash was called; who holds mu then may be gone
 	installing atomic.Bool // a disk is being written

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
@@ -25,8 +25,10 @@ import (
 type lookback struct {
 	once   sync.Once
 	traces traces.Found
-	text   string // for people; has notes too, which are no failure
-	kept   bool   // the evidence region is not empty
+	kernel string      // its last words
+	text   string      // for people; has notes too, which are no failure
+	kept   uint64      // number of a record that was not counted before; 0: none
+	log    atomic.Bool // the state partition has the log of a boot that failed
 }
 
 // keepEvidence writes why this boot ends and the newest log lines to the state
@@ -42,31 +44,27 @@ func (m *Machine) keepEvidence(cause slot.Cause, text string) {
 func (m *Machine) storeEvidence(cause slot.Cause, text string) error {
 	r := traces.Record{Cause: cause, Slot: m.trial.running, Text: text,
 		Image: fmt.Sprintf("%s %s build %s", m.spec.Name, m.spec.Version, m.spec.Build)}
-	return m.storeState(state.Evidence, evidence(r.Head(), m.log.Ring.Tail(400), state.Evidence.Capacity()))
+	return m.storeState(state.Evidence, evidence(r.Head(), m.log.Ring, state.Evidence.Capacity()))
 }
 
-// evidence is the head and as many of the newest log lines as fit into limit
-// bytes, in order: the last ones before a crash tell the most.
-func evidence(head string, log []ring.Entry, limit int) []byte {
-	head = head[:min(len(head), limit)]
-	var lines []string
-	for left := limit - len(head); len(log) > 0; log = log[:len(log)-1] {
-		e := log[len(log)-1]
-		line := fmt.Sprintf("[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
-		if left -= len(line); left < 0 {
-			break
-		}
-		lines = append(lines, line)
+// shortest is the length of the shortest line of a record: no text, a source of one
+// letter.
+const shortest = len("[    0.000000] x: \n")
+
+// evidence is the head and as many of the newest log lines as fit into limit bytes.
+func evidence(head string, log *ring.Ring, limit int) []byte {
+	var lines strings.Builder
+	for _, e := range log.Tail(limit / shortest) {
+		fmt.Fprintf(&lines, "[%12.6f] %s: %s\n", e.At.Seconds(), e.Source, e.Text)
 	}
-	slices.Reverse(lines)
-	return []byte(head + strings.Join(lines, ""))
+	return traces.Fill(head, lines.String(), limit)
 }
 
 // lookBack finds what an earlier boot left behind.
 func (m *Machine) lookBack() *lookback {
 	f := &m.found
 	f.once.Do(func() {
-		f.traces.Kernel = m.kernelRecord()
+		f.traces.Kernel, f.kernel = m.kernelRecord()
 		f.traces.Watchdog = resetByWatchdog()
 		note := m.initRecord(f)
 		f.traces.BootFile = m.lostCandidate()
@@ -83,12 +81,13 @@ func (m *Machine) lookBack() *lookback {
 // passOnHang keeps what the watchdog tells for the slot that the selector starts:
 // the driver has cleared the hardware's flag by then. What init itself has kept says
 // more and stays.
-func (m *Machine) passOnHang() {
-	e := resetByWatchdog()
+func (m *Machine) passOnHang() { m.passOn(resetByWatchdog()) }
+
+func (m *Machine) passOn(e *slot.Evidence) {
 	if e == nil {
 		return
 	}
-	if b, _, err := m.loadState(state.Evidence); err == nil && len(b) > 0 {
+	if b, _, err := m.loadState(state.Evidence); err == nil && len(b) > 0 && !traces.ParseRecord(b).Counted {
 		return
 	}
 	m.keepEvidence(e.Cause, e.Detail)
@@ -107,12 +106,16 @@ func resetByWatchdog() *slot.Evidence {
 // kernelRecord reads pstore. Which storage is behind it, the kernel decides: ERST
 // where the firmware has it. That of UEFI variables is a module that no image has:
 // firmware that is full of dumps starts nothing any more.
-func (m *Machine) kernelRecord() *slot.Evidence {
+func (m *Machine) kernelRecord() (*slot.Evidence, string) {
+	if m.pstore != "" {
+		return traces.Pstore(m.pstore)
+	}
+	m.pstore = traces.PstoreDir
 	_, err := mount.Mount("pstore", traces.PstoreDir, "pstore", "", noExec)
 	if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
 		m.log.Printf("mount pstore: %v", err)
 	}
-	return traces.Pstore(traces.PstoreDir)
+	return traces.Pstore(m.pstore)
 }
 
 // initRecord reads the evidence region and returns what it says, evidence or
@@ -120,10 +123,14 @@ func (m *Machine) kernelRecord() *slot.Evidence {
 func (m *Machine) initRecord(f *lookback) (note string) {
 	b, seq, err := m.loadState(state.Evidence)
 	if err != nil || len(b) == 0 {
-		return "" // none, in nearly all boots
+		return "" // none, on nearly all machines
 	}
-	f.kept = true
+	f.log.Store(true)
 	r := traces.ParseRecord(b)
+	if r.Counted {
+		return "" // it is there to be read
+	}
+	f.kept = seq
 	f.traces.Init = r.Evidence(seq)
 	return r.Summary()
 }
@@ -156,17 +163,50 @@ func (m *Machine) lostCandidate() *slot.Evidence {
 // evidenceFound is the keeper's question.
 func (m *Machine) evidenceFound() []slot.Evidence { return m.lookBack().traces.Evidence() }
 
-// eraseEvidence removes what was found: it is counted, or told.
+// eraseEvidence sees to it that no boot finds what this one has found: it is counted,
+// or told. The log of the last failure stays on the state partition until another
+// failure takes its place.
 func (m *Machine) eraseEvidence() error {
 	f := m.lookBack()
-	var errs []error
+	err := m.noteEvidence(f)
 	if f.traces.Kernel != nil {
-		errs = append(errs, traces.ErasePstore(traces.PstoreDir))
+		err = errors.Join(err, traces.ErasePstore(m.pstore))
 	}
-	if f.kept {
-		errs = append(errs, m.storeState(state.Evidence, nil))
+	return err
+}
+
+// noteEvidence marks the record that was found as counted. What the kernel said at its
+// end takes its place, with what the record says before it.
+func (m *Machine) noteEvidence(f *lookback) error {
+	b, seq, err := m.loadState(state.Evidence)
+	if err != nil || seq != f.kept {
+		b = nil // an older failure's, or none
 	}
-	return errors.Join(errs...)
+	if f.kernel != "" {
+		r := traces.Record{Cause: f.traces.Kernel.Cause, Image: "what the kernel kept", Text: f.traces.Kernel.Detail}
+		b = traces.Fill(r.Head(), string(b)+f.kernel, state.Evidence.Capacity())
+	}
+	if b == nil || errors.Is(err, errNoState) {
+		return nil
+	}
+	if !traces.Count(b) {
+		b = nil
+	}
+	if err := m.storeState(state.Evidence, b); err != nil {
+		return err
+	}
+	f.kernel = ""
+	f.log.Store(b != nil)
+	return nil
+}
+
+// failedLog is the log of the last boot that failed; nil: none is kept.
+func (m *Machine) failedLog() []byte {
+	b, _, err := m.loadState(state.Evidence)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // settleEvidence clears the evidence once this boot is healthy and has told it:

@@ -23,7 +23,6 @@ import (
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/listener"
 	"github.com/ingot-os/ingot/internal/agent/proc"
-	"github.com/ingot-os/ingot/internal/agent/ring"
 	"github.com/ingot-os/ingot/internal/agent/supervise"
 	"github.com/ingot-os/ingot/internal/appliance"
 )
@@ -319,24 +318,6 @@ func TestFlushGivesUpOnAStuckConsole(t *testing.T) {
 	l.Flush()
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("Flush took %s", d)
-	}
-}
-
-// The newest lines are kept, not the oldest, when not all fit.
-func TestEvidenceKeepsTheNewestLines(t *testing.T) {
-	r := ring.New(1 << 20)
-	for i := range 400 {
-		r.Add(0, "web", fmt.Sprintf("line %d %s", i, strings.Repeat("x", 1000)))
-	}
-	got := string(evidence("hello 1 build b\npanic\n", r.Tail(400), 10000))
-	if len(got) > 10000 || !strings.HasPrefix(got, "hello 1 build b\npanic\n[") || !strings.Contains(got, "line 399 ") || strings.Contains(got, "line 0 ") {
-		t.Errorf("%d bytes: %.80q", len(got), got)
-	}
-	if i, j := strings.Index(got, "line 398 "), strings.Index(got, "line 399 "); i < 0 || i > j {
-		t.Errorf("line 398 at %d, line 399 at %d", i, j)
-	}
-	if got := string(evidence(strings.Repeat("h", 50), nil, 20)); len(got) != 20 {
-		t.Errorf("a long head is kept with %d bytes, want 20", len(got))
 	}
 }
 

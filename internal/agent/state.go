@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/slots"
 	"github.com/ingot-os/ingot/internal/machine"
 	"github.com/ingot-os/ingot/partition/state"
 )
@@ -30,13 +31,16 @@ func (p statePart) Sync() error {
 	return unix.IoctlSetInt(int(p.Fd()), unix.BLKFLSBUF, 0)
 }
 
-func (m *Machine) openState(flag int) (statePart, error) {
+func (m *Machine) openState(flag int) (slots.Part, error) {
+	if m.stateAt != nil {
+		return m.stateAt(flag)
+	}
 	if m.disk == nil {
-		return statePart{}, errNoState
+		return nil, errNoState
 	}
 	node := m.disk.NodeOf(partState)
 	if node == "" {
-		return statePart{}, errNoState
+		return nil, errNoState
 	}
 	f, err := os.OpenFile(node, flag, 0)
 	return statePart{f}, err

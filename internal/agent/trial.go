@@ -36,7 +36,7 @@ func (m *Machine) trialHooks() slots.Hooks {
 	m.trial.running = letter(m.status.Boot.Slot)
 	m.mu.Unlock()
 	return slots.Hooks{
-		Evidence: m.evidenceFound, EraseEvidence: m.eraseEvidence, KeepEvidence: m.storeEvidence,
+		Evidence: m.evidenceFound, EraseEvidence: m.eraseEvidence, KeepEvidence: m.storeEvidence, HasLog: m.found.log.Load,
 		StartWatchdog: m.startTrial, StopWatchdog: m.endTrial,
 		Baseline: m.takeBaseline, RunChecks: m.runChecks, Health: m.trialHealth, Migrate: m.migrate, Notes: m.uncovered,
 	}

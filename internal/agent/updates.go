@@ -12,7 +12,7 @@ import (
 
 // listener answers everybody, about this machine.
 func (m *Machine) listener() *listener.Server {
-	return &listener.Server{Status: m.Status, Logs: m.log.Ring, Slots: func() *updateapi.Slots {
+	return &listener.Server{Status: m.Status, Logs: m.log.Ring, Failed: m.failedLog, Slots: func() *updateapi.Slots {
 		k := m.slots()
 		if k == nil {
 			return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/http1"
 	"github.com/ingot-os/ingot/internal/agent/listener"
+	"github.com/ingot-os/ingot/internal/agent/ring"
 	"github.com/ingot-os/ingot/internal/agent/updater"
 	"github.com/ingot-os/ingot/internal/agent/updates"
 	"github.com/ingot-os/ingot/internal/appliance"
@@ -254,6 +255,10 @@ func (m *Machine) machine(l net.Listener) updates.Machine {
 
 // plain answers as every machine does, as far as it matters here.
 func (m *Machine) plain(r http1.Request) http1.Response {
+	if r.Path == "/v1/logs" {
+		s := listener.Server{Logs: ring.New(0), Failed: m.keeper.failedLog}
+		return s.Handle(r)
+	}
 	if r.Path != "/v1/status" {
 		return http1.Text(404, "not found")
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/internal/agent/slots"
+	"github.com/ingot-os/ingot/internal/agent/traces"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
@@ -21,6 +22,7 @@ type keeper struct {
 	journal  slot.Record
 	rejected []slot.Rejection
 	kept     []byte
+	log      []byte    // of the last trial that failed
 	next     slot.Slot // for one boot
 	fill     func(slot.Action)
 	reset    chan struct{}
@@ -58,6 +60,9 @@ func (k *keeper) do(a slot.Action) error {
 		k.rejected = a.Rejections
 	case slot.Fill, slot.Recover:
 		k.fill(a)
+	case slot.KeepEvidence:
+		r := traces.Record{Cause: a.Cause, Slot: slot.B, Image: "imitated", Text: a.Detail}
+		k.log = traces.Fill(r.Head(), "[    1.000000] web: cannot go on\n", 1<<10)
 	case slot.Reset:
 		select {
 		case k.reset <- struct{}{}:
@@ -94,7 +99,11 @@ func (k *keeper) Handle(e slot.Event) (err error) {
 func (k *keeper) Slots() updateapi.Slots {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slots.Describe(k.state, slot.JournalRead)
+	s := slots.Describe(k.state, slot.JournalRead)
+	if k.log != nil {
+		s.Why = append(s.Why, slots.LogLine)
+	}
+	return s
 }
 
 // OnFill implements updates.Keeper.
@@ -109,6 +118,13 @@ func (k *keeper) SaveProgress(b []byte) error {
 	defer k.mu.Unlock()
 	k.kept = bytes.Clone(b)
 	return nil
+}
+
+// failedLog is what a failed trial has left.
+func (k *keeper) failedLog() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.log
 }
 
 // Progress implements updates.Keeper.

@@ -16,10 +16,12 @@ import (
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
 
-// Server is the listener. All fields but Slots are required.
+// Server is the listener. Status and Logs are required.
 type Server struct {
 	Status func() Status
 	Logs   *ring.Ring
+	// Failed gives the log of the last boot that failed; nil: none is kept.
+	Failed func() []byte
 	// Slots gives nil on a machine without slots.
 	Slots func() *updateapi.Slots
 }
@@ -83,6 +85,13 @@ func (s *Server) slots() http1.Response {
 }
 
 func (s *Server) logs(r http1.Request) http1.Response {
+	switch r.Query.Get("boot") {
+	case "":
+	case "failed":
+		return s.failed()
+	default:
+		return http1.Text(400, "parse boot: want failed")
+	}
 	var since uint64
 	if v := r.Query.Get("since"); v != "" {
 		n, err := strconv.ParseUint(v, 10, 64)
@@ -100,6 +109,16 @@ func (s *Server) logs(r http1.Request) http1.Response {
 		}
 	}
 	return answerJSON(out)
+}
+
+// failed answers with a log as it is kept: text, in the order in which it was written.
+func (s *Server) failed() http1.Response {
+	if s.Failed != nil {
+		if b := s.Failed(); len(b) > 0 {
+			return http1.Text(200, strings.TrimSuffix(string(b), "\n"))
+		}
+	}
+	return http1.Text(404, "no log of a boot that failed is kept")
 }
 
 func answerJSON(v any) http1.Response {

@@ -683,3 +683,23 @@ func TestSecureBootNeedsVariables(t *testing.T) {
 		t.Errorf("the means are %s", s.Means)
 	}
 }
+
+// TestLogLine: where the log of a failure is, is said while there is a failure and a log.
+func TestLogLine(t *testing.T) {
+	r, kept := newRack(t), false
+	r.hooks.HasLog = func() bool { return kept }
+	r.power()
+	says := func() bool { return slices.Contains(r.k.Slots().Why, LogLine) }
+	kept = true
+	if says() {
+		t.Error("nothing has failed")
+	}
+	r.break_("2.0", slot.Unhealthy)
+	update(t, r, "2.0")
+	if !says() {
+		t.Errorf("a failure with a log: %q", r.k.Slots().Why)
+	}
+	if kept = false; says() {
+		t.Error("there is no log")
+	}
+}

@@ -64,10 +64,14 @@ type Hooks struct {
 	// Evidence is what earlier boots left behind; it is asked for once, in early
 	// init, before the data partition is mounted.
 	Evidence func() []slot.Evidence
-	// EraseEvidence removes what Evidence has found: it is counted.
+	// EraseEvidence sees to it that what Evidence has found is not found again: it is
+	// counted. The log beside it is kept.
 	EraseEvidence func() error
 	// KeepEvidence writes why this boot ends, with the last lines of the log.
 	KeepEvidence func(slot.Cause, string) error
+
+	// HasLog says that the log of a boot that failed is kept.
+	HasLog func() bool
 
 	// StartWatchdog arms the hardware watchdog. A machine without one gives nil
 	// and says so.

@@ -21,12 +21,18 @@ func (k *Keeper) Brief() updateapi.Slots {
 		out.Order = append(out.Order, letter(x))
 	}
 	out.Next = letter(view.Next)
+	if f := k.o.Hooks.HasLog; out.Cause != "" && f != nil && f() {
+		out.Why = append(out.Why, LogLine)
+	}
 	if f := k.o.Hooks.Notes; f != nil {
 		notes := f()
 		out.Why = append(out.Why, notes[:min(len(notes), max(maxWhy-len(out.Why), 0))]...)
 	}
 	return out
 }
+
+// LogLine of an explanation says where the log of a failure is: not each leaves one.
+const LogLine = "log of the last failure that left one: ingot slots HOST --log"
 
 // maxWhy bounds the explanation, in lines.
 const maxWhy = 20

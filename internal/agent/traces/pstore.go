@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -39,27 +40,28 @@ type dump struct {
 // together is how long the parts of one dump may take to write.
 const together = 30 * time.Second
 
-// Pstore reads the newest panic or oops below dir; nil when there is none. Only
-// the newest counts: older ones were there when it was written, so they were
-// found before and could not be erased.
-func Pstore(dir string) *slot.Evidence {
+// Pstore reads the newest panic or oops below dir, and what the kernel said then,
+// oldest line first; nil when there is none. Only the newest counts: older ones were
+// there when it was written, so they were found before and could not be erased.
+func Pstore(dir string) (*slot.Evidence, string) {
 	dumps := readDumps(dir)
 	if len(dumps) == 0 {
-		return nil
+		return nil, ""
 	}
 	last := dumps[0]
 	parts := slices.DeleteFunc(dumps, func(d dump) bool { return d.reason != last.reason || last.at.Sub(d.at) > together })
-	slices.SortFunc(parts, func(a, b dump) int { return cmp.Compare(b.part, a.part) })
+	sort.Slice(parts, func(i, j int) bool { return parts[i].part > parts[j].part }) // slices.SortFunc of a struct is 20 KB of machine code
 	var text strings.Builder
 	for _, p := range parts {
 		text.WriteString(p.text)
 	}
-	e := judge(text.String())
+	all := text.String()
+	e := judge(all)
 	if e.Detail == "" {
 		e.Detail = line(last.reason + " in " + last.name)
 	}
 	e.ID = identify(last.name, last.text)
-	return &e
+	return &e, all
 }
 
 // readDumps reads the records, newest first; of the same second, the one that was
@@ -80,8 +82,9 @@ func readDumps(dir string) []dump {
 		d.part, _ = strconv.Atoi(strings.TrimSpace(part)) // a record without a head is part 0
 		out = append(out, d)
 	}
-	slices.SortFunc(out, func(a, b dump) int {
-		return cmp.Or(b.at.Compare(a.at), cmp.Compare(number(b.reason), number(a.reason)), strings.Compare(b.name, a.name))
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		return cmp.Or(b.at.Compare(a.at), cmp.Compare(number(b.reason), number(a.reason)), strings.Compare(b.name, a.name)) < 0
 	})
 	return out
 }

@@ -1,7 +1,7 @@
 package traces
 
 import (
-	"fmt"
+	"bytes"
 	"strconv"
 	"strings"
 
@@ -19,18 +19,46 @@ import (
 //
 // A record without the first line, or of another version of it, is text for
 // people and evidence of nothing.
+//
+// Once it was counted its first line says "noted" in place of "cause": then it is
+// evidence no more, also to programs that do not know the word, and stays to be read.
 type Record struct {
-	Cause slot.Cause // NoCause: a note, not a failure
-	Slot  slot.Slot  // that ran; None from RAM or the ESP
-	Image string     // "hello 1.0 build 1234"
-	Text  string     // why; may have several lines
+	Cause   slot.Cause // NoCause: a note, not a failure
+	Counted bool       // a boot has found it before
+	Slot    slot.Slot  // that ran; None from RAM or the ESP
+	Image   string     // "hello 1.0 build 1234"
+	Text    string     // why; may have several lines
 }
 
-const recordMagic = "ingot-evidence 1"
+const (
+	recordMagic = "ingot-evidence 1"
+	newRecord   = recordMagic + " cause="
+	oldRecord   = recordMagic + " noted=" // as long
+)
+
+// Count marks a record as counted, in place; false: the bytes are none.
+func Count(record []byte) bool {
+	if !bytes.HasPrefix(record, []byte(newRecord)) {
+		return false
+	}
+	copy(record, oldRecord)
+	return true
+}
+
+// Fill appends a log to the head of a record: of limit bytes altogether, and the
+// newest lines, for the last ones before the end tell the most.
+func Fill(head, log string, limit int) []byte {
+	head = head[:min(len(head), limit)]
+	if over := len(log) - (limit - len(head)); over > 0 {
+		_, rest, _ := strings.Cut(log[over-1:], "\n") // a line that is there in part is left away
+		log = rest
+	}
+	return []byte(head + log)
+}
 
 // Head is the text of a record before the log.
 func (r Record) Head() string {
-	first := fmt.Sprintf("%s cause=%s", recordMagic, r.Cause)
+	first := newRecord + r.Cause.String()
 	if r.Slot != slot.None {
 		first += " slot=" + string(rune(r.Slot))
 	}
@@ -47,8 +75,8 @@ func ParseRecord(b []byte) Record {
 	var r Record
 	for f := range strings.FieldsSeq(fields) {
 		switch key, value, _ := strings.Cut(f, "="); key {
-		case "cause":
-			r.Cause = causeOf(value)
+		case "cause", "noted":
+			r.Cause, r.Counted = causeOf(value), key == "noted"
 		case "slot":
 			r.Slot = slotOf(value)
 		}
@@ -66,10 +94,10 @@ func (r Record) Summary() string {
 	return line(r.Image + "; " + reason)
 }
 
-// Evidence is the record as evidence; nil of a note. seq is the number of the
+// Evidence is the record as evidence; nil of a note, and of what was counted. seq is the number of the
 // record in its region: two boots that end with the same words are two traces.
 func (r Record) Evidence(seq uint64) *slot.Evidence {
-	if r.Cause == slot.NoCause {
+	if r.Cause == slot.NoCause || r.Counted {
 		return nil
 	}
 	reason, _, _ := strings.Cut(r.Text, "\n")

@@ -44,12 +44,15 @@ func TestPstore(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		keep(t, dir, "dmesg-erst-7", 1000, c.text)
-		e := Pstore(dir)
+		e, log := Pstore(dir)
+		if _, rest, _ := strings.Cut(c.text, "\n"); log != rest {
+			t.Errorf("%s: the log is %q", name, log)
+		}
 		if e == nil || e.Cause != c.cause || e.Detail != c.detail || e.ID == 0 {
 			t.Errorf("%s: %+v, want %s %q", name, e, c.cause, c.detail)
 		}
 	}
-	if e := Pstore(filepath.Join(t.TempDir(), "none")); e != nil {
+	if e, log := Pstore(filepath.Join(t.TempDir(), "none")); e != nil || log != "" {
 		t.Errorf("no pstore: %+v", e)
 	}
 }
@@ -64,22 +67,25 @@ func TestNewest(t *testing.T) {
 	keep(t, dir, "dmesg-erst-3", 1000, "Panic#2 Part1\nKernel panic - not syncing: Fatal exception\n")
 	keep(t, dir, "dmesg-erst-4", 1001, "Panic#2 Part2\n<0>kernel BUG at fs/inode.c:1!\n")
 	keep(t, dir, "mce-erst-5", 9000, "not of dmesg")
-	first := Pstore(dir)
+	first, log := Pstore(dir)
+	if log != "<0>kernel BUG at fs/inode.c:1!\nKernel panic - not syncing: Fatal exception\n" {
+		t.Errorf("the log is %q", log)
+	}
 	if first == nil || first.Cause != slot.Panic || first.Detail != "kernel BUG at fs/inode.c:1!" {
 		t.Fatalf("got %+v", first)
 	}
-	if again := Pstore(dir); *again != *first {
+	if again, _ := Pstore(dir); *again != *first {
 		t.Errorf("the same records: %+v, then %+v", first, again)
 	}
 	keep(t, dir, "dmesg-erst-9", 2000, "Panic#1 Part1\nKernel panic - not syncing: again\n")
-	if e := Pstore(dir); e.ID == first.ID || e.Detail != "again" {
+	if e, _ := Pstore(dir); e.ID == first.ID || e.Detail != "again" {
 		t.Errorf("a later panic: %+v", e)
 	}
 	if err := ErasePstore(dir); err != nil {
 		t.Fatal(err)
 	}
 	left, _ := os.ReadDir(dir)
-	if len(left) != 1 || Pstore(dir) != nil {
+	if e, _ := Pstore(dir); len(left) != 1 || e != nil {
 		t.Errorf("after erasing: %v", left)
 	}
 	if err := ErasePstore(filepath.Join(dir, "none")); err != nil {
@@ -106,6 +112,12 @@ func TestRecord(t *testing.T) {
 	}
 	if e.Slot != slot.B {
 		t.Errorf("the evidence is of %s", e.Slot)
+	}
+	if !Count(b) || Count(b) {
+		t.Error("a record is counted once")
+	}
+	if r := ParseRecord(b); !r.Counted || r.Cause != got.Cause || r.Text != got.Text || r.Evidence(7) != nil {
+		t.Errorf("once it was counted: %+v", r)
 	}
 	if got.Evidence(8).ID == e.ID || got.Evidence(7).ID != e.ID {
 		t.Error("the ID does not tell two boots from each other")
