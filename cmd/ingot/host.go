@@ -47,38 +47,48 @@ func (f *hostFlags) client(v *verb, host string) (*hostclient.Client, error) {
 	return c, nil
 }
 
-// ask asks for the slots of a host: over TLS with a key set. Without one, and of
-// a machine that has no server to vouch for it, it is what the machine tells
-// everybody.
+// ask asks for the slots of a host.
 func (f *hostFlags) ask(v *verb, host string) (*updateapi.Slots, error) {
+	return askHost(f, v, host, inquiry[*updateapi.Slots]{(*hostclient.Client).Slots, (*hostclient.Client).Told})
+}
+
+// inquiry is what a machine is asked, with TLS and without.
+type inquiry[T any] struct {
+	proven, told func(*hostclient.Client, context.Context) (T, error)
+}
+
+// askHost asks over TLS with a key set. Without one, and of a machine that has no
+// server to vouch for it, the answer is what the machine tells everybody.
+func askHost[T any](f *hostFlags, v *verb, host string, q inquiry[T]) (T, error) {
 	if f.Keys == "" {
 		v.ui.Note("told without proof; with --keys the machine has to show who it is")
-		return told(v, host)
+		return tell(v, host, q)
 	}
 	c, err := f.client(v, host)
 	if err != nil {
-		return nil, err
+		var none T
+		return none, err
 	}
-	s, err := c.Slots(v.ctx)
+	s, err := q.proven(c, v.ctx)
 	var unattested *hostclient.UnattestedError
 	var plain *hostclient.PlainError
 	switch {
 	case errors.As(err, &unattested):
 		v.ui.Warn("%s has no certificate of this fleet's attested hosts: what follows is told without proof", host)
-		return told(v, host)
+		return tell(v, host, q)
 	case errors.As(err, &plain):
 		v.ui.Warn("%s answers in plain text only: what follows is told without proof", host)
-		return told(v, host)
+		return tell(v, host, q)
 	}
 	return s, explainHost(host, err)
 }
 
-func told(v *verb, host string) (*updateapi.Slots, error) {
+func tell[T any](v *verb, host string, q inquiry[T]) (answer T, err error) {
 	c, err := hostclient.New(hostclient.Options{Host: host})
 	if err != nil {
-		return nil, &ui.Error{Code: ui.CodeUsage, Err: err}
+		return answer, &ui.Error{Code: ui.CodeUsage, Err: err}
 	}
-	s, err := c.Told(v.ctx)
+	s, err := q.told(c, v.ctx)
 	return s, explainHost(host, err)
 }
 
@@ -91,9 +101,10 @@ func explainHost(host string, err error) error {
 	var stranger *hostclient.StrangerError
 	var plain *hostclient.PlainError
 	var memory *hostclient.NoSlotsError
+	var empty *hostclient.NoLogError
 	var deep interface{ Hint() string }
 	switch {
-	case err == nil, errors.As(err, &memory): // which brings its hint along
+	case err == nil, errors.As(err, &memory), errors.As(err, &empty): // the first brings its hint along
 		return err
 	case errors.As(err, &refused):
 		return &ui.Error{Code: codeOf(refused), Err: err, Hint: refusedHint(host, refused)}

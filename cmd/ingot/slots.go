@@ -13,6 +13,7 @@ import (
 type slotsCmd struct {
 	slotFlags
 	slotsHostFlags
+	Log bool `xor:"do" help:"Print the log of the last boot that failed and left one, instead."`
 }
 
 // slotFlags are what slots and why share.
@@ -24,17 +25,37 @@ type slotFlags struct {
 
 // Run shows slots, versions, journal and boot entries.
 func (c *slotsCmd) Run(v *verb) error {
-	if c.isHost() {
+	switch host := c.isHost(); {
+	case host && c.Log:
+		return hostLog(v, c.Target, &c.hostFlags)
+	case host:
 		return hostSlots(v, c.Target, &c.slotsHostFlags)
 	}
 	if err := c.onlyHosts(); err != nil {
 		return err
+	}
+	if c.Log {
+		return c.diskLog(v)
 	}
 	view, err := c.look(v)
 	if err != nil {
 		return err
 	}
 	return v.ui.SlotDisk(view)
+}
+
+// diskLog prints the log of the last boot from the disk that failed.
+func (f *slotFlags) diskLog(v *verb) error {
+	d, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	log, err := d.FailedLog()
+	if err != nil {
+		return err
+	}
+	return v.ui.Log(log)
 }
 
 // isHost tells a host from a disk: a path exists or has a slash.
@@ -46,8 +67,8 @@ func (f *slotFlags) isHost() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// look reads the slots of the disk that is meant.
-func (f *slotFlags) look(v *verb) (*slotdisk.View, error) {
+// open opens the disk that is meant.
+func (f *slotFlags) open() (*slotdisk.Disk, error) {
 	path := f.Target
 	if path == "" {
 		var err error
@@ -58,6 +79,15 @@ func (f *slotFlags) look(v *verb) (*slotdisk.View, error) {
 	d, err := slotdisk.Open(path)
 	if err != nil {
 		return nil, explainDisk(path, err)
+	}
+	return d, nil
+}
+
+// look reads its slots.
+func (f *slotFlags) look(v *verb) (*slotdisk.View, error) {
+	d, err := f.open()
+	if err != nil {
+		return nil, err
 	}
 	defer d.Close()
 	o := slotdisk.Options{Quick: f.Quick}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ingot-os/ingot/internal/hostclient"
 	"github.com/ingot-os/ingot/internal/ui"
 	"github.com/ingot-os/ingot/internal/updateapi"
 )
@@ -24,6 +25,15 @@ func (f *slotsHostFlags) onlyHosts() error {
 		return &ui.Error{Code: ui.CodeUsage, Err: errors.New("--override and --adopt are for a host, over its management listener"), Hint: "ingot slots HOST --override VERSION --keys DIR"}
 	}
 	return nil
+}
+
+// hostLog prints the log of a host's last boot that failed.
+func hostLog(v *verb, host string, f *hostFlags) error {
+	log, err := askHost(f, v, host, inquiry[string]{(*hostclient.Client).FailedLog, (*hostclient.Client).ToldLog})
+	if err != nil {
+		return err
+	}
+	return v.ui.Log(log)
 }
 
 // hostSlots shows the slots of a host, or does what is wanted about them.

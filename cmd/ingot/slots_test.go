@@ -13,6 +13,7 @@ import (
 	"github.com/ingot-os/ingot/boot/efivar"
 	"github.com/ingot-os/ingot/boot/slot"
 	"github.com/ingot-os/ingot/boot/varstore"
+	"github.com/ingot-os/ingot/internal/agent/traces"
 	"github.com/ingot-os/ingot/internal/rig"
 	"github.com/ingot-os/ingot/partition"
 	"github.com/ingot-os/ingot/partition/state"
@@ -89,6 +90,10 @@ func journal(ts *testscript.TestScript, neg bool, args []string) {
 	b, err := r.AppendBinary(nil)
 	ts.Check(err)
 	s := d.state(ts)
+	if phase == slot.Failed {
+		head := traces.Record{Cause: r.Cause, Slot: r.Culprit, Image: "hello 1.1.0 build b1", Text: r.Detail}.Head()
+		ts.Check(state.Store(s, state.Evidence, traces.Fill(head, "[    1.000000] hello: no \x1b[2Jdatabase\n", 1<<10)))
+	}
 	ts.Check(errors.Join(state.Store(s, state.Journal, b), state.Store(s, state.Journal, b)))
 	list, err := slot.EncodeRejections([]slot.Rejection{{Version: "1.0.1", Cause: slot.Panic}})
 	ts.Check(err)

@@ -152,6 +152,26 @@ func (c *Client) Told(ctx context.Context) (*updateapi.Slots, error) {
 	return out, c.tell(ctx, updateapi.SlotsPath, out)
 }
 
+// FailedLog asks for the log of the machine's last boot that failed.
+func (c *Client) FailedLog(ctx context.Context) (log string, err error) {
+	return log, c.ask(ctx, http.MethodGet, failedLogPath, nil, &log)
+}
+
+// ToldLog asks the same without TLS.
+func (c *Client) ToldLog(ctx context.Context) (log string, err error) {
+	return log, c.tell(ctx, failedLogPath, &log)
+}
+
+// failedLogPath is answered in plain text; earlier releases answer with what they have
+// logged since their start, in JSON.
+const failedLogPath = "/v1/logs?boot=failed"
+
+// NoLogError is a machine's answer that no boot that failed has left a log.
+type NoLogError struct{ Host string }
+
+// Error implements error.
+func (e *NoLogError) Error() string { return e.Host + " keeps no log of a boot that failed" }
+
 // Approve lets the machine try what is staged.
 func (c *Client) Approve(ctx context.Context) (*updateapi.Progress, error) {
 	return c.order(ctx, updateapi.ApprovePath, nil)
@@ -219,7 +239,17 @@ func (c *Client) do(h *http.Client, r *http.Request, answer any) error {
 	if err != nil {
 		return fmt.Errorf("read answer of %s: %w", c.addr, err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	text, isText := answer.(*string)
+	switch {
+	case isText && resp.StatusCode == http.StatusNotFound:
+		return &NoLogError{c.host}
+	case resp.StatusCode != http.StatusOK:
+	case isText && !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain"):
+		return fmt.Errorf("ask %s: its release keeps no log of boots that failed", c.addr)
+	case isText:
+		*text = string(b)
+		return nil
+	default:
 		if err := json.Unmarshal(b, answer); err != nil {
 			return fmt.Errorf("read answer of %s: %w", c.addr, err)
 		}

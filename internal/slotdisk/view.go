@@ -92,6 +92,9 @@ func (d *Disk) View(o Options) View {
 	for i, f := range seen {
 		v.compare(i, f, o)
 	}
+	if _, err := d.FailedLog(); err == nil && s.Cause != slot.NoCause {
+		v.Why = append(v.Why, strings.Replace(slots.LogLine, "HOST", d.Path, 1))
+	}
 	v.explain(s, journal, o.Variables != nil, next)
 	return v
 }
@@ -105,6 +108,15 @@ func letter(x slot.Slot) string {
 		return ""
 	}
 	return string(rune(x))
+}
+
+// FailedLog is the log of the last boot that failed, as the machine has kept it.
+func (d *Disk) FailedLog() (string, error) {
+	b, _, err := state.Load(d.Part(partition.State), state.Evidence)
+	if err == nil && len(b) == 0 || errors.Is(err, state.ErrEmpty) {
+		return "", fmt.Errorf("%s: no log of a boot that failed is kept", d.Path)
+	}
+	return string(b), err
 }
 
 // look reads one slot.

@@ -68,6 +68,21 @@ func (u *UI) slots(s *updateapi.Slots, journal []string) error {
 	return nil
 }
 
+// Log is the log of a boot that failed.
+func (u *UI) Log(text string) error {
+	if u.JSON {
+		return u.PrintJSON(struct {
+			Log string `json:"log"`
+		}{text})
+	}
+	for line := range strings.Lines(text) {
+		if err := u.Print("%s", printable(strings.TrimSuffix(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // digestCell is the digest that counts, or why the slot could not be read.
 func digestCell(journal, found string) string {
 	switch {
