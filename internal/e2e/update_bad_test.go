@@ -22,6 +22,7 @@ type bad struct {
 	cause slot.Cause
 	chain []string // what the firmware starts from the push on
 	final bool     // rejected at once
+	said  string   // a line of its log that is kept; empty: not looked for
 }
 
 // TestBadReleases pushes one bad release after another to one machine. After
@@ -34,14 +35,14 @@ func TestBadReleases(t *testing.T) {
 	b.runs("1.0.0")
 	fallsBack := []string{"slot-b", "slot-a"}
 	for _, c := range []bad{
-		{"panic at 0 s", f.release(t, "2.0.1", "quiet]=quiet, initcall_blacklist=populate_rootfs]"), slot.Panic, fallsBack, false},
-		{"hang after arming", f.build(t, f.faulted(t, "2.0.2", "armed")), slot.Hang, fallsBack, false},
-		{"init exits", f.build(t, f.faulted(t, "2.0.3", "exit")), slot.InitExit, fallsBack, false},
-		{"unhealthy", f.release(t, "2.0.4", "-mode\", fine=-mode\", unhealthy"), slot.Unhealthy, fallsBack, false},
-		{"corrupt PE", f.forged(t, f.release(t, "2.0.5", ""), func(img *os.File) { breakPE(t, img) }), slot.CorruptPE, []string{"slot-a"}, true}, // OVMF passes over a file that is no program, and says nothing
-		{"network dead", f.release(t, "2.0.6", "driver: virtio_net=mac: \"02:00:00:00:00:99\""), slot.NetworkDead, fallsBack, false},
-		{"data full", f.release(t, "2.0.7", "-mode\", fine=-mode\", fill"), slot.DataFull, fallsBack, false},
-		{"clock 1970", f.release(t, "2.0.8", "-mode\", fine=-mode\", clock;stateDirectory: tally=stateDirectory: tally\n    capabilities: [SYS_TIME, DAC_OVERRIDE]"), slot.ClockWrong, fallsBack, false},
+		{"panic at 0 s", f.release(t, "2.0.1", "quiet]=quiet, initcall_blacklist=populate_rootfs]"), slot.Panic, fallsBack, false, "VFS: Unable to mount root fs on"},
+		{"hang after arming", f.build(t, f.faulted(t, "2.0.2", "armed")), slot.Hang, fallsBack, false, ""},
+		{"init exits", f.build(t, f.faulted(t, "2.0.3", "exit")), slot.InitExit, fallsBack, false, "Attempted to kill init!"},
+		{"unhealthy", f.release(t, "2.0.4", "-mode\", fine=-mode\", unhealthy"), slot.Unhealthy, fallsBack, false, "the ledger cannot be read"},
+		{"corrupt PE", f.forged(t, f.release(t, "2.0.5", ""), func(img *os.File) { breakPE(t, img) }), slot.CorruptPE, []string{"slot-a"}, true, ""}, // OVMF passes over a file that is no program, and says nothing
+		{"network dead", f.release(t, "2.0.6", "driver: virtio_net=mac: \"02:00:00:00:00:99\""), slot.NetworkDead, fallsBack, false, ""},
+		{"data full", f.release(t, "2.0.7", "-mode\", fine=-mode\", fill"), slot.DataFull, fallsBack, false, "the data partition is full"},
+		{"clock 1970", f.release(t, "2.0.8", "-mode\", fine=-mode\", clock;stateDirectory: tally=stateDirectory: tally\n    capabilities: [SYS_TIME, DAC_OVERRIDE]"), slot.ClockWrong, fallsBack, false, ""},
 	} {
 		if !t.Run(c.name, func(t *testing.T) { b.refutes(t, c) }) {
 			return // nothing is known of the machine any more
@@ -61,6 +62,9 @@ func (b *box) refutes(t *testing.T, c bad) {
 		t.Errorf("the firmware started %q, want %q", got, c.chain)
 	}
 	b.blames(c.set.Manifest.Version, c.cause, c.final)
+	if c.said != "" {
+		b.keeps(c.said)
+	}
 	if got := b.starts(); len(got) < len(before) || !slices.Equal(got[:len(before)], before) {
 		t.Errorf("the data partition knew %q and knows %q", before, got)
 	}
@@ -84,6 +88,19 @@ func (b *box) blames(version string, cause slot.Cause, final bool) {
 		}
 	}
 	b.t.Logf("%s", b.operator("why").out)
+}
+
+// keeps wants a line of the trial's log from whoever may be asked for it: the machine
+// with and without TLS, and its disk.
+func (b *box) keeps(line string) {
+	b.t.Helper()
+	asked, read := b.operator("slots", "--log"), ingot(b.t, "slots", b.m.Disk, "--log")
+	for by, log := range map[string]string{"ingot slots HOST": asked.out, "ingot slots DISK": read.out, "/v1/logs": b.get(9443, "/v1/logs?boot=failed")} {
+		if !strings.Contains(log, line) {
+			b.t.Errorf("%s: no %q in the log of the trial:\n%s", by, line, log)
+		}
+	}
+	b.t.Logf("%d bytes of the trial's log are kept: %.300s", len(read.out), read.out)
 }
 
 // breakPE takes the signature "PE\0\0" off the boot file in both slots.

@@ -31,6 +31,7 @@ func main() {
 		go fill()
 	case "unhealthy":
 		sick.Store(true)
+		log.Print("the ledger cannot be read")
 	case "clock":
 		// Linux refuses a time that lies before its own start.
 		err := syscall.Settimeofday(&syscall.Timeval{Sec: 24 * 60 * 60})
