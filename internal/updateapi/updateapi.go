@@ -65,6 +65,8 @@ type Offer struct {
 	Manifest []byte `json:"manifest"`           // manifest.dsse.json
 	Override bool   `json:"override,omitempty"` // although this machine has rejected it
 	Approve  bool   `json:"approve,omitempty"`  // try it as soon as it is written
+	// By says who asks, as the machine knows: it is no part of the message.
+	By string `json:"-"`
 }
 
 // Progress is how far an update is.

@@ -86,7 +86,7 @@ func (f *fake) did(format string, args ...any) (updateapi.Progress, error) {
 
 func (f *fake) Slots() updateapi.Slots { return updateapi.Slots{Good: "a", Phase: "idle"} }
 func (f *fake) Offer(o updateapi.Offer) (updateapi.Progress, error) {
-	return f.did("offer %d %v %v", len(o.Manifest), o.Override, o.Approve)
+	return f.did("offer %d %v %v %s", len(o.Manifest), o.Override, o.Approve, o.By)
 }
 func (f *fake) Write(part string, from int64, coding string, body io.Reader) (updateapi.Progress, error) {
 	if f.began != nil {
@@ -105,8 +105,8 @@ func (f *fake) Write(part string, from int64, coding string, body io.Reader) (up
 	}
 	return f.did("write %s %d %s %d", part, from, coding, len(b))
 }
-func (f *fake) Approve() (updateapi.Progress, error)  { return f.did("approve") }
-func (f *fake) Rollback() (updateapi.Progress, error) { return f.did("rollback") }
+func (f *fake) Approve(by string) (updateapi.Progress, error) { return f.did("approve %s", by) }
+func (f *fake) Rollback() (updateapi.Progress, error)         { return f.did("rollback") }
 func (f *fake) Override(o updateapi.Override) (updateapi.Progress, error) {
 	return f.did("override %s", o.Version)
 }
@@ -205,7 +205,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/v1/slots", "", 200, `"good": "a"`},
 		{"GET", "/healthz", "", 200, "plain /healthz"},
-		{"POST", "/v1/update", `{"manifest":"e30=","override":true}`, 200, "offer 2 true false"},
+		{"POST", "/v1/update", `{"manifest":"e30=","override":true,"By":"eve","-":"eve"}`, 200, `offer 2 true false operator "ann@desk"`},
 		{"POST", "/v1/update", `{"manifest":`, 400, "request.malformed"},
 		{"POST", "/v1/update", `{"manifest":7}`, 400, "request.malformed"},
 		{"PUT", "/v1/update/slot?from=7&coding=zstd", "bytes", 200, "write slot 7 zstd 5"},
@@ -215,7 +215,7 @@ func TestRoutes(t *testing.T) {
 		{"PUT", "/v1/update/esp", "bytes", 400, "no release has a part"},
 		{"PUT", "/v1/update/root", "bytes", 500, "slip"},
 		{"PUT", "/v1/rollback", "", 404, "not found"},
-		{"POST", "/v1/update/approve", "", 200, "approve"},
+		{"POST", "/v1/update/approve", "", 200, `approve operator "ann@desk"`},
 		{"POST", "/v1/rollback", "", 200, "rollback"},
 		{"POST", "/v1/override", `{"version":"1.2"}`, 200, "override 1.2"},
 		{"POST", "/v1/override", strings.Repeat(" ", 64<<10) + `{}`, 413, "at most"},

@@ -47,6 +47,9 @@ type operator struct {
 	from net.Addr
 }
 
+// who is the operator by the common name of the certificate.
+func (o operator) who() string { return fmt.Sprintf("operator %.64q", o.name) }
+
 // handle answers an operator.
 func (o operator) handle(r http1.Request) http1.Response {
 	if r.Method == "GET" || r.Method == "HEAD" {
@@ -80,11 +83,14 @@ func (o operator) route(r http1.Request) func() (updateapi.Progress, error) {
 	}
 	switch r.Path {
 	case updateapi.UpdatePath:
-		return message(r, c.Offer)
+		return message(r, func(m updateapi.Offer) (updateapi.Progress, error) {
+			m.By = o.who()
+			return c.Offer(m)
+		})
 	case updateapi.OverridePath:
 		return message(r, c.Override)
 	case updateapi.ApprovePath:
-		return c.Approve
+		return func() (updateapi.Progress, error) { return c.Approve(o.who()) }
 	case updateapi.RollbackPath:
 		return c.Rollback
 	case updateapi.AdoptPath:

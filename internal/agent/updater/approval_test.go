@@ -27,7 +27,7 @@ func TestOverrideIsNoApproval(t *testing.T) {
 	for _, seen := range []bool{false, true} {
 		b := newBench(t)
 		b.stage(fresh)
-		if _, err := b.updater.Approve(); err != nil {
+		if _, err := b.updater.Approve("ann"); err != nil {
 			t.Fatal(err)
 		}
 		<-b.keeper.reset
@@ -57,7 +57,7 @@ func TestNothingComesBetween(t *testing.T) {
 	b := newBench(t)
 	b.stage(fresh)
 	b.updater.grace = time.Hour
-	if _, err := b.updater.Approve(); err != nil {
+	if _, err := b.updater.Approve("ann"); err != nil {
 		t.Fatal(err)
 	}
 	third := fresh
@@ -77,7 +77,7 @@ func TestAnotherCandidate(t *testing.T) {
 	b := newBench(t)
 	b.stage(fresh)
 	other := old.content()
-	if _, err := b.updater.approve(other); code(err) != updateapi.Busy {
+	if _, err := b.updater.approve(other, "ann"); code(err) != updateapi.Busy {
 		t.Errorf("%v", err)
 	}
 	b.updater.remember(true, func(c slot.Content) bool { return same(c, other) })
@@ -85,7 +85,7 @@ func TestAnotherCandidate(t *testing.T) {
 		t.Error("another version's approval is kept")
 	}
 	b.updater.grace = 200 * time.Millisecond
-	if _, err := b.updater.Approve(); err != nil {
+	if _, err := b.updater.Approve("ann"); err != nil {
 		t.Fatal(err)
 	}
 	b.keeper.mu.Lock()

@@ -26,7 +26,9 @@ func (u *Updater) offer(r *accept.Release, o updateapi.Offer) (updateapi.Progres
 	s := u.m.Keeper.State()
 	u.mu.Lock()
 	if p := u.update; p != nil && same(p.content, r.Content) {
-		p.approve = p.approve || o.Approve
+		if o.Approve && !p.approve {
+			p.approve, p.by = true, o.By
+		}
 		defer u.mu.Unlock()
 		return u.progress(s), nil
 	}
@@ -86,7 +88,7 @@ func (u *Updater) nothingToWrite(s slot.State, r *accept.Release, o updateapi.Of
 		return true, nil
 	case same(s.Of(s.Candidate), r.Content) && s.Of(s.Candidate).Condition == slot.Ready && (s.Phase == slot.Staged || s.Phase == slot.Failed && s.TriesLeft > 0):
 		if o.Approve {
-			u.tryIt()
+			u.tryIt(o.By)
 		}
 		return true, nil
 	}
@@ -127,6 +129,9 @@ func (u *Updater) begin(r *accept.Release, o updateapi.Offer) error {
 		return busy("the firmware always starts " + a.Slot.String() + ": the good version is copied there first")
 	}
 	p := &update{target: a.Slot, content: r.Content, parts: slices.Clone(r.Parts), approve: o.Approve}
+	if o.Approve {
+		p.by = o.By
+	}
 	p.resume(u.m.Keeper.Progress())
 	return u.open(p)
 }
@@ -143,6 +148,7 @@ func (u *Updater) open(p *update) error {
 	if err := u.clearHeader(p); err != nil {
 		return refuse(updateapi.Failed, "", "clear the header of %s: %v", p.target, err)
 	}
+	p.past = parseKept(u.m.Keeper.Progress()).inherit(u.m.Keeper.State())
 	if err := u.m.Keeper.SaveProgress(p.keep()); err != nil {
 		u.m.Problem("remember the update: %v", err) // costs a second transfer after a reset
 	}
@@ -154,20 +160,22 @@ func (u *Updater) open(p *update) error {
 }
 
 // Approve implements updates.Client.
-func (u *Updater) Approve() (updateapi.Progress, error) { return u.reset(slot.Approve, nil) }
+func (u *Updater) Approve(by string) (updateapi.Progress, error) {
+	return u.reset(slot.Approve, by, nil)
+}
 
 // approve is Approve of this content and no other.
-func (u *Updater) approve(c slot.Content) (updateapi.Progress, error) {
-	return u.reset(slot.Approve, &c)
+func (u *Updater) approve(c slot.Content, by string) (updateapi.Progress, error) {
+	return u.reset(slot.Approve, by, &c)
 }
 
 // Rollback implements updates.Client.
-func (u *Updater) Rollback() (updateapi.Progress, error) { return u.reset(slot.Rollback, nil) }
+func (u *Updater) Rollback() (updateapi.Progress, error) { return u.reset(slot.Rollback, "", nil) }
 
 // reset hands an event to the state machine that ends in a reset. What it will
 // say is known before: it is a pure function. So the answer reaches whoever
 // asked.
-func (u *Updater) reset(kind slot.Kind, want *slot.Content) (updateapi.Progress, error) {
+func (u *Updater) reset(kind slot.Kind, by string, want *slot.Content) (updateapi.Progress, error) {
 	if u.m.Keeper == nil {
 		return updateapi.Progress{}, u.able()
 	}
@@ -178,18 +186,18 @@ func (u *Updater) reset(kind slot.Kind, want *slot.Content) (updateapi.Progress,
 	if s := u.m.Keeper.State(); want != nil && !same(s.Of(s.Candidate), *want) {
 		return updateapi.Progress{}, busy("another version has come to the other slot")
 	}
-	return u.order(kind)
+	return u.order(kind, by)
 }
 
 // tryIt approves what was written. A no is told, and kept for the next answer.
-func (u *Updater) tryIt() {
-	if _, err := u.order(slot.Approve); err != nil {
+func (u *Updater) tryIt(by string) {
+	if _, err := u.order(slot.Approve, by); err != nil {
 		u.m.Logf("update: approve: %v", err)
 	}
 }
 
 // order is called with writing held.
-func (u *Updater) order(kind slot.Kind) (updateapi.Progress, error) {
+func (u *Updater) order(kind slot.Kind, by string) (updateapi.Progress, error) {
 	next, acts := slot.Rules{}.Next(u.m.Keeper.State(), slot.Event{Kind: kind})
 	if !slices.ContainsFunc(acts, func(a slot.Action) bool { return a.Do == slot.Reset }) {
 		return updateapi.Progress{}, notAllowed(next)
@@ -202,7 +210,7 @@ func (u *Updater) order(kind slot.Kind) (updateapi.Progress, error) {
 	u.resets = true
 	k := parseKept(u.m.Keeper.Progress())
 	if c := next.Of(next.Candidate); kind == slot.Approve && !(k.Approved && k.is(next.Candidate, c)) { // nobody has to say it again when the power goes
-		p := &update{target: next.Candidate, content: c, approve: true}
+		p := &update{target: next.Candidate, content: c, approve: true, by: by, past: k.inherit(next)}
 		if err := u.m.Keeper.SaveProgress(p.keep()); err != nil {
 			u.m.Logf("update: remember the approval: %v", err)
 		}

@@ -149,7 +149,7 @@ func (p *puller) approve(a updateapi.Assignment) {
 	case !a.Approved && s.Phase == slot.Staged:
 		p.u.say("version %s waits for its approval", c.Version)
 	case a.Approved && s.Phase == slot.Staged:
-		if _, err := p.u.approve(c); err != nil {
+		if _, err := p.u.approve(c, byServer); err != nil {
 			p.u.say("try version %s: %v", c.Version, err)
 		}
 	}

@@ -25,7 +25,7 @@ func (u *Updater) rearm(ctx context.Context) {
 			continue
 		}
 		s := u.m.Keeper.State()
-		if _, err := u.approve(s.Of(s.Candidate)); err != nil && err.Error() != said {
+		if _, err := u.approve(s.Of(s.Candidate), ""); err != nil && err.Error() != said {
 			said = err.Error()
 			u.m.Logf("update: try again: %v", err)
 		}
@@ -71,6 +71,9 @@ func (u *Updater) unapprove() {
 	}
 }
 
+// byServer names the server that the machine follows among those who approve.
+const byServer = "the server"
+
 // remember keeps what the server says about trying what waits in the other slot,
 // which must not be exchanged meanwhile. An operator's approval stays what it is.
 func (u *Updater) remember(approved bool, is func(slot.Content) bool) {
@@ -84,7 +87,10 @@ func (u *Updater) remember(approved bool, is func(slot.Content) bool) {
 	if s.Candidate == slot.None || !is(s.Of(s.Candidate)) || was == approved || !approved && !k.Server {
 		return
 	}
-	p := &update{target: s.Candidate, content: s.Of(s.Candidate), approve: approved, server: true}
+	p := &update{target: s.Candidate, content: s.Of(s.Candidate), approve: approved, server: true, past: k.inherit(s)}
+	if approved {
+		p.by = byServer
+	}
 	if err := u.m.Keeper.SaveProgress(p.keep()); err != nil {
 		u.m.Logf("update: remember the approval: %v", err)
 	}

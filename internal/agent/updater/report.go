@@ -52,5 +52,5 @@ func (u *Updater) tellServer(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	return l.report(ctx, u.m.Keeper.Slots())
+	return l.report(ctx, u.explained())
 }

@@ -18,6 +18,8 @@ type update struct {
 	head    []byte        // its first 4 KiB, kept until the end; nil: not known
 	saved   int64         // from as it is kept over resets
 	approve bool
+	by      string // who approved
+	past    *past
 	server  bool // it was the server that approved
 	recover bool // restores what the journal says, and answers Restored
 }
@@ -32,6 +34,14 @@ type kept struct {
 	Head     []byte      `json:"head,omitempty"`
 	Approved bool        `json:"approved,omitempty"`
 	Server   bool        `json:"server,omitempty"` // it approved, and may take that back
+	By       string      `json:"by,omitempty"`     // who approved
+	Past     *past       `json:"past,omitempty"`
+}
+
+// past is what was approved before, and became good.
+type past struct {
+	Image slot.Digest `json:"image"`
+	By    string      `json:"by"`
 }
 
 // wants lists the parts that are still to come.
@@ -57,7 +67,7 @@ func (p *update) wants(s slot.State) []updateapi.Want {
 
 // keep is what to remember now.
 func (p *update) keep() []byte {
-	k := kept{Slot: byte(p.target), Image: p.content.Image, Root: p.content.Root, Approved: p.approve, Server: p.server}
+	k := kept{Slot: byte(p.target), Image: p.content.Image, Root: p.content.Root, Approved: p.approve, Server: p.server, By: p.by, Past: p.past}
 	if len(p.parts) > 0 {
 		k.Part, k.From, k.Head = p.parts[0].Name, p.from, p.head
 	}
@@ -70,6 +80,30 @@ func (k kept) marshal() []byte {
 		return nil // of numbers and bytes: does not happen
 	}
 	return b
+}
+
+// approved says in a line who approved what is tried or has failed, or else what is good;
+// empty: nobody has, as of a disk that was flashed.
+func (k kept) approved(s slot.State) string {
+	c := s.Of(s.Candidate)
+	switch good := s.Of(s.Good); {
+	case k.By != "" && (k.Approved || s.Phase == slot.Rejected) && k.is(s.Candidate, c):
+		return "approved: version " + c.Version + ", by " + k.By
+	case k.By != "" && k.is(s.Good, good):
+		return "approved: version " + good.Version + ", by " + k.By
+	case k.Past != nil && k.Past.Image == good.Image:
+		return "approved: version " + good.Version + ", by " + k.Past.By
+	}
+	return ""
+}
+
+// inherit is what is remembered of the approval of what is good, when another update
+// begins.
+func (k kept) inherit(s slot.State) *past {
+	if k.By != "" && k.is(s.Good, s.Of(s.Good)) {
+		return &past{k.Image, k.By}
+	}
+	return k.Past
 }
 
 // parseKept reads what was remembered; what is not understood is nothing.

@@ -23,6 +23,7 @@ package updater
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,11 +93,21 @@ func (u *Updater) Slots() updateapi.Slots {
 	if u.m.Keeper == nil {
 		return updateapi.Slots{Journal: "absent", Why: []string{u.broken.Error()}}
 	}
-	s := u.m.Keeper.Slots()
+	s := u.explained()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.said != "" && len(s.Why) < maxWhy {
 		s.Why = append(s.Why, u.said)
+	}
+	return s
+}
+
+// explained are the keeper's slots, with who approved.
+func (u *Updater) explained() updateapi.Slots {
+	s := u.m.Keeper.Slots()
+	if line := parseKept(u.m.Keeper.Progress()).approved(u.m.Keeper.State()); line != "" {
+		why := slices.Insert(slices.Clone(s.Why), min(2, len(s.Why)), line)
+		s.Why = why[:min(len(why), maxWhy)]
 	}
 	return s
 }

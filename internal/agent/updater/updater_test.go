@@ -111,7 +111,7 @@ func TestUpdate(t *testing.T) {
 			if p := b.offer(r); len(p.Wants) != 0 || p.Phase != "STAGED" {
 				t.Errorf("offered again: %+v", p)
 			}
-			if p, err := b.updater.Approve(); err != nil || p.Phase != "ARMED" {
+			if p, err := b.updater.Approve("ann"); err != nil || p.Phase != "ARMED" {
 				t.Fatalf("%+v, %v", p, err)
 			}
 			<-b.keeper.reset
@@ -366,7 +366,7 @@ func TestTwoWriters(t *testing.T) {
 	if p := b.offer(fresh); len(p.Wants) != 2 {
 		t.Errorf("the same release: %+v", p)
 	}
-	if _, err := b.updater.Approve(); code(err) != updateapi.Busy {
+	if _, err := b.updater.Approve("ann"); code(err) != updateapi.Busy {
 		t.Errorf("approve: %v", err)
 	}
 	if _, err := b.updater.Rollback(); code(err) != updateapi.Busy {
@@ -480,7 +480,7 @@ func TestUnavailable(t *testing.T) {
 	}
 	b.machine.Keeper = nil
 	b.start()
-	for _, f := range []func() (updateapi.Progress, error){b.updater.Approve, b.updater.Rollback, b.updater.Adopt} {
+	for _, f := range []func() (updateapi.Progress, error){func() (updateapi.Progress, error) { return b.updater.Approve("ann") }, b.updater.Rollback, b.updater.Adopt} {
 		if _, err := f(); code(err) != updateapi.Unavailable {
 			t.Errorf("%v", err)
 		}

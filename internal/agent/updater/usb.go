@@ -261,7 +261,7 @@ func run(s string) (first, rest string) {
 
 // take writes a bundle, and lets the machine try it.
 func (s *sticks) take(name string, v *fat.FS, b *bundle) error {
-	p, err := s.u.offer(b.release, updateapi.Offer{Approve: true})
+	p, err := s.u.offer(b.release, updateapi.Offer{Approve: true, By: "the stick " + name})
 	if err == nil {
 		s.u.say("stick %s: version %s is taken", name, b.release.Version)
 	}

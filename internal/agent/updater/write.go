@@ -187,7 +187,7 @@ func (u *Updater) written(p *update) (updateapi.Progress, error) {
 		return updateapi.Progress{}, refuse(updateapi.Failed, "", "%v", err)
 	}
 	if p.approve {
-		u.tryIt()
+		u.tryIt(p.by)
 	}
 	return u.answer(), nil
 }

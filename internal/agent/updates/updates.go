@@ -54,8 +54,9 @@ type Client interface {
 	// body is kept. The last one of an approved offer lets the machine reset, soon
 	// after it has returned.
 	Write(part string, from int64, coding string, body io.Reader) (updateapi.Progress, error)
-	// Approve, Rollback let the machine reset soon after they have returned.
-	Approve() (updateapi.Progress, error)
+	// Approve, Rollback let the machine reset soon after they have returned. Who
+	// approves is told in the explanation of the slots.
+	Approve(by string) (updateapi.Progress, error)
 	Rollback() (updateapi.Progress, error)
 	// Override takes a version off the rejected list, Adopt vouches for the running
 	// slot.
