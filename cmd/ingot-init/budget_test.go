@@ -73,8 +73,22 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// maxOthers bounds the packages of other modules in each variant: the one with TLS and TPM has
+// come to it.
+const maxOthers = 80
+
+// others counts the packages of a list that are neither of the standard library nor ingot's.
+func others(list []byte) (n int) {
+	for line := range strings.Lines(string(list)) {
+		if path, ok := strings.CutPrefix(line, "package "); ok && !strings.HasPrefix(path, "github.com/ingot-os/ingot/") {
+			n++
+		}
+	}
+	return n
+}
+
 // TestDeps compares the packages of other modules that are linked with a golden
-// list, so that a review sees a new one. go test -run Deps -update rewrites it.
+// list, so that a new one is seen in a change, and counts them. go test -run Deps -update rewrites it.
 func TestDeps(t *testing.T) {
 	for _, v := range variants {
 		got := deps(t, v.dir, build(t, v.dir, "amd64"))
@@ -89,6 +103,9 @@ func TestDeps(t *testing.T) {
 		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("dependencies differ from %s (run with -update after review):\n%s", v.golden, difference(want, got))
+		}
+		if n := others(got); n > maxOthers {
+			t.Errorf("%s links %d packages of other modules, at most %d: what it needs of a new one may be written here instead", v.dir, n, maxOthers)
 		}
 		unwanted := []string{"std net/http", "std text/template", "std html/template"}
 		if v.dir == "." { // these are what the other variant is for
