@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -203,4 +204,47 @@ func FuzzOpen(f *testing.F) {
 			t.Error("another image without an error")
 		}
 	})
+}
+
+// weighed is an image with zeros at its end that take no memory. Each time that it is read it
+// notes how much is in use then, without what only waits to be collected.
+type weighed struct {
+	head []byte
+	size int64
+	most *uint64
+}
+
+func (w weighed) ReadAt(b []byte, off int64) (int, error) {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	*w.most = max(*w.most, m.HeapAlloc)
+	clear(b)
+	if off < int64(len(w.head)) {
+		copy(b, w.head[off:])
+	}
+	return len(b), nil // nobody reads behind the end
+}
+
+// TestMemory bounds what making a patch takes, by what lives at each read of its images: the
+// old content, the window of the encoder, which holds both contents and is a power of two, and
+// 75 MB of tables; of a slot that is a third full, no more than twice its image.
+func TestMemory(t *testing.T) {
+	const used, size = 31 << 20, 96 << 20
+	old, new := images(used, used+1<<20)
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	most := before.HeapAlloc
+	info, err := Make(io.Discard, Image{weighed{old[:used], size, &most}, size}, Image{weighed{new, size, &most}, size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	took, bound := int64(most-before.HeapAlloc), int64(used+info.window()+76_000_000)
+	t.Logf("%d bytes for images of %d, %d of them used", took, size, used)
+	if info.window() != 64<<20 || took > bound || took > 2*size {
+		t.Errorf("%d bytes live with a window of %d, at most %d by the contents and %d by the image", took, info.window(), bound, 2*size)
+	}
+	runtime.KeepAlive(old)
+	runtime.KeepAlive(new)
 }
