@@ -234,14 +234,22 @@ func (c *updateCmd) verdict(v *verb, out *updateResult, waited error) error {
 		return c.fail(v, out, err)
 	case o.Fell:
 		out.Result = "fell-back"
-		err := fmt.Errorf("%s fell back to the version before: %s: %s%s", out.Host, o.Cause, o.Detail, proof)
+		err := fmt.Errorf("%s fell back to the version before: %s: %s%s%s", out.Host, o.Cause, o.Detail, after(o, ","), proof)
 		if o.Slots != nil && o.Slots.TriesLeft > 0 && o.Cause != "" {
 			err = fmt.Errorf("%w (%d tries left)", err, o.Slots.TriesLeft)
 		}
 		return c.fail(v, out, err)
 	}
 	out.Result = "blessed"
-	return c.print(v, out, "%s runs %s from slot %s, and has blessed it%s", out.Host, out.Version, out.Slot, proof)
+	return c.print(v, out, "%s runs %s from slot %s, and has blessed it%s%s", out.Host, out.Version, out.Slot, after(o, ""), proof)
+}
+
+// after says how long the trial took, behind a mark; nothing when that is not known.
+func after(o *hostclient.Outcome, mark string) string {
+	if o.Slots == nil || o.Slots.Judged == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s %.1f s after its start", mark, o.Slots.Judged)
 }
 
 func undecided(o *hostclient.Outcome) string {

@@ -127,6 +127,9 @@ type Slots struct {
 	Cause   string `json:"cause,omitempty"`
 	Culprit string `json:"culprit,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+	// Judged is how long the last trial took from the start of its kernel until it was
+	// blessed or had failed, in seconds; 0: it did not come to a verdict of its own.
+	Judged float64 `json:"judged,omitempty"`
 
 	Slots    []Slot     `json:"slots"`              // a, then b
 	Rejected []Rejected `json:"rejected,omitempty"` // oldest first

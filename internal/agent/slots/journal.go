@@ -187,11 +187,23 @@ func (k *Keeper) writeJournal(r slot.Record) error {
 	if err := k.store(state.Journal, b); err != nil {
 		return err
 	}
+	before := k.durable
 	k.durable = r
 	k.mu.Lock()
 	k.state.Record = r // whoever is told of a Fill looks at it
 	k.mu.Unlock()
+	if before.Phase == slot.Trying && before.Candidate == k.o.Running && r.Phase != slot.Trying {
+		k.noteVerdict(r)
+	}
 	return nil
+}
+
+// noteVerdict keeps when this trial came to its end, which is told after the reset too.
+func (k *Keeper) noteVerdict(r slot.Record) {
+	v := verdict{r.Generation, r.Arms, k.o.Uptime().Seconds()}
+	if err := k.save(func(d *Kept) { d.Verdict = v }); err != nil {
+		k.o.Logf("slots: keep the time of the verdict: %v", err)
+	}
 }
 
 func (k *Keeper) writeRejected(list []slot.Rejection) error {
@@ -208,6 +220,14 @@ type Kept struct {
 	Baseline   json.RawMessage `json:"baseline,omitempty"`
 	BaselineOf slot.Digest     `json:"baselineOf,omitzero"` // image of the candidate whose trial it is for
 	Resets     int             `json:"resets,omitempty"`    // of the selector without a journal that it may follow
+	Verdict    verdict         `json:"verdict,omitzero"`
+}
+
+// verdict is when the trial of an update, in one of its starts, was judged.
+type verdict struct {
+	Generation uint64  `json:"generation"`
+	Arms       uint8   `json:"arms"`
+	Seconds    float64 `json:"seconds"` // since that boot began
 }
 
 // Of is the image whose trial has a baseline; zero: none has.

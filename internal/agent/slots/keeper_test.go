@@ -703,3 +703,28 @@ func TestLogLine(t *testing.T) {
 		t.Error("there is no log")
 	}
 }
+
+// TestTimeOfTheVerdict: how long a trial took is told when it was blessed or has failed, in
+// later boots too, and not of a trial that ended without a verdict of its own.
+func TestTimeOfTheVerdict(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	update(t, r, "2.0")
+	if got := r.k.Slots().Judged; got != 1 {
+		t.Errorf("blessed: %v s", got)
+	}
+	r.power()
+	if got := r.k.Slots().Judged; got != 1 {
+		t.Errorf("a boot later: %v s", got)
+	}
+	r.break_("3.0", slot.Unhealthy)
+	update(t, r, "3.0")
+	if s := r.k.Slots(); s.Cause != "unhealthy" || s.Judged != 1 {
+		t.Errorf("failed: %s, %v s", s.Cause, s.Judged)
+	}
+	r.break_("3.0", slot.Panic)
+	r.event(slot.Event{Kind: slot.Approve})
+	if s := r.k.Slots(); s.Cause != "panic" || s.Judged != 0 {
+		t.Errorf("a panic: %s, %v s", s.Cause, s.Judged)
+	}
+}

@@ -11,9 +11,12 @@ import (
 // it.
 func (k *Keeper) Brief() updateapi.Slots {
 	k.mu.Lock()
-	s, found, view := k.state, k.found, k.view
+	s, found, view, v := k.state, k.found, k.view, k.kept.Verdict
 	k.mu.Unlock()
 	out := Describe(s, found)
+	if v.Generation == s.Generation && v.Arms == s.Arms {
+		out.Judged = v.Seconds
+	}
 	if !k.o.Sealed {
 		out.Why = append(out.Why, "floor: kept by the journal alone, because the data is not sealed to a counter of the TPM")
 	}
