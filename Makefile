@@ -64,7 +64,7 @@ bench-peers: tools-test tools-peers build ## the same beside gokrazy and mkosi (
 FUZZ_EXECS ?= 10000000
 
 fuzz: ## mutate what hosts send: FUZZ_EXECS (10 million) event logs, a tenth of that for the rest
-	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -fuzzminimizetime 10x -parallel 1; }; \
+	@run() { echo "$$1 $$2 $$3"; nice -n 19 go test ./attest/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $${3}x -fuzzminimizetime 10x -parallel 1 || exit 1; }; \
 	run eventlog FuzzParse $(FUZZ_EXECS); \
 	for t in "quote FuzzParse" ". FuzzParseEvidence" ". FuzzVerify"; do run $$t $$(( $(FUZZ_EXECS) / 10 )); done
 
@@ -73,7 +73,7 @@ FUZZ_TIME ?= 10m
 fuzz-netboot: ## mutate what machines send to ingot serve, FUZZ_TIME (10m) for each target
 	@for t in "tftp FuzzParseRequest" "tftp FuzzSender" "tftp FuzzEvents" "dhcp FuzzParse" "dhcp FuzzPolicy" \
 		"dhcp6 FuzzAnswer" "dhcp6 FuzzIsSolicitation" "dhcp6 FuzzParseIANA" "httpboot FuzzClean" "httpboot FuzzRange"; do \
-		set -- $$t; echo "pxe/$$1 $$2"; nice -n 19 go test ./pxe/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x -parallel 1; \
+		set -- $$t; echo "pxe/$$1 $$2"; nice -n 19 go test ./pxe/$$1 -run '^$$' -fuzz "^$$2\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x -parallel 1 || exit 1; \
 	done
 
 clean: ## remove what make made
