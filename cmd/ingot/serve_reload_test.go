@@ -51,6 +51,7 @@ func TestServeReload(t *testing.T) {
 	put("rules.yaml", "format: 1\ndefault: hello\n")
 	certify("first")
 	lab.again()
+	lab.server.Await("https: firmware may not take the certificate", 10*time.Second) // it has no address in it
 
 	before := lab.lease(t)
 	if strings.Contains(before, "domain=new.test") {

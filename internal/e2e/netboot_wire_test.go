@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +39,7 @@ type dhcpSeen struct {
 // watch looks at a device until the test ends.
 func watch(t *testing.T, s *netlab.Space, dev string) *wire {
 	t.Helper()
-	w := &wire{t: t, search: netlab.NewSearch(canary)}
+	w := &wire{t: t, search: netlab.NewSearch(written(canary)...)}
 	w.capture = s.Capture(dev, w.see)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -166,5 +169,27 @@ func (w *wire) told() {
 	}
 	if len(w.tftp) > 0 {
 		w.t.Errorf("it has asked for files: %q", w.tftp)
+	}
+}
+
+// written are the ways that a program may write a secret: as it is, in hex, and in base64
+// behind any number of bytes, without the ends that its neighbours have a part in.
+func written(secret string) []string {
+	out := []string{secret, hex.EncodeToString([]byte(secret))}
+	for before := range 3 {
+		text := base64.StdEncoding.EncodeToString(append(make([]byte, before), secret...))
+		from, to := (8*before+5)/6, 8*(before+len(secret))/6
+		out = append(out, text[from:to])
+	}
+	return out
+}
+
+// TestWritten: each text is found in what was written.
+func TestWritten(t *testing.T) {
+	for before := range 6 {
+		in := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", before) + canary + "yz"))
+		if !slices.ContainsFunc(written(canary), func(w string) bool { return strings.Contains(in, w) }) {
+			t.Errorf("behind %d bytes: %s has none of %q", before, in, written(canary))
+		}
 	}
 }

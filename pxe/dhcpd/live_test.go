@@ -294,6 +294,9 @@ func TestHostileInput(t *testing.T) {
 	w := &seen{}
 	s := serve(t, server, fullOptions(t, w))
 	a := newAsker(t, client, "10.77.0.9")
+	// An answer would get there: the address is somebody's, and the server knows the way.
+	client.Address("eth0", "192.0.2.66/32")
+	server.Route("192.0.2.66/32", "10.77.0.9")
 	var victim atomic.Int32
 	server.Capture("br0", func(f netlab.Frame) {
 		if p := netlab.Parse(f.Data); p.Destination.Addr() == netip.MustParseAddr("192.0.2.66") {
