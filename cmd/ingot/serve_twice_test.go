@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,7 +189,8 @@ func TestTwoServers(t *testing.T) {
 }
 
 // TestOneOfTwoDies: two servers beside each other in mode proxy; one is killed while
-// machines boot. A machine that it has answered asks again, and each gets its file.
+// machines boot. The machine that loads from it at that moment asks again and has its file
+// within ten seconds, and each other gets its own.
 func TestOneOfTwoDies(t *testing.T) {
 	f := warm(t)
 	_, set := f.built(t, "plain")
@@ -210,15 +212,20 @@ func TestOneOfTwoDies(t *testing.T) {
 	const count = 30
 	for n := range count {
 		if n == count/3 {
+			half := loadsHalf(t, client, n, "10.88.0.11")
 			twins[0].Signal(syscall.SIGKILL)
 			<-twins[0].Done()
+			if got, err := io.Copy(io.Discard, half); err == nil {
+				t.Errorf("a server that was killed has sent %d bytes more, and the end", got)
+			}
+			half.Close()
 		}
-		server := ""
+		began, server := time.Now(), ""
 		for try := 0; server == "" && try < 5; try++ {
 			server = bootsOnce(t, client, n, try)
 		}
-		if server == "" {
-			t.Fatalf("machine %d was not served", n)
+		if took := time.Since(began); server == "" || took > 10*time.Second {
+			t.Fatalf("machine %d was served by %q after %s", n, server, took)
 		}
 		by[server]++
 	}
@@ -239,6 +246,28 @@ func httpQuestion(t *testing.T, n int) *dhcpv4.DHCPv4 {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// loadsHalf begins to load from one server, and stops in the middle.
+func loadsHalf(t *testing.T, client *netlab.Space, n int, server string) io.ReadCloser {
+	t.Helper()
+	o, err := dhcpv4.FromBytes(exchange(t, client, httpQuestion(t, n), 67))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(string(o.Options.Get(dhcpv4.OptionBootfileName)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = server // both serve the same under one path
+	r, err := (&http.Client{Transport: &http.Transport{DialContext: client.Dial}}).Get(u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.Discard, r.Body, 1<<20); err != nil || r.ContentLength < 16<<20 {
+		t.Fatalf("%s of %d bytes: %v", r.Status, r.ContentLength, err)
+	}
+	return r.Body
 }
 
 // bootsOnce asks, and loads what the first answer names, as firmware does. It gives

@@ -123,9 +123,16 @@ func TestNetbootDenied(t *testing.T) {
 	m := s.diskless(cable, mac)
 	m.TPM, m.Image = false, set.Image()
 	n := s.on(m)
-	for _, line := range []string{`failed to load Boot[0-9A-F]+ "UEFI PXEv4`, `failed to load Boot[0-9A-F]+ "UEFI PXEv6`, `failed to load Boot[0-9A-F]+ "UEFI HTTPv4`, `failed to load Boot[0-9A-F]+ "UEFI HTTPv6`, `starting Boot[0-9A-F]+ "UEFI Misc Device"`} {
+	n.sees(`Start PXE over IPv4`)
+	for _, line := range []string{`failed to load Boot[0-9A-F]+ "UEFI PXEv4`, `failed to load Boot[0-9A-F]+ "UEFI PXEv6`, `failed to load Boot[0-9A-F]+ "UEFI HTTPv4`, `failed to load Boot[0-9A-F]+ "UEFI HTTPv6`} {
+		began := time.Now()
 		n.sees(line) // in this order
+		// It takes 4 to 7 s, want 10; without an answer 59 s and more. The rest is for a busy computer.
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("it took %s until it %s", took, line)
+		}
 	}
+	n.sees(`starting Boot[0-9A-F]+ "UEFI Misc Device"`)
 	n.unplug()
 	w.told()
 	if n := len(regexp.MustCompile(`asks: Solicit`).FindAllString(s.server.Said(), -1)); n < 2 || n > 6 {
