@@ -25,6 +25,7 @@ func TestNetbootBesideDHCP6(t *testing.T) {
 	// machine stands still for longer, and says "No valid offer received" now and then.
 	for range 3 {
 		g := l.on(cable, func(m *qemu.Machine) {
+			*m = enforcing(t, *m, set)
 			m.TPM = false
 			m.Options = map[string][]byte{"opt/org.tianocore/IPv4PXESupport": []byte("n")}
 		})
@@ -51,6 +52,7 @@ func TestNetbootHTTP6(t *testing.T) {
 	cable := l.space.Tap("vm0", "br0")
 	for range 3 { // as above
 		g := l.on(cable, func(m *qemu.Machine) {
+			*m = enforcing(t, *m, set)
 			m.TPM = false
 			m.Options["opt/org.tianocore/IPv4PXESupport"] = []byte("n")
 		})

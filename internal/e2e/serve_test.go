@@ -49,34 +49,35 @@ func TestServeTampered(t *testing.T) {
 	}
 }
 
-// TestNetbootProxy: beside a DHCP server that knows nothing of it, a machine without
+// TestNetbootProxy: beside a DHCP server that knows nothing of it, a machine with
 // Secure Boot boots by PXE, asks the boot server where to attest although another
 // has given it its address, and is trusted with the reference of the release as it
 // was built for disks.
 func TestNetbootProxy(t *testing.T) {
 	needs(t, qemu.AMD64)
 	const mac = "52:54:00:78:00:04"
-	s := newSite(t, byDHCP+"dhcp: {mode: proxy}\n", newNetFoundry(t).release(t, "1.0.0", ""))
+	set := newNetFoundry(t).release(t, "1.0.0", "")
+	s := newSite(t, byDHCP+"dhcp: {mode: proxy}\n", set)
 	s.name(mac, "near-1")
 	s.dnsmasq()
 	cable := s.space.Tap("vm0", "br0")
 	w := watch(t, s.space, "vm0")
 	s.serve()
-	n := s.on(without(s.diskless(cable, mac), noPXE6))
+	n := s.on(enforcing(t, without(s.diskless(cable, mac), noPXE6), set))
 	s.approve("near-1")
 	n.runs("1.0.0")
 	s.trusted("near-1", "1.0.0")
 	s.went("near-1", netboot.TFTP, "tally-1.0.0", netboot.Offered, netboot.Probed, netboot.First, netboot.Last, netboot.Attested)
-	s.says([]string{"hosts", "near-1"}, `(?m)^ *boot +pxe, Secure Boot off`)
+	s.says([]string{"hosts", "near-1"}, `(?m)^ *boot +pxe, Secure Boot on`)
 	if strings.Contains(s.server.Said(), "broke off tally") {
 		t.Error("a probe counts as a broken transfer")
 	}
 	w.clean()
 }
 
-// TestNetbootTampered: a boot file with one bit changed, from a server that does not
-// look, is loaded whole and refused by the firmware that enforces Secure Boot, which
-// goes on with its next boot option: PXE over IPv6, from a server that does look. A
+// TestNetbootTampered: a boot file that nobody has signed, and one with one bit changed,
+// from a server that does not look, is loaded whole and refused by the firmware that
+// enforces Secure Boot, which goes on with its next boot option: PXE over IPv6, from a server that does look. A
 // verdict is not spoilt by what was refused before.
 func TestNetbootTampered(t *testing.T) {
 	needs(t, qemu.AMD64)
@@ -88,18 +89,24 @@ func TestNetbootTampered(t *testing.T) {
 	if err := os.Mkdir(foreign, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	oracle.Run(t, "cp", set.UKI(), foreign)
-	flipBit(t, filepath.Join(foreign, filepath.Base(set.UKI())))
+	file := filepath.Join(foreign, filepath.Base(set.UKI()))
 	s.dnsmasq("--enable-tftp", "--tftp-root="+foreign, "--dhcp-boot="+filepath.Base(set.UKI())+",,10.77.0.1")
 	cable := s.space.Tap("vm0", "br0")
 	w := watch(t, s.space, "vm0")
 	s.serve()
-	n := s.on(enforcing(t, s.diskless(cable, mac), set))
-	n.sees(`NBP file downloaded successfully`)
-	n.sees(`BdsDxe: failed to load Boot[0-9A-F]+ "UEFI PXEv4[^"]*".*: Access Denied`)
-	if strings.Contains(n.Console(), "Linux version") {
-		t.Error("it started")
+	refused := func(change func(file string)) *node {
+		oracle.Run(t, "cp", set.UKI(), file)
+		change(file)
+		n := s.on(enforcing(t, s.diskless(cable, mac), set))
+		n.sees(`NBP file downloaded successfully`)
+		n.sees(`BdsDxe: failed to load Boot[0-9A-F]+ "UEFI PXEv4[^"]*".*: Access Denied`)
+		if strings.Contains(n.Console(), "Linux version") {
+			t.Error("it started")
+		}
+		return n
 	}
+	refused(func(file string) { oracle.Run(t, "sbattach", "--remove", file) }).unplug()
+	n := refused(func(file string) { flipBit(t, file) })
 	n.sees(`BdsDxe: starting Boot[0-9A-F]+ "UEFI PXEv6`)
 	s.approve("near-2")
 	n.runs("1.0.0")
