@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -110,6 +111,12 @@ func TestHalfCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	look("the UKI again", 1)
+	secret := filepath.Join(t.TempDir(), "shadow")
+	put(t, secret, "not the UKI !")
+	if err := errors.Join(os.Remove(uki), os.Symlink(secret, uki)); err != nil {
+		t.Fatal(err)
+	}
+	look("a link to what is no UKI", 0)
 }
 
 // TestReloadWhileOperatorsAsk: a catalog that requests are answered from does not change
