@@ -22,8 +22,9 @@ type keeper struct {
 	journal  slot.Record
 	rejected []slot.Rejection
 	kept     []byte
-	log      []byte    // of the last trial that failed
-	next     slot.Slot // for one boot
+	basis    slot.Digest // image that a baseline is kept for
+	log      []byte      // of the last trial that failed
+	next     slot.Slot   // for one boot
 	fill     func(slot.Action)
 	reset    chan struct{}
 }
@@ -58,6 +59,8 @@ func (k *keeper) do(a slot.Action) error {
 		k.journal = a.Record
 	case slot.WriteRejected:
 		k.rejected = a.Rejections
+	case slot.KeepBaseline:
+		k.basis = a.Release.Image
 	case slot.Fill, slot.Recover:
 		k.fill(a)
 	case slot.KeepEvidence:
@@ -77,7 +80,7 @@ func (k *keeper) boot(s slot.Slot) error {
 	k.mu.Lock()
 	k.state = slot.State{Record: k.journal, Rejections: k.rejected}
 	k.mu.Unlock()
-	return k.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, View: slot.View{Entries: true, Order: []slot.Slot{k.journal.Good, k.journal.Good.Other()}}}})
+	return k.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, Baseline: k.basis, View: slot.View{Entries: true, Order: []slot.Slot{k.journal.Good, k.journal.Good.Other()}}}})
 }
 
 // State implements updates.Keeper.

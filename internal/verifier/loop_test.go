@@ -34,6 +34,7 @@ type journal struct {
 	record slot.Record
 	list   []slot.Rejection
 	saved  []byte
+	basis  slot.Digest // image that a baseline is kept for
 	fill   func(slot.Action)
 	report func(updateapi.Slots)
 	resets chan struct{}
@@ -53,7 +54,7 @@ func (j *journal) boots(s slot.Slot, evidence ...slot.Evidence) error {
 	j.mu.Lock()
 	j.state = slot.State{Record: j.record, Rejections: j.list}
 	j.mu.Unlock()
-	return j.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, Evidence: evidence, View: slot.View{Entries: true, Order: []slot.Slot{slot.A, slot.B}}}})
+	return j.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, Evidence: evidence, Baseline: j.basis, View: slot.View{Entries: true, Order: []slot.Slot{slot.A, slot.B}}}})
 }
 
 func (j *journal) SetDefault(slot.Slot, slot.Slot) error { return nil }
@@ -66,6 +67,8 @@ func (j *journal) do(a slot.Action) error {
 		j.record = a.Record
 	case slot.WriteRejected:
 		j.list = a.Rejections
+	case slot.KeepBaseline:
+		j.basis = a.Release.Image
 	case slot.Fill, slot.Recover:
 		j.fill(a)
 	case slot.Reset:

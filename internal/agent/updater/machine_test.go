@@ -36,6 +36,7 @@ type keeper struct {
 	journal  slot.Record
 	list     []slot.Rejection
 	saved    []byte
+	basis    slot.Digest // image that a baseline is kept for
 	fill     func(slot.Action)
 	report   func(updateapi.Slots)
 	resets   int
@@ -61,7 +62,7 @@ func (k *keeper) boot(s slot.Slot) {
 	k.mu.Lock() // the boot before has ended
 	k.state = slot.State{Record: k.journal, Rejections: k.list}
 	k.mu.Unlock()
-	k.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, View: slot.View{Entries: true, Order: []slot.Slot{slot.A, slot.B}}}})
+	k.Handle(slot.Event{Kind: slot.Booted, Boot: slot.Boot{Running: s, Baseline: k.basis, View: slot.View{Entries: true, Order: []slot.Slot{slot.A, slot.B}}}})
 }
 
 func (k *keeper) SetDefault(slot.Slot, slot.Slot) error { return nil }
@@ -77,6 +78,8 @@ func (k *keeper) do(a slot.Action) error {
 		k.journal = a.Record
 	case slot.WriteRejected:
 		k.list = a.Rejections
+	case slot.KeepBaseline:
+		k.basis = a.Release.Image
 	case slot.Fill, slot.Recover:
 		k.fill(a)
 	case slot.TakeLock:
