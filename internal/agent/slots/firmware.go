@@ -29,9 +29,14 @@ func (f Firmware) SetDefault(first, second slot.Slot) error {
 	if f.Missing != nil {
 		return f.Missing
 	}
-	numbers, err := f.Vars.Ensure(append([]nvram.Entry{f.entry(first), f.entry(second)}, f.Extra...))
+	numbers, err := f.Vars.Ensure([]nvram.Entry{f.entry(first), f.entry(second)})
 	if err != nil {
 		return err
+	}
+	for _, e := range f.Extra { // no slot needs them: one that finds no room is no reason to give the firmware up
+		if n, err := f.Vars.Ensure([]nvram.Entry{e}); err == nil {
+			numbers = append(numbers, n...)
+		}
 	}
 	if err := f.Vars.Timeout(f.Timeout); err != nil {
 		return err

@@ -103,15 +103,15 @@ func (k *Keeper) mayTry(e slot.Event) error {
 	if k.o.Selector.Refuse == nil {
 		return nil
 	}
+	s := k.State()
+	if s.Means != slot.Firmware && s.Deaf && (e.Kind == slot.Approve || e.Release.Image == s.Of(s.Candidate).Image) { // before Test, which writes
+		return fmt.Errorf("no slot can be tried on this machine: its firmware does not use BootNext; %w", k.o.Selector.Refuse)
+	}
 	if err := k.o.Firmware.Test(); err != nil {
 		return fmt.Errorf("no slot can be tried on this machine: %w; %w", err, k.o.Selector.Refuse)
 	}
-	s := k.State()
-	switch {
-	case s.Means == slot.Firmware:
+	if s.Means == slot.Firmware {
 		return nil
-	case s.Deaf && (e.Kind == slot.Approve || e.Release.Image == s.Of(s.Candidate).Image):
-		return fmt.Errorf("no slot can be tried on this machine: its firmware does not use BootNext; %w", k.o.Selector.Refuse)
 	}
 	return k.handle(slot.Event{Kind: slot.SelfTested, OK: true})
 }
@@ -269,7 +269,7 @@ func (k *Keeper) keepBaseline(image slot.Digest) error {
 	if len(b) > MaxBaseline {
 		return fmt.Errorf("%d bytes are more than %d", len(b), MaxBaseline)
 	}
-	return k.save(func(d *Kept) { d.Baseline, d.BaselineOf = b, image })
+	return k.save(func(d *Kept) { d.Baseline, d.BaselineOf, d.Verdict = b, image, verdict{} })
 }
 
 // runChecks begins a trial. A baseline of another one is none.

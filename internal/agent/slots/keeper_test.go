@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -726,5 +727,23 @@ func TestTimeOfTheVerdict(t *testing.T) {
 	r.event(slot.Event{Kind: slot.Approve})
 	if s := r.k.Slots(); s.Cause != "panic" || s.Judged != 0 {
 		t.Errorf("a panic: %s, %v s", s.Cause, s.Judged)
+	}
+}
+
+// TestNoRoomForTheSpare: an update needs the entries of both slots, and nothing behind them.
+func TestNoRoomForTheSpare(t *testing.T) {
+	r := newRack(t)
+	r.power()
+	if err := os.RemoveAll(r.at("vars/" + efivar.FileName(efivar.BootName(0x12), efivar.Global))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(r.at("vars/"+efivar.FileName(efivar.BootName(0x12), efivar.Global)), 0o755); err != nil { // cannot be written
+		t.Fatal(err)
+	}
+	if err := r.k.o.Firmware.SetDefault(slot.B, slot.A); err != nil {
+		t.Error(err)
+	}
+	if b, err := r.vars().Get(efivar.BootOrder, efivar.Global); err != nil || !bytes.HasPrefix(b, efivar.MarshalOrder(0x11, 0x10)) {
+		t.Errorf("the order is %x, %v", b, err)
 	}
 }

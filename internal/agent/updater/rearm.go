@@ -24,6 +24,7 @@ func (u *Updater) rearm(ctx context.Context) {
 		if !u.owesTry() || time.Since(began) < u.pause(u.m.Keeper.State().Cause) {
 			continue
 		}
+		began = time.Now() // one that is refused waits as long again
 		s := u.m.Keeper.State()
 		if _, err := u.approve(s.Of(s.Candidate), ""); err != nil && err.Error() != said {
 			said = err.Error()
